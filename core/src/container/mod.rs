@@ -1,0 +1,1 @@
+//! Containers: IDs and names, layered or full, reading what udocker wrote and writing what it reads.

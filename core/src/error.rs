@@ -1,0 +1,97 @@
+//! What every error of ours can tell beside its text: what kind it is, whether to try again, what to do next.
+
+use std::error::Error;
+use std::fmt;
+
+/// What a front end decides by: exit statuses and retries, never texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The named thing does not exist.
+    NotFound,
+    /// It exists and we may not.
+    Denied,
+    /// The other side could not be reached or broke off.
+    Network,
+    /// Bytes are not what they should be.
+    Corrupt,
+    /// This machine, kernel, mode or version cannot do it.
+    Unsupported,
+    /// The user's input is wrong.
+    Usage,
+    /// It is in use, or exists already.
+    Conflict,
+    /// No space or quota left.
+    NoSpace,
+    /// A limit in time was reached.
+    Timeout,
+    /// The operating system refused for another reason.
+    System,
+}
+
+impl ErrorKind {
+    /// Classifies an `errno` of the operating system.
+    pub fn from_io(error: &std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => Self::NotFound,
+            Some(libc::EACCES | libc::EPERM | libc::EROFS) => Self::Denied,
+            Some(libc::ENOSPC | libc::EDQUOT) => Self::NoSpace,
+            Some(libc::ENOSYS | libc::EOPNOTSUPP) => Self::Unsupported,
+            Some(libc::EEXIST | libc::EBUSY | libc::ETXTBSY) => Self::Conflict,
+            Some(libc::ETIMEDOUT) => Self::Timeout,
+            _ => Self::System,
+        }
+    }
+}
+
+/// An error that knows its kind and its remedy.
+pub trait Explain: Error + Send + Sync + 'static {
+    /// What to decide by.
+    fn kind(&self) -> ErrorKind;
+    /// Whether the same call may succeed later without a change by the user.
+    fn is_retryable(&self) -> bool {
+        false
+    }
+    /// What to do next, one sentence each, most likely first.
+    fn hints(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Any [`Explain`] error on its way to the front end.
+pub struct Failure(Box<dyn Explain>);
+
+impl Failure {
+    /// See [`Explain::kind`].
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind()
+    }
+    /// See [`Explain::hints`].
+    pub fn hints(&self) -> Vec<String> {
+        self.0.hints()
+    }
+    /// The text, its causes and its hints, one a line, as both front ends print them after their own prefix.
+    pub fn report(&self) -> String {
+        let mut out = self.0.to_string();
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            out.push_str(&format!("\n  caused by: {error}"));
+            cause = error.source();
+        }
+        for hint in self.hints() {
+            out.push_str(&format!("\n  hint: {hint}"));
+        }
+        out
+    }
+}
+
+impl<E: Explain> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.report())
+    }
+}

@@ -1,0 +1,61 @@
+//! From what was asked ([`RunRequest`]) and what the image says ([`crate::store::Record`]) to one complete [`RunSpec`].
+//!
+//! All of it is data; [`crate::engine`] turns a spec into a plan.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+mod account;
+mod env;
+mod identity;
+mod mount;
+mod request;
+mod spec;
+
+pub use request::*;
+pub use spec::*;
+
+/// How a container is entered (design, section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum ExecMode {
+    N1,
+    P1,
+    P2,
+    F1,
+    F2,
+    F3,
+    F4,
+    R1,
+    R2,
+    R3,
+    S1,
+}
+
+impl ExecMode {
+    /// All of them, as documented.
+    pub const ALL: [Self; 11] = [
+        Self::N1, Self::P1, Self::P2, Self::F1, Self::F2, Self::F3, Self::F4, Self::R1, Self::R2, Self::R3, Self::S1,
+    ];
+}
+
+impl fmt::Display for ExecMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// A string is no mode.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is no execution mode: expected one of N1, P1, P2, F1, F2, F3, F4, R1, R2, R3, S1")]
+pub struct ExecModeError(String);
+
+impl FromStr for ExecMode {
+    type Err = ExecModeError;
+    fn from_str(text: &str) -> Result<Self, ExecModeError> {
+        let found = Self::ALL.into_iter().find(|mode| mode.to_string() == text);
+        found.ok_or_else(|| ExecModeError(text.chars().take(40).flat_map(char::escape_default).collect()))
+    }
+}

@@ -1,0 +1,187 @@
+//! What was asked for: one typed object from every front end.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::ExecMode;
+use crate::platform::Platform;
+
+/// A wish, before policy, image and host are looked at. Same wish, same bytes, from every front end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRequest {
+    /// Version of this format.
+    pub version: u32,
+    /// Image reference, container name or ID, as typed.
+    pub image: String,
+    /// The program and its arguments; empty: the image's.
+    #[serde(with = "crate::text::os_list")]
+    pub argv: Vec<OsString>,
+    /// A mode that the user named; `None`: automatic.
+    pub mode: Option<ExecMode>,
+    /// Mounts in the order given.
+    pub mounts: Vec<MountSpec>,
+    /// Targets of default mounts that are dropped.
+    #[serde(with = "crate::text::os_list")]
+    pub umounts: Vec<OsString>,
+    /// Environment in the order given, later wins.
+    pub env: Vec<EnvSpec>,
+    /// Globs of names that are removed.
+    pub unset_env: Vec<String>,
+    /// Start from an empty host environment.
+    pub clean_env: bool,
+    /// The whole host environment reaches the program (`--hostenv`, and jobs).
+    pub host_env: bool,
+    /// Working directory inside.
+    pub workdir: Option<PathBuf>,
+    /// What runs before `argv`.
+    pub entrypoint: Entrypoint,
+    /// The user's home is visible.
+    pub home: Option<bool>,
+    /// Who the program is.
+    pub user: UserSpec,
+    /// Where writes to the root go.
+    pub write: WriteSpec,
+    /// No default mounts (`--nosysdirs`).
+    pub no_system_mounts: bool,
+    /// The image's Env, Cmd, Entrypoint, WorkingDir and User are ignored (`--nometa`).
+    pub no_image_config: bool,
+    /// Accounts: generated, the host's (`--hostauth`) or the image's unchanged (`--containerauth`).
+    pub accounts: Accounts,
+    /// For which platform the image is taken.
+    pub platform: Option<Platform>,
+    /// When the registry is asked.
+    pub pull: PullPolicy,
+}
+
+impl RunRequest {
+    /// The version that this code writes.
+    pub const VERSION: u32 = 1;
+
+    /// A wish for `image` with nothing else said, as `udocker run` means it.
+    pub fn new(image: impl Into<String>) -> Self {
+        Self {
+            version: Self::VERSION,
+            image: image.into(),
+            argv: Vec::new(),
+            mode: None,
+            mounts: Vec::new(),
+            umounts: Vec::new(),
+            env: Vec::new(),
+            unset_env: Vec::new(),
+            clean_env: false,
+            host_env: false,
+            workdir: None,
+            entrypoint: Entrypoint::Image,
+            home: None,
+            user: UserSpec::Root,
+            write: WriteSpec::Tmpfs { size: None },
+            no_system_mounts: false,
+            no_image_config: false,
+            accounts: Accounts::Generated,
+            platform: None,
+            pull: PullPolicy::Missing,
+        }
+    }
+}
+
+/// `SRC:DST[:opt,opt]` or `tmpfs:DST[:size=N]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// Absolute host path, or `None` for a tmpfs.
+    pub source: Option<PathBuf>,
+    /// Absolute path inside.
+    pub target: PathBuf,
+    /// `ro`.
+    pub read_only: bool,
+    /// `optional`: a missing source is passed over.
+    pub optional: bool,
+    /// `create`: a missing source is made, as a directory.
+    pub create: bool,
+    /// `size=`, bytes, of a tmpfs.
+    pub size: Option<u64>,
+}
+
+/// One wish about the environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EnvSpec {
+    /// `NAME=VALUE`.
+    Set {
+        /// The name, without `=`.
+        #[serde(with = "crate::text::os")]
+        name: OsString,
+        /// The value, which may hold `=`.
+        #[serde(with = "crate::text::os")]
+        value: OsString,
+    },
+    /// `NAME` or `GLOB*`: the host's values.
+    Host(String),
+}
+
+/// What runs before the arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entrypoint {
+    /// The image's.
+    Image,
+    /// Nothing.
+    None,
+    /// This program; the image's Cmd is dropped.
+    Program(#[serde(with = "crate::text::os")] OsString),
+}
+
+/// Who the program is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserSpec {
+    /// The calling user.
+    Caller,
+    /// uid 0 inside, no privilege outside.
+    Root,
+    /// What the image's configuration says, else root.
+    Image,
+    /// A name, `uid`, `uid:gid`, `name:group`.
+    Named(String),
+}
+
+/// Where writes to the root go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteSpec {
+    /// Nowhere: EROFS.
+    None,
+    /// A tmpfs, gone at the end.
+    Tmpfs {
+        /// Bytes; `None`: the configured default.
+        size: Option<u64>,
+    },
+    /// A directory of the user, kept.
+    Directory(PathBuf),
+}
+
+/// Which accounts the program finds in /etc/passwd and /etc/group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accounts {
+    /// The image's, completed with the caller (and the named user).
+    Generated,
+    /// The host's.
+    Host,
+    /// The image's, unchanged.
+    Container,
+}
+
+/// When the registry is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PullPolicy {
+    /// If no store has the image.
+    Missing,
+    /// Before every run.
+    Always,
+    /// Never: no network, guaranteed.
+    Never,
+}

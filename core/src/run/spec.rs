@@ -1,0 +1,147 @@
+//! The complete run: every default decided, every variable and mount present, no host looked at.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::{ExecMode, RunRequest};
+use crate::engine::{Cwd, ExecPlan, GeneratedFile, IdMap, KeepFds, MountPlan, RootPlan};
+use crate::image_config::ImageConfig;
+
+/// What the process knows of its caller and its machine; gathered once by a front end, so that [`RunSpec::build`] is pure.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Real user ID.
+    pub uid: u32,
+    /// Real group ID.
+    pub gid: u32,
+    /// Login name (USER, else /etc/passwd, else `uUID`).
+    pub name: String,
+    /// Home directory on the host.
+    pub home: PathBuf,
+    /// Current directory on the host.
+    pub cwd: PathBuf,
+    /// The whole environment, in its order.
+    pub env: Vec<(OsString, OsString)>,
+    /// Subordinate ranges, if newuidmap works for this user: (first, count) of uids and gids.
+    pub subordinate: Option<((u32, u32), (u32, u32))>,
+}
+
+/// Whether a person's shell or a batch system runs the container: which defaults apply (design, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defaults {
+    /// `udocker run`: fake root, entrypoint, udocker's default volumes and environment, all descriptors kept.
+    Interactive,
+    /// `udocker-launch`: host user, no entrypoint, the host's environment minus the drop list, home and cwd bound.
+    Job,
+}
+
+/// The files of the image that a spec is built from, read by the front end beneath the root.
+#[derive(Clone, Debug, Default)]
+pub struct ImageFiles {
+    /// /etc/passwd, at most 1 MiB; empty if absent.
+    pub passwd: Vec<u8>,
+    /// /etc/group, at most 1 MiB; empty if absent.
+    pub group: Vec<u8>,
+}
+
+/// Everything that a run is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunSpec {
+    /// A mode that the user named.
+    pub mode: Option<ExecMode>,
+    /// Mounts, parents before children.
+    pub mounts: Vec<MountPlan>,
+    /// Generated files.
+    pub files: Vec<GeneratedFile>,
+    /// IDs inside.
+    pub uid: u32,
+    /// See `uid`.
+    pub gid: u32,
+    /// How they come about.
+    pub map: IdMap,
+    /// Working directory.
+    pub cwd: Cwd,
+    /// The program and its arguments.
+    pub argv: Vec<OsString>,
+    /// The whole environment.
+    pub env: Vec<OsString>,
+    /// File descriptors.
+    pub keep_fds: KeepFds,
+}
+
+/// What the container is, for udocker's own variables (`container_uuid` …).
+#[derive(Clone, Debug, Default)]
+pub struct ContainerFacts {
+    /// Container ID, or the tree's ID for a run of an image.
+    pub id: String,
+    /// Its names.
+    pub names: Vec<String>,
+    /// The root on the host.
+    pub root: PathBuf,
+}
+
+/// A wish that cannot be made into a run.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SpecError {
+    /// Neither the user nor the image names a program.
+    #[error("no command to run: none was given and the image has neither Entrypoint nor Cmd")]
+    NoCommand,
+    /// The named user is neither in the image nor on the host.
+    #[error("cannot run as user `{0}`: it is neither in the image's /etc/passwd nor a number")]
+    UnknownUser(String),
+    /// The named group is unknown.
+    #[error("cannot run with group `{0}`: it is neither in the image's /etc/group nor a number")]
+    UnknownGroup(String),
+    /// A target of a mount may not be covered.
+    #[error("cannot mount on `{0}` in the container: mounts need an absolute target other than /, without `..`")]
+    BadTarget(PathBuf),
+}
+
+impl crate::error::Explain for SpecError {
+    fn kind(&self) -> crate::error::ErrorKind {
+        crate::error::ErrorKind::Usage
+    }
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoCommand => vec!["name a command behind the image, as `udocker run IMAGE /bin/sh`".into()],
+            Self::UnknownUser(_) => vec!["use `--user=UID` or `--user=UID:GID`".into()],
+            Self::UnknownGroup(_) => vec!["use `--user=UID:GID`".into()],
+            Self::BadTarget(_) => Vec::new(),
+        }
+    }
+}
+
+impl RunSpec {
+    /// Decides every default; pure.
+    pub fn build(
+        request: &RunRequest,
+        config: &ImageConfig,
+        files: &ImageFiles,
+        caller: &Caller,
+        defaults: Defaults,
+        container: &ContainerFacts,
+    ) -> Result<Self, SpecError> {
+        let config = if request.no_image_config { &ImageConfig::default() } else { config };
+        let identity = super::identity::decide(request, config, files, caller)?;
+        Ok(Self {
+            mode: request.mode,
+            mounts: super::mount::collect(request, caller, defaults)?,
+            files: super::account::generate(request, files, caller, &identity),
+            uid: identity.uid,
+            gid: identity.gid,
+            map: identity.map.clone(),
+            cwd: super::mount::working_directory(request, config, caller, defaults),
+            argv: super::env::command(request, config, defaults)?,
+            env: super::env::assemble(request, config, caller, defaults, container, &identity),
+            keep_fds: match defaults {
+                Defaults::Interactive => KeepFds::All,
+                Defaults::Job => KeepFds::Only(super::env::inherited_fds(&caller.env)),
+            },
+        })
+    }
+
+    /// The native engine's plan for this spec on `root`.
+    pub fn native_plan(&self, root: RootPlan) -> ExecPlan {
+        crate::engine::native::plan(self, root)
+    }
+}

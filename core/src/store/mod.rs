@@ -1,0 +1,26 @@
+//! Stores: the user's, and the read-only central ones. This module reads; `udocker-transfer` writes images into them.
+//!
+//! ```text
+//! TOPDIR
+//! ├── udocker.store                 ours: format number
+//! ├── repos/NAME/TAG/               TAG, v2, manifest, relative links into layers/ (as udocker 1.3)
+//! ├── layers/sha256:HEX             verified blobs
+//! ├── records/sha256/HEX-OS-ARCH    ours: one per manifest and per index digest, written last
+//! ├── rootfs/FORMAT/TREEID/root     ours: one flattened, read-only tree per image
+//! ├── containers/UUID/              as udocker; layered ones have upper/ and work/ instead of ROOT/
+//! ├── tmp/ trash/ pins/ leases/     ours
+//! └── bin/ lib/ doc/                as udocker
+//! ```
+//! A start opens two files here (`manifest`, then the record); it locks, lists and writes nothing.
+
+mod layout;
+mod lookup;
+mod record;
+mod repos;
+mod temporary;
+
+pub use layout::*;
+pub use lookup::*;
+pub use record::*;
+pub use repos::*;
+pub use temporary::*;
