@@ -1,0 +1,163 @@
+//! Pulling: reference → manifest of one platform → stage → tag.
+
+use std::io::{self, Read};
+
+use udocker_core::error::{ErrorKind, Explain};
+use udocker_core::image_config::{ImageConfig, MAX_CONFIG_BYTES};
+use udocker_core::manifest::{Descriptor, Document, ManifestError};
+use udocker_core::platform::Platform;
+use udocker_core::progress::Progress;
+use udocker_core::reference::ImageReference;
+use udocker_core::settings::Settings;
+use udocker_core::store::{Record, Store};
+
+use crate::fetch::BlobSource;
+use crate::registry::{Client, RegistryError};
+use crate::stage::{Incoming, StageError, StageOptions, stage};
+
+/// An image could not be pulled.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot pull {reference}")]
+pub struct PullError {
+    reference: ImageReference,
+    #[source]
+    cause: PullCause,
+}
+
+/// Why an image could not be pulled.
+#[derive(Debug, thiserror::Error)]
+pub enum PullCause {
+    /// The registry refused or failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The manifest is not usable.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The index points to another index.
+    #[error("the index names another index for {0}, which is not supported")]
+    NestedIndex(Platform),
+    /// The image is for another platform.
+    #[error("the image is for {found}, not for {wanted}")]
+    Platform {
+        /// By its configuration.
+        found: Platform,
+        /// Asked for.
+        wanted: Platform,
+    },
+    /// It did not get into the store.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// Its tag could not be written.
+    #[error(transparent)]
+    Store(#[from] udocker_core::store::StoreError),
+}
+
+impl Explain for PullError {
+    fn kind(&self) -> ErrorKind {
+        match &self.cause {
+            PullCause::Registry(error) => error.kind(),
+            PullCause::Manifest(ManifestError::NoPlatform { .. }) | PullCause::Platform { .. } => ErrorKind::NotFound,
+            PullCause::Manifest(ManifestError::MediaType(_)) | PullCause::NestedIndex(_) => ErrorKind::Unsupported,
+            PullCause::Manifest(_) => ErrorKind::Corrupt,
+            PullCause::Stage(error) => error.kind(),
+            PullCause::Store(error) => error.kind(),
+        }
+    }
+    fn is_retryable(&self) -> bool {
+        match &self.cause {
+            PullCause::Registry(error) => error.is_retryable(),
+            PullCause::Stage(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
+    fn hints(&self) -> Vec<String> {
+        match &self.cause {
+            PullCause::Registry(error) => error.hints(),
+            PullCause::Stage(error) => error.hints(),
+            PullCause::Store(error) => error.hints(),
+            PullCause::Manifest(ManifestError::NoPlatform { available, .. }) => {
+                let first = available.first().map(|platform| format!("`--platform={platform}` takes the first of them"));
+                first.into_iter().collect()
+            }
+            PullCause::Platform { found, .. } => {
+                vec![format!("`--platform={found}` pulls it all the same; its programs will not run on this machine")]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Pulls `reference` for `platform` into `store` and tags it there; returns its record.
+///
+/// # Errors
+/// See [`PullCause`]; nothing half-made stays in the store.
+pub fn pull(
+    store: &Store,
+    reference: &ImageReference,
+    platform: &Platform,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Record, PullError> {
+    try_pull(store, reference, platform, settings, progress)
+        .map_err(|cause| PullError { reference: reference.clone(), cause })
+}
+
+fn try_pull(
+    store: &Store,
+    reference: &ImageReference,
+    platform: &Platform,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Record, PullCause> {
+    let registries = &settings.registries;
+    let client = Client::new(registries, reference.registry(&registries.default))?;
+    let repository = reference.repository(&registries.default);
+    let incoming = resolve(&client, &repository, &reference.selector(), platform)?;
+    let options = StageOptions { limits: settings.limits.clone(), parallel: registries.parallel, sync: true };
+    let source = Remote { client: &client, repository: &repository };
+    let record = stage(store, &incoming, &source, &options, progress)?;
+    let mut blobs: Vec<_> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
+    blobs.push(incoming.manifest.config.digest.clone());
+    store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &blobs)?;
+    Ok(record)
+}
+
+fn resolve(client: &Client, repository: &str, selector: &str, platform: &Platform) -> Result<Incoming, PullCause> {
+    let first = client.manifest(repository, selector)?;
+    let (fetched, index, manifest) = match first.document {
+        Document::Image(ref manifest) => {
+            let manifest = manifest.clone();
+            (first, None, manifest)
+        }
+        Document::Index(ref entries) => {
+            let entry = entries.select(platform)?.digest.to_string();
+            let second = client.manifest(repository, &entry)?;
+            match second.document {
+                Document::Image(ref manifest) => {
+                    let manifest = manifest.clone();
+                    (second, Some(first.digest), manifest)
+                }
+                Document::Index(_) => return Err(PullCause::NestedIndex(platform.clone())),
+            }
+        }
+    };
+    let config_bytes = client.small_blob(repository, &manifest.config, MAX_CONFIG_BYTES)?;
+    let config = ImageConfig::parse(&config_bytes).map_err(StageError::from)?;
+    if let Some(found) = config.platform
+        && !found.satisfies(platform)
+    {
+        return Err(PullCause::Platform { found, wanted: platform.clone() });
+    }
+    Ok(Incoming { manifest_bytes: fetched.bytes, manifest, index, config_bytes, platform: platform.clone() })
+}
+
+struct Remote<'a> {
+    client: &'a Client,
+    repository: &'a str,
+}
+
+impl BlobSource for Remote<'_> {
+    fn open(&self, descriptor: &Descriptor) -> io::Result<Box<dyn Read + Send>> {
+        Ok(self.client.blob(self.repository, descriptor).map_err(io::Error::other)?)
+    }
+}

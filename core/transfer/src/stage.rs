@@ -1,0 +1,247 @@
+//! The one way of an image into a store: fetch and flatten at once into a private folder, then publish by renames.
+//!
+//! Order of publishing: blobs, tree, record. Each is content-addressed, so a crash between them leaves only things that
+//! are right and will be found by the next pull or collected. A tag is the caller's to write, last.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use udocker_core::digest::Digest;
+use udocker_core::error::{ErrorKind, Explain};
+use udocker_core::image_config::{ImageConfig, ImageConfigError};
+use udocker_core::manifest::{Descriptor, ImageManifest};
+use udocker_core::platform::Platform;
+use udocker_core::progress::Progress;
+use udocker_core::settings::Limits;
+use udocker_core::store::{Record, Store, StoreError, TreeId};
+
+use crate::extract::{ExtractError, FlattenOptions, LayerSource, flatten};
+use crate::fetch::{Blob, BlobSource, FetchError, fetch_during};
+
+/// An image whose manifest and configuration are known and whose layers are to come.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The manifest's bytes as they came.
+    pub manifest_bytes: Vec<u8>,
+    /// What they say.
+    pub manifest: ImageManifest,
+    /// The index that it was found through.
+    pub index: Option<Digest>,
+    /// The verified bytes of the configuration.
+    pub config_bytes: Vec<u8>,
+    /// For which platform the image was selected.
+    pub platform: Platform,
+}
+
+/// How to stage.
+#[derive(Clone, Debug)]
+pub struct StageOptions {
+    /// Limits on the image.
+    pub limits: Limits,
+    /// Blobs fetched at a time.
+    pub parallel: usize,
+    /// Flush the store's file system before publishing (syncfs(2)).
+    pub sync: bool,
+}
+
+/// An image could not be brought into the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// A blob did not arrive.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// A layer could not be extracted.
+    #[error(transparent)]
+    Extract(#[from] ExtractError),
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The configuration is unreadable.
+    #[error(transparent)]
+    Config(#[from] ImageConfigError),
+    /// A layer lies elsewhere, under the image author's URLs.
+    #[error("layer {0} is foreign: it lies at URLs that its author chose, and those are not fetched")]
+    ForeignLayer(Digest),
+    /// Less space than the image needs at the very least.
+    #[error("{} has {available} bytes free, and the image needs at least {needed}", path.display())]
+    NoSpace {
+        /// The store.
+        path: PathBuf,
+        /// Bytes that the user may write.
+        available: u64,
+        /// Bytes of the missing blobs, and of a tree of the same size.
+        needed: u64,
+    },
+    /// A file of the private folder failed.
+    #[error("cannot {action} {path}")]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// To which path.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Explain for StageError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Fetch(error) => error.kind(),
+            Self::Extract(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Config(_) => ErrorKind::Corrupt,
+            Self::ForeignLayer(_) => ErrorKind::Unsupported,
+            Self::NoSpace { .. } => ErrorKind::NoSpace,
+            Self::File { source, .. } => ErrorKind::from_io(source),
+        }
+    }
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Fetch(error) if error.is_retryable())
+    }
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Fetch(error) => error.hints(),
+            Self::Extract(error) => error.hints(),
+            Self::Store(error) => error.hints(),
+            Self::ForeignLayer(_) => vec!["ask the image's author for one that carries all its layers".into()],
+            _ if self.kind() == ErrorKind::NoSpace => {
+                vec!["remove images by `udocker rmi`, or name another store by `--repo=DIR` or UDOCKER_DIR".into()]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Brings blobs, tree and record of `incoming` into `store`; what is there already is neither fetched nor made again.
+///
+/// # Errors
+/// On any error the store is as before, but for blobs and trees that were whole.
+pub fn stage(
+    store: &Store,
+    incoming: &Incoming,
+    source: &dyn BlobSource,
+    options: &StageOptions,
+    progress: &dyn Progress,
+) -> Result<Record, StageError> {
+    if let Some(layer) = incoming.manifest.layers.iter().find(|layer| !layer.urls.is_empty()) {
+        return Err(StageError::ForeignLayer(layer.digest.clone()));
+    }
+    let keep_layers = store.settings().keep_layers;
+    let config = ImageConfig::parse(&incoming.config_bytes)?;
+    let digests: Vec<Digest> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
+    let tree = TreeId::of(store.format(), &digests);
+    let manifest = Digest::sha256_of(&incoming.manifest_bytes);
+
+    let known = store.read_record(&manifest, &incoming.platform)?.filter(|r| r.tree == tree && store.tree(&tree).is_dir());
+    let is_missing = |layer: &&Descriptor| !store.blob(&layer.digest).is_file();
+    let has_blobs = || !incoming.manifest.layers.iter().any(|layer| is_missing(&layer));
+    if let Some(mut record) = known
+        && (!keep_layers || has_blobs() && store.blob(&incoming.manifest.config.digest).is_file())
+    {
+        if record.index != incoming.index && incoming.index.is_some() {
+            record.index = incoming.index.clone();
+            store.publish_record(&record)?;
+        }
+        return Ok(record);
+    }
+
+    check_space(store, &incoming.manifest)?;
+    let folder = store.temporary("pull")?;
+    let root = make_directory(folder.path().join("root"))?;
+    let trash = make_directory(folder.path().join("trash"))?;
+    make_directory(folder.path().join("blobs"))?;
+
+    // Top layers first: what they hide is then never written.
+    let mut blobs: Vec<Blob> = Vec::new();
+    let mut blob_of_layer = vec![0; incoming.manifest.layers.len()];
+    for (position, layer) in incoming.manifest.layers.iter().enumerate().rev() {
+        blob_of_layer[position] = match blobs.iter().position(|blob| blob.descriptor().digest == layer.digest) {
+            Some(same) => same,
+            None => {
+                blobs.push(open_blob(store, layer, folder.path())?);
+                blobs.len() - 1
+            }
+        };
+    }
+    let layers: Vec<&dyn LayerSource> = blob_of_layer.iter().map(|i| &blobs[*i] as &dyn LayerSource).collect();
+    let flatten_options = FlattenOptions {
+        format: store.format(),
+        max_bytes: options.limits.image_bytes,
+        max_entries: options.limits.image_entries,
+        ..FlattenOptions::for_directory(folder.path())
+    };
+    let flattened = fetch_during(&blobs, source, options.parallel, progress, || {
+        flatten(&layers, root.as_fd(), trash.as_fd(), &flatten_options).map_err(StageError::from)
+    })?;
+
+    let config_path = folder.path().join("config");
+    fs::write(&config_path, &incoming.config_bytes)
+        .map_err(|source| StageError::File { action: "write", path: config_path.clone(), source })?;
+    if options.sync {
+        rustix::fs::syncfs(&root).map_err(|errno| StageError::File {
+            action: "flush the file system of",
+            path: folder.path().into(),
+            source: errno.into(),
+        })?;
+    }
+    if keep_layers {
+        for blob in blobs.iter().filter(|blob| !blob.was_present()) {
+            store.publish_blob(blob.path(), &blob.descriptor().digest)?;
+        }
+        store.publish_blob(&config_path, &incoming.manifest.config.digest)?;
+    }
+    store.publish_tree(&folder.path().join("root"), &tree)?;
+    let record = Record {
+        manifest,
+        index: incoming.index.clone(),
+        config_digest: incoming.manifest.config.digest.clone(),
+        platform: incoming.platform.clone(),
+        tree,
+        layers: digests.len() as u64,
+        packed_bytes: incoming.manifest.layers.iter().map(|layer| layer.size).sum(),
+        tree_bytes: flattened.tree_bytes,
+        entries: flattened.entries,
+        config: ImageConfig { platform: None, ..config },
+        changed: flattened.changed,
+    };
+    store.publish_record(&record)?;
+    Ok(record)
+}
+
+fn open_blob(store: &Store, layer: &Descriptor, folder: &Path) -> Result<Blob, StageError> {
+    let stored = store.blob(&layer.digest);
+    match File::open(&stored) {
+        Ok(file) => Ok(Blob::present(layer.clone(), stored, file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(Blob::missing(layer.clone(), folder.join("blobs").join(layer.digest.to_string()))?)
+        }
+        Err(source) => Err(StageError::File { action: "open", path: stored, source }),
+    }
+}
+
+fn make_directory(path: PathBuf) -> Result<File, StageError> {
+    let made = fs::create_dir(&path).and_then(|()| File::open(&path));
+    made.map_err(|source| StageError::File { action: "make", path, source })
+}
+
+/// The tree is at least about as large as its blobs; a store without that much room need not be filled to find out.
+fn check_space(store: &Store, manifest: &ImageManifest) -> Result<(), StageError> {
+    let missing: u64 =
+        manifest.layers.iter().filter(|layer| !store.blob(&layer.digest).is_file()).map(|layer| layer.size).sum();
+    let packed: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
+    let needed = missing.saturating_add(packed);
+    let status = rustix::fs::statvfs(store.path()).map_err(|errno| StageError::File {
+        action: "read the free space of",
+        path: store.path().into(),
+        source: errno.into(),
+    })?;
+    let available = status.f_bavail.saturating_mul(status.f_frsize);
+    if available < needed {
+        return Err(StageError::NoSpace { path: store.path().into(), available, needed });
+    }
+    Ok(())
+}
