@@ -85,6 +85,8 @@ pub enum FetchError {
         digest: Digest,
         /// What arrived.
         actual: Digest,
+        /// The store's file, if it was there before.
+        stored: Option<PathBuf>,
     },
 }
 
@@ -105,6 +107,9 @@ impl Explain for FetchError {
             Self::Registry { source, .. } => source.hints(),
             Self::Write { source, .. } if ErrorKind::from_io(source) == ErrorKind::NoSpace => {
                 vec!["free space or quota there, or name another store by `--repo=DIR` or UDOCKER_DIR".into()]
+            }
+            Self::Digest { stored: Some(path), .. } => {
+                vec![format!("the store's file is damaged: remove {} and pull again", path.display())]
             }
             Self::Size { .. } | Self::Digest { .. } => {
                 vec!["pull again; if it stays, the registry or a proxy on the way damages the blob".into()]
@@ -142,11 +147,9 @@ enum End {
 }
 
 impl Blob {
-    /// A verified blob of a store.
+    /// A blob that a store has; it is verified while it is read, since others may have put it there.
     pub fn present(descriptor: Descriptor, path: PathBuf, file: File) -> Self {
-        let state = State { written: descriptor.size, end: Some(End::Verified) };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        Self { descriptor, path, file, shared, present: true }
+        Self { descriptor, path, file, shared: Arc::default(), present: true }
     }
 
     /// A blob that is to be fetched into the new file `path`.
@@ -183,7 +186,11 @@ impl Blob {
             Ok(source) => FetchError::Registry { digest: digest.clone(), source },
             Err(source) => FetchError::Source { digest: digest.clone(), source },
         };
-        let mut reader = source.open(&self.descriptor).map_err(failed)?;
+        let mut reader: Box<dyn Read + Send> = if self.present {
+            Box::new(self.file.try_clone().map_err(failed)?)
+        } else {
+            source.open(&self.descriptor).map_err(failed)?
+        };
         let mut hash = Hasher::new(digest.algorithm());
         let mut buffer = vec![0; CHUNK_BYTES];
         let mut written = 0;
@@ -199,9 +206,11 @@ impl Blob {
                 return Err(FetchError::Size { digest: digest.clone(), expected: *size, actual: written });
             }
             hash.update(&buffer[..count]);
-            (&self.file)
-                .write_all(&buffer[..count])
-                .map_err(|source| FetchError::Write { path: self.path.clone(), source })?;
+            if !self.present {
+                (&self.file)
+                    .write_all(&buffer[..count])
+                    .map_err(|source| FetchError::Write { path: self.path.clone(), source })?;
+            }
             self.update(|state| state.written = written);
             progress.layer_advanced(digest, count as u64);
         }
@@ -213,7 +222,8 @@ impl Blob {
         }
         let actual = hash.finish();
         if actual != *digest {
-            return Err(FetchError::Digest { digest: digest.clone(), actual });
+            let stored = self.present.then(|| self.path.clone());
+            return Err(FetchError::Digest { digest: digest.clone(), actual, stored });
         }
         Ok(())
     }
@@ -239,18 +249,16 @@ pub fn fetch_during<T, E: From<FetchError>>(
         while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Descriptor { digest, size, .. } = &blob.descriptor;
             progress.layer_started(digest, *size, blob.present);
-            if !blob.present {
-                let result = blob.fetch(source, &cancel, progress);
-                let end = if result.is_ok() { End::Verified } else { End::Failed };
-                if let Err(error) = result
-                    && !cancel.swap(true, Ordering::Relaxed)
-                {
-                    *first_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                }
-                blob.update(|state| state.end = Some(end));
-                if matches!(end, End::Failed) {
-                    continue;
-                }
+            let result = blob.fetch(source, &cancel, progress);
+            let end = if result.is_ok() { End::Verified } else { End::Failed };
+            if let Err(error) = result
+                && !cancel.swap(true, Ordering::Relaxed)
+            {
+                *first_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+            blob.update(|state| state.end = Some(end));
+            if matches!(end, End::Failed) {
+                continue;
             }
             progress.layer_finished(digest);
         }

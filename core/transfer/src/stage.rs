@@ -44,6 +44,8 @@ pub struct StageOptions {
     pub parallel: usize,
     /// Flush the store's file system before publishing (syncfs(2)).
     pub sync: bool,
+    /// Keep the blobs beside the tree.
+    pub keep_layers: bool,
 }
 
 /// An image could not be brought into the store.
@@ -130,7 +132,7 @@ pub fn stage(
     if let Some(layer) = incoming.manifest.layers.iter().find(|layer| !layer.urls.is_empty()) {
         return Err(StageError::ForeignLayer(layer.digest.clone()));
     }
-    let keep_layers = store.settings().keep_layers;
+    let keep_layers = options.keep_layers;
     let config = ImageConfig::parse(&incoming.config_bytes)?;
     let digests: Vec<Digest> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
     let tree = TreeId::of(store.format(), &digests);

@@ -1,0 +1,177 @@
+//! Puts one rank into its container: decide, enter, exec.
+//!
+//! One process per rank, single-threaded, statically linked, without network, TLS, regex or NSS; nothing stays between
+//! the batch system and the payload. What is heavy (a pull) is done by a child, `udocker pull`.
+
+mod options;
+mod report;
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitCode};
+
+use udocker_core::engine::{RootPlan, RootWrite, execute};
+use udocker_core::error::{ErrorKind, Explain, Failure};
+use udocker_core::platform::Platform;
+use udocker_core::reference::ImageReference;
+use udocker_core::run::{Caller, ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, RunSpec, WriteSpec};
+use udocker_core::settings::Settings;
+use udocker_core::store::{FoundImage, Record, Stores};
+use udocker_site_config::Sources;
+
+use options::Invocation;
+
+/// Statuses of a task that could not be started (docs: statuses).
+mod status {
+    pub const POLICY: u8 = 121;
+    pub const IMAGE: u8 = 122;
+    pub const NODE: u8 = 123;
+    pub const TIMEOUT: u8 = 124;
+    pub const USAGE: u8 = 125;
+}
+
+/// A rank cannot be started.
+#[derive(Debug, thiserror::Error)]
+enum LaunchError {
+    #[error("image {0} is in no store, and `--pull=never` forbids asking the registry")]
+    NotHere(ImageReference),
+    #[error("cannot pull {reference}: `udocker pull` ended with status {status}")]
+    PullFailed { reference: ImageReference, status: i32 },
+    #[error("cannot run `udocker pull` for {reference}")]
+    PullNotRun {
+        reference: ImageReference,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("image {0} was pulled and is in no store")]
+    StillMissing(ImageReference),
+}
+
+impl Explain for LaunchError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::NotFound
+    }
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
+            Self::PullFailed { .. } => vec!["the lines above are its own".into()],
+            Self::PullNotRun { .. } => vec!["`udocker` must lie beside `udocker-launch` or on PATH".into()],
+            Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let invocation = match options::parse(&words, &env) {
+        Ok(invocation) => invocation,
+        Err(error) => return report::fail(&error.into(), &env, status::USAGE),
+    };
+    match invocation {
+        Invocation::Help => report::print(options::HELP),
+        Invocation::Version => report::print(concat!("udocker-launch ", env!("CARGO_PKG_VERSION"), "\n")),
+        Invocation::Run { request, dry_run } => match launch(&request, dry_run, &env) {
+            Ok(status) => status,
+            Err(failure) => report::fail(&failure, &env, status_of(&failure)),
+        },
+    }
+}
+
+fn status_of(failure: &Failure) -> u8 {
+    match failure.kind() {
+        ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Network => status::IMAGE,
+        ErrorKind::Denied => status::POLICY,
+        ErrorKind::Unsupported => status::NODE,
+        ErrorKind::Timeout => status::TIMEOUT,
+        _ => status::USAGE,
+    }
+}
+
+fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> Result<ExitCode, Failure> {
+    let sources = Sources {
+        env: env.to_vec(),
+        repo: None,
+        insecure: false,
+        site_dir: udocker_site_config::SITE_DIR.into(),
+    };
+    let settings = udocker_site_config::load(&sources)?.settings;
+    let target = find(request, &settings)?;
+    let caller = Caller::gather(env.to_vec());
+    let files = ImageFiles::read(&target.root.tree)?;
+    let spec = RunSpec::build(request, &target.record.config, &files, &caller, Defaults::Job, &target.facts)?;
+    let plan = spec.native_plan(target.root);
+    if dry_run {
+        let text = serde_json::to_string_pretty(&plan).expect("a plan serialises");
+        return Ok(report::print(&(text + "\n")));
+    }
+    let error = execute(&plan);
+    let status = match error.status() {
+        125 => status_of(&Failure::from(error.clone())),
+        status => status,
+    };
+    Ok(report::fail(&error.into(), env, status))
+}
+
+struct Target {
+    record: Record,
+    root: RootPlan,
+    facts: ContainerFacts,
+}
+
+fn find(request: &RunRequest, settings: &Settings) -> Result<Target, Failure> {
+    let platform = request.platform.clone().unwrap_or_else(Platform::native);
+    let reference: ImageReference = request.image.parse().map_err(options::usage)?;
+    let stores = Stores::open(settings)?;
+    if request.pull != PullPolicy::Always
+        && let Some(target) = stored(&stores, &reference, &platform, request, settings)?
+    {
+        return Ok(target);
+    }
+    if request.pull == PullPolicy::Never {
+        return Err(LaunchError::NotHere(reference).into());
+    }
+    pull(&reference, &platform)?;
+    let stores = Stores::open(settings)?;
+    stored(&stores, &reference, &platform, request, settings)?.ok_or_else(|| LaunchError::StillMissing(reference).into())
+}
+
+fn stored(
+    stores: &Stores,
+    reference: &ImageReference,
+    platform: &Platform,
+    request: &RunRequest,
+    settings: &Settings,
+) -> Result<Option<Target>, Failure> {
+    let Some(FoundImage { record: Some(record), tree: Some(tree), .. }) = stores.find_image(reference, platform)? else {
+        return Ok(None);
+    };
+    let write = match &request.write {
+        WriteSpec::None => RootWrite::ReadOnly,
+        WriteSpec::Tmpfs { size } => RootWrite::Tmpfs {
+            size: size.or(settings.limits.tmpfs_bytes).unwrap_or_else(udocker_core::host::half_of_memory),
+        },
+        WriteSpec::Directory(path) => RootWrite::Layer { upper: path.join("upper"), work: path.join("work") },
+    };
+    let facts = ContainerFacts { id: record.tree.hex()[..32].to_owned(), names: Vec::new(), root: tree.clone() };
+    Ok(Some(Target { record, root: RootPlan { tree, write }, facts }))
+}
+
+/// Heavy work crosses an exec boundary: the sibling program pulls, with its messages on our stderr.
+fn pull(reference: &ImageReference, platform: &Platform) -> Result<(), LaunchError> {
+    let beside = std::env::current_exe().ok().map(|path| path.with_file_name("udocker")).filter(|path| path.is_file());
+    let program = beside.unwrap_or_else(|| "udocker".into());
+    let mut command = Command::new(program);
+    if rustix::process::geteuid().is_root() {
+        command.arg("--allow-root");
+    }
+    command.arg("pull").arg(format!("--platform={platform}")).arg(reference.to_string());
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let status =
+        command.status().map_err(|source| LaunchError::PullNotRun { reference: reference.clone(), source })?;
+    if status.success() {
+        return Ok(());
+    }
+    let status = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    Err(LaunchError::PullFailed { reference: reference.clone(), status })
+}

@@ -1,0 +1,245 @@
+//! The launcher's command line and the variables `UDOCKER_<OPTION>`, read into a [`RunRequest`].
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use udocker_core::error::{ErrorKind, Explain};
+use udocker_core::run::{Entrypoint, EnvSpec, MountSpec, RunRequest, UserSpec, WriteSpec, parse_env_file};
+
+/// The command line or a variable is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(String);
+
+impl Explain for UsageError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
+    fn hints(&self) -> Vec<String> {
+        vec!["`udocker-launch --help` lists the options".into()]
+    }
+}
+
+/// An error of a parser as one of usage.
+pub fn usage(error: impl std::fmt::Display) -> UsageError {
+    UsageError(error.to_string())
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Invocation {
+    Help,
+    Version,
+    Run { request: Box<RunRequest>, dry_run: bool },
+}
+
+pub const HELP: &str = "\
+udocker-launch [OPTIONS] IMAGE [--] [COMMAND [ARGUMENT…]]
+
+Runs COMMAND in IMAGE: as the calling user, on a read-only root, in this process.
+
+  --mount=SRC:DST[:ro,optional,create]  bind a host path (repeatable); tmpfs:DST[:size=N] for a tmpfs
+  --umount=DST                          drop a default mount (repeatable)
+  --env=NAME=VALUE | NAME | GLOB*       set a variable, or let the host's value win (repeatable)
+  --env-file=FILE                       such lines from a file
+  --unsetenv=GLOB                       remove variables (repeatable)
+  --clean-env                           start from an empty environment
+  --workdir=DIR                         working directory inside
+  --entrypoint | --no-entrypoint        run the image's entrypoint, or not (default)
+  --home | --no-home                    make the home directory visible, or not
+  --user=self|root|image                who the program is (default: self)
+  --write=none|tmpfs[:SIZE]|dir:PATH    where writes to the root go (default: none)
+  --mode=auto|N1                        how the container is entered
+  --pull=missing|always|never           when the registry is asked
+  --platform=OS/ARCH[/VARIANT]          take the image for this platform
+  --dry-run                             print the plan as JSON and run nothing
+  --help, --version
+
+Each option is also a variable UDOCKER_NAME (upper case, `_` for `-`); lists there are separated by `;`.
+";
+
+/// How an option takes its value.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Flag,
+    Single,
+    List,
+}
+
+/// Name, kind, what it does to the request.
+type Apply = fn(&mut RunRequest, &OsStr) -> Result<(), UsageError>;
+const OPTIONS: [(&str, Kind, Apply); 18] = [
+    ("mount", Kind::List, |r, v| Ok(r.mounts.push(text(v)?.parse::<MountSpec>().map_err(usage)?))),
+    ("umount", Kind::List, |r, v| Ok(r.umounts.push(v.to_owned()))),
+    ("env", Kind::List, |r, v| Ok(r.env.push(EnvSpec::from_os(v).map_err(usage)?))),
+    ("env-file", Kind::List, env_file),
+    ("unsetenv", Kind::List, |r, v| Ok(r.unset_env.push(text(v)?.to_owned()))),
+    ("clean-env", Kind::Flag, |r, _| Ok(r.clean_env = true)),
+    ("workdir", Kind::Single, |r, v| Ok(r.workdir = Some(v.into()))),
+    ("entrypoint", Kind::Flag, |r, _| Ok(r.entrypoint = Entrypoint::Image)),
+    ("no-entrypoint", Kind::Flag, |r, _| Ok(r.entrypoint = Entrypoint::None)),
+    ("home", Kind::Flag, |r, _| Ok(r.home = Some(true))),
+    ("no-home", Kind::Flag, |r, _| Ok(r.home = Some(false))),
+    ("user", Kind::Single, |r, v| Ok(r.user = text(v)?.parse().map_err(usage)?)),
+    ("write", Kind::Single, |r, v| Ok(r.write = text(v)?.parse().map_err(usage)?)),
+    ("mode", Kind::Single, mode),
+    ("pull", Kind::Single, |r, v| Ok(r.pull = text(v)?.parse().map_err(usage)?)),
+    ("platform", Kind::Single, |r, v| Ok(r.platform = Some(text(v)?.parse().map_err(usage)?))),
+    ("image", Kind::Single, |r, v| Ok(r.image = text(v)?.to_owned())),
+    ("dry-run", Kind::Flag, |_, _| Ok(())),
+];
+
+/// Options of the interface whose engine part is not built: refused by name, never accepted.
+const NOT_BUILT: [&str; 19] = [
+    "profile", "name", "save", "share", "gpu", "device", "mpi", "fabric", "module", "unshare", "timeout", "batch", "explain",
+    "verbose", "fd", "pass-pmi", "reap", "exec", "no-gpu",
+];
+
+fn text(value: &OsStr) -> Result<&str, UsageError> {
+    value.to_str().ok_or_else(|| UsageError(format!("`{}` is not UTF-8", value.display())))
+}
+
+fn env_file(request: &mut RunRequest, value: &OsStr) -> Result<(), UsageError> {
+    let bytes = std::fs::read(value).map_err(|e| UsageError(format!("cannot read {}: {e}", value.display())))?;
+    // Lines of files lie below what --env says, whichever came first.
+    let mut specs = parse_env_file(&bytes).map_err(usage)?;
+    specs.append(&mut request.env);
+    request.env = specs;
+    Ok(())
+}
+
+fn mode(request: &mut RunRequest, value: &OsStr) -> Result<(), UsageError> {
+    match text(value)? {
+        "auto" => request.mode = None,
+        "N1" => request.mode = Some(udocker_core::run::ExecMode::N1),
+        other => {
+            let mode: udocker_core::run::ExecMode = other.parse().map_err(usage)?;
+            return Err(UsageError(format!("mode {mode} is not supported by this version")));
+        }
+    }
+    Ok(())
+}
+
+/// Reads variables first, then words, which win; options end at the first word that is none.
+pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocation, UsageError> {
+    let mut request = RunRequest::new("");
+    request.user = UserSpec::Caller;
+    request.write = WriteSpec::None;
+    request.entrypoint = Entrypoint::None;
+    request.host_env = true;
+    variables(&mut request, env)?;
+    let mut dry_run = false;
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let Some(option) = word.as_bytes().strip_prefix(b"--") else {
+            request.image = text(word)?.to_owned();
+            break;
+        };
+        if option.is_empty() {
+            break;
+        }
+        let (name, value) = match option.iter().position(|b| *b == b'=') {
+            Some(at) => (&option[..at], Some(OsStr::from_bytes(&option[at + 1..]))),
+            None => (option, None),
+        };
+        let name = String::from_utf8_lossy(name);
+        match &*name {
+            "help" => return Ok(Invocation::Help),
+            "version" => return Ok(Invocation::Version),
+            "dry-run" => dry_run = true,
+            _ => {}
+        }
+        let Some((_, kind, apply)) = OPTIONS.iter().find(|(known, ..)| *known == name) else {
+            return Err(UsageError(match NOT_BUILT.contains(&&*name) {
+                true => format!("option --{name} is not supported by this version"),
+                false => format!("unknown option --{name}"),
+            }));
+        };
+        let value = match (kind, value) {
+            (Kind::Flag, None) => OsStr::new(""),
+            (Kind::Flag, Some(_)) => return Err(UsageError(format!("option --{name} takes no value"))),
+            (_, Some(value)) => value,
+            (_, None) => rest.next().ok_or_else(|| UsageError(format!("option --{name} needs a value")))?,
+        };
+        apply(&mut request, value)?;
+    }
+    request.argv = rest.cloned().collect();
+    if request.argv.first().is_some_and(|word| word == "--") {
+        request.argv.remove(0);
+    }
+    if request.image.is_empty() {
+        return Err(UsageError("no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…".into()));
+    }
+    Ok(Invocation::Run { request: Box::new(request), dry_run })
+}
+
+fn variables(request: &mut RunRequest, env: &[(OsString, OsString)]) -> Result<(), UsageError> {
+    for (name, kind, apply) in &OPTIONS {
+        let variable = format!("UDOCKER_{}", name.to_uppercase().replace('-', "_"));
+        let Some((_, value)) = env.iter().find(|(n, _)| *n == *variable.as_str()) else { continue };
+        let wrong = |error: UsageError| UsageError(format!("variable {variable}: {error}"));
+        match kind {
+            Kind::Flag if matches!(value.as_bytes(), b"" | b"0" | b"false" | b"no") => {}
+            Kind::Flag | Kind::Single => apply(request, value).map_err(wrong)?,
+            Kind::List => {
+                for part in value.as_bytes().split(|b| *b == b';').filter(|part| !part.is_empty()) {
+                    apply(request, OsStr::from_bytes(part)).map_err(wrong)?;
+                }
+            }
+        }
+    }
+    for name in NOT_BUILT {
+        let variable = format!("UDOCKER_{}", name.to_uppercase().replace('-', "_"));
+        if env.iter().any(|(n, _)| *n == *variable.as_str()) {
+            return Err(UsageError(format!("variable {variable}: option --{name} is not supported by this version")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(words: &[&str], env: &[(&str, &str)]) -> Result<(RunRequest, bool), String> {
+        let words: Vec<OsString> = words.iter().map(Into::into).collect();
+        let env: Vec<_> = env.iter().map(|(n, v)| (OsString::from(n), OsString::from(v))).collect();
+        match parse(&words, &env) {
+            Ok(Invocation::Run { request, dry_run }) => Ok((*request, dry_run)),
+            Ok(other) => Err(format!("{other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn options_end_at_the_image() {
+        let (request, dry_run) = run(&["--dry-run", "--workdir", "/w", "img", "--", "cmd", "--help"], &[]).unwrap();
+        assert!(dry_run);
+        assert_eq!((request.image.as_str(), request.workdir), ("img", Some("/w".into())));
+        assert_eq!(request.argv, ["cmd", "--help"]);
+    }
+
+    #[test]
+    fn words_win_over_variables_and_lists_add_up() {
+        let env = [("UDOCKER_IMAGE", "a"), ("UDOCKER_WORKDIR", "/v"), ("UDOCKER_ENV", "A=1;B=2")];
+        let (request, _) = run(&["--workdir=/w", "--env=C=3", "b", "true"], &env).unwrap();
+        assert_eq!((request.image.as_str(), request.workdir, request.env.len()), ("b", Some("/w".into()), 3));
+        let (request, _) = run(&["--", "true"], &env).unwrap();
+        assert_eq!((request.image.as_str(), request.argv), ("a", vec!["true".into()]));
+    }
+
+    #[test]
+    fn nothing_is_ignored() {
+        for (words, env, message) in [
+            (&["--gpu=all", "i"][..], &[][..], "option --gpu is not supported by this version"),
+            (&["--nope", "i"], &[], "unknown option --nope"),
+            (&["--home=1", "i"], &[], "option --home takes no value"),
+            (&["--workdir"], &[], "option --workdir needs a value"),
+            (&["--mode=P1", "i"], &[], "mode P1 is not supported by this version"),
+            (&["i"], &[("UDOCKER_GPU", "all")], "variable UDOCKER_GPU: option --gpu is not supported by this version"),
+            (&[], &[], "no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…"),
+        ] {
+            assert_eq!(run(words, env).unwrap_err(), message);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `udocker create`.
+
+use std::process::ExitCode;
+
+use udocker_core::container::{ContainerName, CreateOptions};
+use udocker_core::error::Failure;
+use udocker_core::platform::Platform;
+use udocker_core::reference::ImageReference;
+use udocker_core::run::PullPolicy;
+use udocker_core::store::{Record, Store};
+
+use super::Outcome;
+use crate::context::Context;
+
+/// Make a container of an image and print its ID.
+///
+/// Example: udocker create --name=work debian:12
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name the container.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Take the name away from the container that has it.
+    #[arg(long)]
+    pub force: bool,
+    /// An image of a store.
+    #[arg(value_name = "IMAGE")]
+    pub image: Option<String>,
+}
+
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let reference = crate::image::parse_reference(args.image.as_deref())?;
+    let image = crate::image::ready(context, &reference, &Platform::native(), PullPolicy::Never)?;
+    let store = context.writable_store()?;
+    if let (true, Some(name)) = (args.force, &args.name) {
+        let name: ContainerName = name.parse().map_err(crate::usage)?;
+        store.release_container_name(&name)?;
+    }
+    let id = create(context, &store, &reference, &image.record, args.name.as_deref())?;
+    context.ui.result(id);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a container in `store`, layered where the kernel mounts an overlay there, and returns its ID.
+pub fn create(
+    context: &Context,
+    store: &Store,
+    reference: &ImageReference,
+    record: &Record,
+    name: Option<&str>,
+) -> Result<String, Failure> {
+    let name = name.map(str::parse::<ContainerName>).transpose().map_err(crate::usage)?;
+    let stores = context.stores()?;
+    let tree = stores.tree(&record.tree).unwrap_or_else(|| store.tree(&record.tree));
+    let config = stores.read_blob(&record.config_digest, udocker_core::image_config::MAX_CONFIG_BYTES)?;
+    let created = store.create_container(&CreateOptions {
+        image: reference,
+        record,
+        tree: &tree,
+        config: &config,
+        name: name.as_ref(),
+    })?;
+    if let Some(reason) = &created.full_because {
+        context.ui.info(&format!("the container is a full copy of its image, since {reason}"));
+    }
+    Ok(created.id.to_string())
+}

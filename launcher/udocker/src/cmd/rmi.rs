@@ -1,0 +1,30 @@
+//! `udocker rmi`.
+
+use std::process::ExitCode;
+
+use super::Outcome;
+use crate::context::Context;
+use crate::image::{ImageError, parse_reference};
+
+/// Remove an image, and what no other image or container needs of it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Remove it also if it is protected.
+    #[arg(short = 'f', long)]
+    pub force: bool,
+    /// NAME[:TAG] or NAME@DIGEST.
+    #[arg(value_name = "IMAGE")]
+    pub image: Option<String>,
+}
+
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let reference = parse_reference(args.image.as_deref())?;
+    let store = context.writable_store()?;
+    if !store.has_tag(reference.typed_name(), &reference.selector()) {
+        return Err(ImageError::NotFound(reference).into());
+    }
+    context.ui.info(&format!("deleting image: {reference}"));
+    store.remove_tag(reference.typed_name(), &reference.selector(), args.force)?;
+    store.collect_garbage(&context.settings.run_dirs)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,89 @@
+//! What every command is given: settings, stores, and the channel to the user.
+
+use std::path::{Path, PathBuf};
+
+use udocker_core::error::{ErrorKind, Explain, Failure};
+use udocker_core::settings::Settings;
+use udocker_core::store::{Store, Stores};
+
+use crate::ui::Ui;
+
+/// See the module's head.
+pub struct Context {
+    pub settings: Settings,
+    pub ui: Ui,
+    /// `--repo`, for commands that refuse what is no store.
+    pub repo: Option<PathBuf>,
+}
+
+/// No store can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    /// `--repo` names something else.
+    #[error("invalid udocker repository: {0}")]
+    NoRepository(PathBuf),
+    /// There is none that may be written.
+    #[error("no store can be written: {0} is read-only")]
+    NoWritableStore(PathBuf),
+}
+
+impl Explain for ContextError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoRepository(_) => ErrorKind::NotFound,
+            Self::NoWritableStore(_) => ErrorKind::Denied,
+        }
+    }
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoRepository(_) => vec!["a store has the directories repos, layers, containers, bin and lib".into()],
+            Self::NoWritableStore(_) => vec!["name one of yours by UDOCKER_DIR or `--repo=DIR`".into()],
+        }
+    }
+}
+
+impl Context {
+    /// Opens the stores that exist; makes and writes nothing, but sweeps what dead processes of ours left in the user's.
+    pub fn stores(&self) -> Result<Stores, Failure> {
+        let stores = Stores::open(&self.settings)?;
+        if let Some(repo) = &self.repo
+            && stores.iter().all(|store| store.path() != repo)
+        {
+            return Err(ContextError::NoRepository(repo.clone()).into());
+        }
+        if let Some(store) = stores.first_writable() {
+            match store.sweep() {
+                Ok(0) => {}
+                Ok(count) => self.ui.debug(&format!("removed {count} left-over temporary folders")),
+                Err(error) => self.ui.debug(&format!("cannot sweep temporary folders: {error}")),
+            }
+        }
+        Ok(stores)
+    }
+
+    /// The store that new images and containers go into; made if it does not exist.
+    pub fn writable_store(&self) -> Result<Store, Failure> {
+        if let Some(repo) = &self.repo
+            && !is_store(repo)
+        {
+            return Err(ContextError::NoRepository(repo.clone()).into());
+        }
+        for settings in self.settings.stores.iter().filter(|store| !store.readonly) {
+            let store = match Store::open(settings)? {
+                Some(store) => store,
+                None => Store::create(settings)?,
+            };
+            if store.is_writable() {
+                // What is left stays until a process that may remove it comes by.
+                let _ = store.sweep();
+                return Ok(store);
+            }
+        }
+        let first = self.settings.stores.first().map_or_else(PathBuf::new, |store| store.path.clone());
+        Err(ContextError::NoWritableStore(first).into())
+    }
+}
+
+fn is_store(path: &Path) -> bool {
+    ["repos", "layers", "containers", "bin", "lib"].iter().all(|name| path.join(name).is_dir())
+}

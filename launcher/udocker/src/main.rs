@@ -1,0 +1,175 @@
+//! The command line that replaces udocker.
+//!
+//! `main` parses and reports; each command is a file in `cmd`. Results go to stdout, all else to stderr. A run ends in
+//! [`udocker_core::engine::execute`], in this process: phase one (fetch, extract, threads) is over before phase two begins.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+mod cli;
+mod cmd;
+mod context;
+mod image;
+mod monitor;
+mod ui;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind as ClapError;
+use clap::{CommandFactory, Parser};
+use udocker_core::error::{ErrorKind, Explain, Failure};
+use udocker_site_config::Sources;
+
+use cli::{Cli, Command, NOT_BUILT};
+use context::Context;
+use ui::{Ui, Verbosity};
+
+/// The command line is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(String, Vec<String>);
+
+impl Explain for UsageError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
+    fn hints(&self) -> Vec<String> {
+        self.1.clone()
+    }
+}
+
+/// An error of a parser as one of usage.
+pub fn usage(error: impl std::fmt::Display) -> UsageError {
+    UsageError(error.to_string(), Vec::new())
+}
+
+/// A usage error in words.
+pub fn usage_text(text: &str) -> UsageError {
+    UsageError(text.to_owned(), Vec::new())
+}
+
+/// An option whose part is not built: refused by name, never accepted.
+pub fn refused(option: &str, instead: &str) -> UsageError {
+    UsageError(format!("{option} is not supported by this version"), vec![format!("use {instead}")])
+}
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&words) {
+        Ok(cli) => cli,
+        Err(error) => return syntax(&error, &words),
+    };
+    let verbosity = match (cli.general.debug, cli.general.quiet) {
+        (true, _) => Verbosity::Debug,
+        (_, 0) => Verbosity::Info,
+        (_, 1) => Verbosity::Errors,
+        _ => Verbosity::Silent,
+    };
+    let ui = Ui { verbosity };
+    if cli.general.version {
+        return version(ui);
+    }
+    let command = match cli.command {
+        None => return help(ui, None),
+        Some(Command::Help { command }) => return help(ui, command.as_deref()),
+        Some(Command::Version(_)) => return version(ui),
+        Some(command) => command,
+    };
+    if rustix::process::geteuid().is_root() && !cli.general.allow_root {
+        ui.error("do not run as root !\n  hint: `udocker --allow-root …` runs all the same");
+        return ExitCode::FAILURE;
+    }
+    // A run fails with Docker's statuses, a wrong command line with 1 as every command.
+    let is_run = matches!(command, Command::Run(_));
+    let outcome = Context::load(&cli.general, ui).and_then(|mut context| dispatch(command, &mut context));
+    match outcome {
+        Ok(status) => status,
+        Err(failure) => {
+            let status = if is_run && failure.kind() != ErrorKind::Usage { cmd::run::status_of(&failure) } else { 1 };
+            ui.failed(&failure, status)
+        }
+    }
+}
+
+fn dispatch(command: Command, context: &mut Context) -> cmd::Outcome {
+    match command {
+        Command::Pull(args) => cmd::pull::run(&args, context),
+        Command::Load(args) => cmd::load::run(&args, context),
+        Command::Import(args) => cmd::import::run(&args, context),
+        Command::Create(args) => cmd::create::run(&args, context),
+        Command::Run(args) => cmd::run::run(&args, context),
+        Command::Images(args) => cmd::images::run(&args, context),
+        Command::Ps(args) => cmd::ps::run(&args, context),
+        Command::Rm(args) => cmd::rm::run(&args, context),
+        Command::Rmi(args) => cmd::rmi::run(&args, context),
+        Command::Inspect(args) => cmd::inspect::run(&args, context),
+        Command::Version(_) | Command::Help { .. } => unreachable!("answered before settings are read"),
+    }
+}
+
+fn version(ui: Ui) -> ExitCode {
+    cmd::version::run(ui).unwrap_or(ExitCode::FAILURE)
+}
+
+fn help(ui: Ui, command: Option<&str>) -> ExitCode {
+    let mut whole = Cli::command();
+    let text = match command {
+        None => whole.render_long_help(),
+        Some(name) => match whole.find_subcommand_mut(name) {
+            Some(found) => found.render_long_help(),
+            None => {
+                ui.error(&format!("invalid command: {name}"));
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    ui.result(text.to_string().trim_end());
+    ExitCode::SUCCESS
+}
+
+/// udocker's words for what clap found: status 1, one line.
+fn syntax(error: &clap::Error, words: &[OsString]) -> ExitCode {
+    let ui = Ui { verbosity: Verbosity::Info };
+    let word = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    match error.kind() {
+        ClapError::DisplayHelp | ClapError::DisplayVersion => {
+            ui.result(error.render().to_string().trim_end());
+            return ExitCode::SUCCESS;
+        }
+        ClapError::InvalidSubcommand => {
+            let name = word(clap::error::ContextKind::InvalidSubcommand);
+            if NOT_BUILT.contains(&name.as_str()) {
+                ui.error(&format!("command `{name}` is not supported by this version"));
+            } else {
+                ui.error(&format!("invalid command: {name}\n  hint: `udocker help` lists the commands"));
+            }
+        }
+        ClapError::UnknownArgument => {
+            let shown = word(clap::error::ContextKind::InvalidArg);
+            let whole = words.iter().map(|w| w.to_string_lossy()).find(|w| w.starts_with(&shown)).unwrap_or_default();
+            let shown = if whole.is_empty() { shown } else { whole.into_owned() };
+            ui.error(&format!("syntax error at: {shown}\n  hint: `udocker COMMAND --help` lists its options"));
+        }
+        _ => {
+            let text = error.render().to_string();
+            let line = text.lines().next().unwrap_or_default();
+            ui.error(line.strip_prefix("error: ").unwrap_or(line));
+        }
+    }
+    ExitCode::FAILURE
+}
+
+impl Context {
+    fn load(general: &cli::General, ui: Ui) -> Result<Self, Failure> {
+        let sources = Sources {
+            env: std::env::vars_os().collect(),
+            repo: general.repo.clone(),
+            insecure: general.insecure,
+            site_dir: udocker_site_config::SITE_DIR.into(),
+        };
+        if general.config.is_some() {
+            return Err(refused("--config", "the variables UDOCKER_*, or /etc/udocker/site.toml").into());
+        }
+        let loaded = udocker_site_config::load(&sources)?;
+        Ok(Self { settings: loaded.settings, ui, repo: general.repo.clone() })
+    }
+}

@@ -1,0 +1,180 @@
+//! What the user sees: results on stdout, all else on stderr, by one verbosity.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use udocker_core::digest::Digest;
+use udocker_core::error::Failure;
+use udocker_core::progress::Progress;
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    Silent,
+    Errors,
+    Info,
+    Debug,
+}
+
+/// The channel to the user.
+#[derive(Clone, Copy, Debug)]
+pub struct Ui {
+    pub verbosity: Verbosity,
+}
+
+impl Ui {
+    /// A result line. A reader that went away ends the program quietly.
+    pub fn result(&self, line: impl AsRef<[u8]>) {
+        let mut out = io::stdout().lock();
+        if let Err(error) = out.write_all(line.as_ref()).and_then(|()| out.write_all(b"\n")) {
+            std::process::exit(i32::from(error.kind() != io::ErrorKind::BrokenPipe));
+        }
+    }
+    /// A remark, unless quiet.
+    pub fn info(&self, text: &str) {
+        if self.verbosity >= Verbosity::Info {
+            self.line(&format!("Info: {text}"));
+        }
+    }
+    /// A warning, unless quiet.
+    pub fn warning(&self, text: &str) {
+        if self.verbosity >= Verbosity::Info {
+            self.line(&format!("Warning: {text}"));
+        }
+    }
+    /// A remark for `--debug`.
+    pub fn debug(&self, text: &str) {
+        if self.verbosity >= Verbosity::Debug {
+            self.line(&format!("Debug: {text}"));
+        }
+    }
+    /// An error, with causes and hints.
+    pub fn error(&self, text: &str) {
+        if self.verbosity >= Verbosity::Errors {
+            self.line(&format!("Error: {text}"));
+        }
+    }
+    /// Reports `failure` and turns it into `status`.
+    pub fn failed(&self, failure: &Failure, status: u8) -> ExitCode {
+        self.error(&failure.report());
+        ExitCode::from(status)
+    }
+    fn line(&self, text: &str) {
+        // Nobody is left to tell if stderr is gone.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+    /// Bars on a terminal, one line per finished layer elsewhere, nothing when quiet.
+    pub fn progress(&self) -> Box<dyn Progress> {
+        let smart = io::stderr().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none()
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        match self.verbosity {
+            Verbosity::Silent | Verbosity::Errors => Box::new(Quiet(*self)),
+            _ if smart => Box::new(Bars { ui: *self, all: MultiProgress::new(), bars: Mutex::default() }),
+            _ => Box::new(Lines { ui: *self, started: Mutex::default() }),
+        }
+    }
+}
+
+struct Quiet(Ui);
+
+impl Progress for Quiet {
+    fn warning(&self, text: &str) {
+        self.0.warning(text);
+    }
+}
+
+struct Lines {
+    ui: Ui,
+    started: Mutex<Vec<(Digest, u64, bool, Instant)>>,
+}
+
+impl Progress for Lines {
+    fn layer_started(&self, digest: &Digest, total: u64, present: bool) {
+        self.started.lock().expect("no holder panics").push((digest.clone(), total, present, Instant::now()));
+    }
+    fn layer_finished(&self, digest: &Digest) {
+        let started = self.started.lock().expect("no holder panics");
+        let Some((_, total, present, since)) = started.iter().find(|(d, ..)| d == digest) else { return };
+        self.ui.info(&if *present {
+            format!("layer {digest} is here already ({})", bytes(*total))
+        } else {
+            format!("downloading layer {digest} ({}, {:.1} s)", bytes(*total), since.elapsed().as_secs_f64())
+        });
+    }
+    fn note(&self, text: &str) {
+        self.ui.debug(text);
+    }
+    fn warning(&self, text: &str) {
+        self.ui.warning(text);
+    }
+}
+
+struct Bars {
+    ui: Ui,
+    all: MultiProgress,
+    bars: Mutex<Vec<(Digest, ProgressBar)>>,
+}
+
+impl Bars {
+    fn with(&self, digest: &Digest, act: impl FnOnce(&ProgressBar)) {
+        let bars = self.bars.lock().expect("no holder panics");
+        if let Some((_, bar)) = bars.iter().find(|(d, _)| d == digest) {
+            act(bar);
+        }
+    }
+}
+
+impl Progress for Bars {
+    fn layer_started(&self, digest: &Digest, total: u64, present: bool) {
+        let style = ProgressStyle::with_template("{prefix} {bar:30} {bytes:>10}/{total_bytes:10} {msg}");
+        let bar = ProgressBar::new(total).with_style(style.expect("a constant template parses"));
+        let bar = self.all.add(bar.with_prefix(digest.hex()[..12].to_owned()));
+        if present {
+            bar.set_position(total);
+            bar.finish_with_message("present");
+        }
+        self.bars.lock().expect("no holder panics").push((digest.clone(), bar));
+    }
+    fn layer_advanced(&self, digest: &Digest, bytes: u64) {
+        self.with(digest, |bar| bar.inc(bytes));
+    }
+    fn layer_finished(&self, digest: &Digest) {
+        self.with(digest, |bar| {
+            if !bar.is_finished() {
+                bar.finish_with_message("done");
+            }
+        });
+    }
+    fn note(&self, text: &str) {
+        self.all.suspend(|| self.ui.debug(text));
+    }
+    fn warning(&self, text: &str) {
+        self.all.suspend(|| self.ui.warning(text));
+    }
+}
+
+/// `count` bytes in words: three digits and a binary unit.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes_have_three_digits_and_a_unit() {
+        for (count, expected) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (1 << 20, "1.0 MiB"), (431 << 20, "431.0 MiB")] {
+            assert_eq!(super::bytes(count), expected);
+        }
+    }
+}
