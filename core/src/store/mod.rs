@@ -17,10 +17,13 @@ mod layout;
 mod lookup;
 mod record;
 mod repos;
+mod run_directory;
 mod temporary;
 
 pub use layout::*;
 pub use lookup::*;
 pub use record::*;
 pub use repos::*;
+pub use run_directory::*;
 pub use temporary::*;
+

@@ -17,6 +17,7 @@
 use crate::digest::Digest;
 use crate::image_config::ImageConfig;
 use crate::platform::Platform;
+use crate::text::{escape, unescape};
 
 /// See the module's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,5 +96,209 @@ impl TreeId {
     /// 64 hexadecimal digits.
     pub fn hex(&self) -> &str {
         &self.hex
+    }
+}
+
+/// A record could not be understood.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("line {line} of the record is not understood")]
+pub struct RecordError {
+    /// From 1.
+    pub line: usize,
+}
+
+const HEAD: &str = "udocker-record 1";
+const END: &str = "end";
+
+impl TreeFormat {
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Private1, Self::Shared1].into_iter().find(|format| format.as_str() == text)
+    }
+}
+
+impl Record {
+    /// The file's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = format!("{HEAD}\nmanifest {}\n", self.manifest);
+        if let Some(index) = &self.index {
+            out.push_str(&format!("index {index}\n"));
+        }
+        out.push_str(&format!("platform {}\nconfig {}\n", self.platform, self.config_digest));
+        out.push_str(&format!("format {}\ntree {}\n", self.tree.format.as_str(), self.tree.hex));
+        for (name, number) in [
+            ("blobs", self.layers),
+            ("packed", self.packed_bytes),
+            ("bytes", self.tree_bytes),
+            ("entries", self.entries),
+        ] {
+            out.push_str(&format!("{name} {number}\n"));
+        }
+        let mut texts = |name: &str, values: &[String]| {
+            values.iter().for_each(|value| out.push_str(&format!("{name} {}\n", escape(value.as_bytes()))));
+        };
+        let config = &self.config;
+        texts("workdir", std::slice::from_ref(&config.working_dir));
+        texts("user", std::slice::from_ref(&config.user));
+        texts("env", &config.env);
+        texts("entrypoint", &config.entrypoint);
+        texts("cmd", &config.cmd);
+        out.push_str(END);
+        out.push('\n');
+        for ChangedEntry { path, mode, uid, gid } in &self.changed {
+            out.push_str(&format!("changed {mode:o} {uid} {gid} {}\n", escape(path)));
+        }
+        out.into_bytes()
+    }
+
+    /// Reads a record up to its `end`; `changed` stays empty.
+    pub fn parse_head(bytes: &[u8]) -> Result<Self, RecordError> {
+        Self::parse_lines(bytes, false)
+    }
+
+    /// Reads a whole record.
+    pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
+        Self::parse_lines(bytes, true)
+    }
+
+    fn parse_lines(bytes: &[u8], whole: bool) -> Result<Self, RecordError> {
+        let text = String::from_utf8_lossy(bytes);
+        let mut lines = text.lines().enumerate();
+        if lines.next().map(|(_, line)| line) != Some(HEAD) {
+            return Err(RecordError { line: 1 });
+        }
+        let mut draft = Draft::default();
+        let mut last = 1;
+        for (at, line) in lines.by_ref() {
+            last = at + 1;
+            if line == END {
+                let mut record = draft.finish().ok_or(RecordError { line: last })?;
+                if whole {
+                    for (at, line) in lines {
+                        record.changed.push(changed(line).ok_or(RecordError { line: at + 1 })?);
+                    }
+                }
+                return Ok(record);
+            }
+            draft.take(line).ok_or(RecordError { line: last })?;
+        }
+        Err(RecordError { line: last })
+    }
+}
+
+fn changed(line: &str) -> Option<ChangedEntry> {
+    let mut words = line.strip_prefix("changed ")?.split(' ');
+    let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+    let (uid, gid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    Some(ChangedEntry { mode, uid, gid, path: unescape(words.next()?)? })
+}
+
+#[derive(Default)]
+struct Draft {
+    manifest: Option<Digest>,
+    index: Option<Digest>,
+    config_digest: Option<Digest>,
+    platform: Option<Platform>,
+    format: Option<TreeFormat>,
+    tree: Option<String>,
+    numbers: [u64; 4],
+    config: ImageConfig,
+}
+
+impl Draft {
+    fn take(&mut self, line: &str) -> Option<()> {
+        let (name, value) = line.split_once(' ')?;
+        let text = || String::from_utf8(unescape(value)?).ok();
+        let digest = || value.parse().ok();
+        match name {
+            "manifest" => self.manifest = Some(digest()?),
+            "index" => self.index = Some(digest()?),
+            "config" => self.config_digest = Some(digest()?),
+            "platform" => self.platform = Some(value.parse().ok()?),
+            "format" => self.format = Some(TreeFormat::parse(value)?),
+            "tree" => {
+                let hex = value.len() == 64 && value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+                self.tree = Some(hex.then(|| value.to_owned())?);
+            }
+            "blobs" => self.numbers[0] = value.parse().ok()?,
+            "packed" => self.numbers[1] = value.parse().ok()?,
+            "bytes" => self.numbers[2] = value.parse().ok()?,
+            "entries" => self.numbers[3] = value.parse().ok()?,
+            "workdir" => self.config.working_dir = text()?,
+            "user" => self.config.user = text()?,
+            "env" => self.config.env.push(text()?),
+            "entrypoint" => self.config.entrypoint.push(text()?),
+            "cmd" => self.config.cmd.push(text()?),
+            // A later version may add lines; what it takes to run is above.
+            _ => {}
+        }
+        Some(())
+    }
+    fn finish(self) -> Option<Record> {
+        let [layers, packed_bytes, tree_bytes, entries] = self.numbers;
+        Some(Record {
+            manifest: self.manifest?,
+            index: self.index,
+            config_digest: self.config_digest?,
+            platform: self.platform?,
+            tree: TreeId { format: self.format?, hex: self.tree? },
+            layers,
+            packed_bytes,
+            tree_bytes,
+            entries,
+            config: self.config,
+            changed: Vec::new(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            manifest: Digest::sha256_of(b"m"),
+            index: Some(Digest::sha256_of(b"i")),
+            config_digest: Digest::sha256_of(b"c"),
+            platform: "linux/arm/v7".parse().unwrap(),
+            tree: TreeId::of(TreeFormat::Shared1, &[Digest::sha256_of(b"l")]),
+            layers: 1,
+            packed_bytes: 2,
+            tree_bytes: 3,
+            entries: 4,
+            config: ImageConfig {
+                platform: None,
+                env: vec!["A=b c\n%".into(), "B=".into()],
+                entrypoint: vec!["".into(), "x y".into()],
+                cmd: vec![],
+                working_dir: "".into(),
+                user: "a:b".into(),
+            },
+            changed: vec![ChangedEntry { path: b"a b\xff".to_vec(), mode: 0o4755, uid: 1, gid: 2 }],
+        }
+    }
+
+    #[test]
+    fn a_record_round_trips() {
+        let record = record();
+        assert_eq!(Record::parse(&record.to_bytes()).unwrap(), record);
+        assert_eq!(Record::parse_head(&record.to_bytes()).unwrap(), Record { changed: vec![], ..record });
+    }
+
+    #[test]
+    fn half_a_record_is_none() {
+        let bytes = record().to_bytes();
+        let end = bytes.windows(5).position(|w| w == b"\nend\n").unwrap();
+        assert!(Record::parse(&bytes[..end]).is_err());
+        assert_eq!(Record::parse(b"udocker-record 2\n").unwrap_err(), RecordError { line: 1 });
+    }
+
+    #[test]
+    fn the_tree_depends_on_format_and_order() {
+        let (a, b) = (Digest::sha256_of(b"a"), Digest::sha256_of(b"b"));
+        let id = |format, blobs: &[Digest]| TreeId::of(format, blobs).hex().to_owned();
+        let first = id(TreeFormat::Private1, &[a.clone(), b.clone()]);
+        assert_ne!(first, id(TreeFormat::Private1, &[b.clone(), a.clone()]));
+        assert_ne!(first, id(TreeFormat::Shared1, &[a, b]));
     }
 }

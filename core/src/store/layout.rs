@@ -1,0 +1,217 @@
+//! One store: its directories, and the paths in them.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+
+use super::{TreeFormat, TreeId};
+use crate::digest::{Algorithm, Digest};
+use crate::error::{ErrorKind, Explain};
+use crate::platform::Platform;
+use crate::settings::{StoreKind, StoreSettings};
+
+/// The directories that make a store, as udocker 1.3 checks them.
+const DIRECTORIES: [&str; 6] = ["repos", "layers", "containers", "bin", "lib", "doc"];
+/// Our own, made when they are first needed.
+const FORMAT_FILE: &str = "udocker.store";
+/// The newest format that this code reads and the one it writes.
+const FORMAT: u32 = 1;
+
+/// A store could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A system call failed.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which path.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A newer program wrote it.
+    #[error("the store {path} has format {found}, and this version reads formats up to {FORMAT}")]
+    NewerFormat {
+        /// TOPDIR.
+        path: PathBuf,
+        /// The number in its format file.
+        found: String,
+    },
+    /// A file of ours holds what we never write.
+    #[error("{path} is damaged: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The image is protected.
+    #[error("image repository is protected")]
+    ProtectedImage,
+    /// The container is protected.
+    #[error("container is protected")]
+    ProtectedContainer,
+    /// The name belongs to another container.
+    #[error("container name already exists")]
+    NameTaken,
+    /// Something runs in it.
+    #[error("container {id} is in use by process {pid}")]
+    InUse {
+        /// The container.
+        id: String,
+        /// One of its processes.
+        pid: u32,
+    },
+    /// The tree below a container is gone.
+    #[error("the base of container {id} is in no store")]
+    NoBase {
+        /// The container.
+        id: String,
+        /// Where it came from.
+        image: String,
+    },
+}
+
+impl Explain for StoreError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } => ErrorKind::from_io(source),
+            Self::NewerFormat { .. } => ErrorKind::Unsupported,
+            Self::Damaged { .. } => ErrorKind::Corrupt,
+            Self::ProtectedImage | Self::ProtectedContainer => ErrorKind::Denied,
+            Self::NameTaken | Self::InUse { .. } => ErrorKind::Conflict,
+            Self::NoBase { .. } => ErrorKind::NotFound,
+        }
+    }
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Io { source, .. } if ErrorKind::from_io(source) == ErrorKind::NoSpace => {
+                vec!["free space there, or name another store by `--repo=DIR` or UDOCKER_DIR".into()]
+            }
+            Self::NewerFormat { .. } => vec!["use the newer udocker that wrote it, or another store".into()],
+            Self::Damaged { path, .. } => vec![format!("remove {} and pull the image again", path.display())],
+            Self::ProtectedImage | Self::ProtectedContainer => vec!["`-f` removes it all the same".into()],
+            Self::NameTaken => vec!["choose another name, or take it away by `--force`".into()],
+            Self::InUse { .. } => vec!["wait for its end, or run the image without a container".into()],
+            Self::NoBase { image, .. } => vec![format!("`udocker pull {image}` restores it")],
+            Self::Io { .. } => Vec::new(),
+        }
+    }
+}
+
+/// Attaches what was being done to an I/O error.
+pub(crate) fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> StoreError {
+    move |source| StoreError::Io { action, path: path.to_owned(), source: source.into() }
+}
+
+/// An existing store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    settings: StoreSettings,
+}
+
+impl Store {
+    /// Opens what is there; makes, locks and touches nothing. `None` if there is no store at the path.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerFormat`], or the file system's.
+    pub fn open(settings: &StoreSettings) -> Result<Option<Self>, StoreError> {
+        let file = settings.path.join(FORMAT_FILE);
+        match fs::read_to_string(&file) {
+            Ok(text) => match text.trim().parse::<u32>() {
+                Ok(format) if format <= FORMAT => {}
+                _ => {
+                    let found = text.trim().chars().take(20).flat_map(char::escape_default).collect();
+                    return Err(StoreError::NewerFormat { path: settings.path.clone(), found });
+                }
+            },
+            // udocker's own stores have no such file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if !settings.path.join("repos").is_dir() {
+                    return Ok(None);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+            Err(error) => return Err(io_error("read", &file)(error)),
+        }
+        Ok(Some(Self { settings: settings.clone() }))
+    }
+
+    /// Makes the store, or what of it is missing; several may do so at once.
+    pub fn create(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let mode = if settings.kind == StoreKind::User { 0o700 } else { 0o755 };
+        for name in ["."].iter().chain(&DIRECTORIES) {
+            let path = settings.path.join(name);
+            fs::DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(io_error("make", &path))?;
+        }
+        let file = settings.path.join(FORMAT_FILE);
+        if !file.exists() {
+            fs::write(&file, format!("{FORMAT}\n")).map_err(io_error("write", &file))?;
+        }
+        Ok(Self { settings: settings.clone() })
+    }
+
+    /// TOPDIR.
+    pub fn path(&self) -> &Path {
+        &self.settings.path
+    }
+    /// What was configured for it.
+    pub fn settings(&self) -> &StoreSettings {
+        &self.settings
+    }
+    /// Whether this process may write it: asked of the kernel, by effective IDs.
+    pub fn is_writable(&self) -> bool {
+        !self.settings.readonly
+            && rustix::fs::accessat(
+                rustix::fs::CWD,
+                self.path(),
+                Access::WRITE_OK | Access::EXEC_OK,
+                rustix::fs::AtFlags::empty(),
+            )
+            .is_ok()
+    }
+    /// How trees are extracted here.
+    pub fn format(&self) -> TreeFormat {
+        match self.settings.kind {
+            StoreKind::User | StoreKind::Cache => TreeFormat::Private1,
+            StoreKind::Project | StoreKind::Site => TreeFormat::Shared1,
+        }
+    }
+    /// `repos/`.
+    pub fn repos(&self) -> PathBuf {
+        self.path().join("repos")
+    }
+    /// `layers/`.
+    pub fn layers(&self) -> PathBuf {
+        self.path().join("layers")
+    }
+    /// `containers/`.
+    pub fn containers(&self) -> PathBuf {
+        self.path().join("containers")
+    }
+    /// The file of a blob.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.layers().join(digest.to_string())
+    }
+    /// The directory of a tag.
+    pub fn tag_directory(&self, name: &str, tag: &str) -> PathBuf {
+        self.repos().join(name).join(tag)
+    }
+    /// The file of a record.
+    pub fn record_path(&self, digest: &Digest, platform: &Platform) -> PathBuf {
+        let algorithm = match digest.algorithm() {
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
+        };
+        self.path().join("records").join(algorithm).join(format!("{}-{}", digest.hex(), platform.file_suffix()))
+    }
+    /// The root of a tree.
+    pub fn tree(&self, tree: &TreeId) -> PathBuf {
+        self.path().join("rootfs").join(tree.format.as_str()).join(tree.hex()).join("root")
+    }
+}

@@ -1,0 +1,140 @@
+//! Finding an image: stores in their order, two opens each, no listing, no lock, no JSON.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use super::{Record, Store, StoreError, TreeId, io_error};
+use crate::digest::Digest;
+use crate::manifest::MAX_MANIFEST_BYTES;
+use crate::platform::Platform;
+use crate::reference::ImageReference;
+use crate::settings::Settings;
+
+/// Bytes of a record that are read at a start; what a run needs stands at its head.
+const RECORD_HEAD_BYTES: u64 = 16 << 10;
+
+/// The stores that exist, in the order of lookup.
+#[derive(Clone, Debug)]
+pub struct Stores(Vec<Store>);
+
+/// An image that a store has.
+#[derive(Debug)]
+pub struct FoundImage<'a> {
+    /// Where.
+    pub store: &'a Store,
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// Its record; `None` if it was never flattened there.
+    pub record: Option<Record>,
+    /// Its tag's directory; `None` if it was found by digest alone.
+    pub tag_directory: Option<PathBuf>,
+    /// Its flattened root.
+    pub tree: Option<PathBuf>,
+}
+
+impl Stores {
+    /// Opens all stores of `settings` that exist.
+    pub fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let mut stores = Vec::with_capacity(settings.stores.len());
+        for store in &settings.stores {
+            stores.extend(Store::open(store)?);
+        }
+        Ok(Self(stores))
+    }
+    /// In order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Store> {
+        self.0.iter()
+    }
+    /// The first that this process may write.
+    pub fn first_writable(&self) -> Option<&Store> {
+        self.iter().find(|store| store.is_writable())
+    }
+    /// Where `tree` lies, if a store has it.
+    pub fn tree(&self, tree: &TreeId) -> Option<PathBuf> {
+        self.iter().map(|store| store.tree(tree)).find(|path| path.is_dir())
+    }
+    /// The bytes of a small blob, verified.
+    pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let damaged = |path: PathBuf, what: &str| StoreError::Damaged { path, what: what.to_owned() };
+        for path in self.iter().map(|store| store.blob(digest)) {
+            let Some(bytes) = read_limited(&path, limit)? else { continue };
+            return match Digest::sha256_of(&bytes) == *digest {
+                true => Ok(bytes),
+                false => Err(damaged(path, "its bytes have another digest than its name")),
+            };
+        }
+        Err(damaged(digest.to_string().into(), "no store has this blob"))
+    }
+
+    /// The image that `reference` names for `platform`: by tag, or by the digest of a manifest or an index.
+    pub fn find_image(&self, reference: &ImageReference, platform: &Platform) -> Result<Option<FoundImage<'_>>, StoreError> {
+        for store in self.iter() {
+            if let Some(found) = store.find_image(reference, platform)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Store {
+    fn find_image(&self, reference: &ImageReference, platform: &Platform) -> Result<Option<FoundImage<'_>>, StoreError> {
+        if let Some(digest) = reference.digest()
+            && let Some(record) = self.read_record(digest, platform)?
+            && let Some(found) = self.flattened(record, None)
+        {
+            return Ok(Some(found));
+        }
+        let directory = self.tag_directory(reference.typed_name(), &reference.selector());
+        let Some(bytes) = read_limited(&directory.join("manifest"), MAX_MANIFEST_BYTES)? else { return Ok(None) };
+        let manifest = Digest::sha256_of(&bytes);
+        if let Some(record) = self.read_record(&manifest, platform)?
+            && let Some(found) = self.flattened(record, Some(directory.clone()))
+        {
+            return Ok(Some(found));
+        }
+        Ok(Some(FoundImage { store: self, manifest, record: None, tag_directory: Some(directory), tree: None }))
+    }
+
+    fn flattened(&self, record: Record, tag_directory: Option<PathBuf>) -> Option<FoundImage<'_>> {
+        let tree = self.tree(&record.tree);
+        let manifest = record.manifest.clone();
+        tree.is_dir().then_some(FoundImage { store: self, manifest, record: Some(record), tag_directory, tree: Some(tree) })
+    }
+
+    /// The record of a manifest or an index for `platform`, without its list of changed entries.
+    pub fn read_record(&self, digest: &Digest, platform: &Platform) -> Result<Option<Record>, StoreError> {
+        let path = self.record_path(digest, platform);
+        let mut head = Vec::with_capacity(4096);
+        match File::open(&path) {
+            Ok(file) => file.take(RECORD_HEAD_BYTES).read_to_end(&mut head).map_err(io_error("read", &path))?,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(io_error("open", &path)(error)),
+        };
+        let parsed = Record::parse_head(&head).or_else(|error| match head.len() as u64 == RECORD_HEAD_BYTES {
+            true => std::fs::read(&path).map_err(|_| error).and_then(|bytes| Record::parse_head(&bytes)),
+            false => Err(error),
+        });
+        parsed.map(Some).map_err(|error| StoreError::Damaged { path, what: error.to_string() })
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// The whole file, `None` if it is absent.
+pub(crate) fn read_limited(path: &std::path::Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) => return Err(io_error("open", path)(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(io_error("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(StoreError::Damaged { path: path.to_owned(), what: format!("it has more than {limit} bytes") });
+    }
+    Ok(Some(bytes))
+}

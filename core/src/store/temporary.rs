@@ -1,0 +1,172 @@
+//! Private folders for what is being made: named after their maker, so that anyone can tell when it is dead.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Store, StoreError, io_error};
+use crate::sys::process::start_time;
+use crate::text::{escape, to_hex};
+
+/// Folders of other hosts are left alone for so long: their makers cannot be asked.
+const FOREIGN_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// A folder of mode 0700 that goes when this is dropped.
+#[derive(Debug)]
+pub struct Temporary {
+    path: PathBuf,
+}
+
+impl Temporary {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What cannot be removed now is swept by a later process.
+        let _ = remove_tree(&self.path);
+    }
+}
+
+impl Store {
+    /// Makes `tmp/KIND-HOST-BOOT-PID-START-RANDOM`.
+    pub fn temporary(&self, kind: &str) -> Result<Temporary, StoreError> {
+        let parent = self.path().join("tmp");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&parent).map_err(io_error("make", &parent))?;
+        let me = Maker::me();
+        let mut random = [0; 6];
+        let filled = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+        filled.map_err(io_error("name a folder in", &parent))?;
+        let name = format!("{kind}-{}-{}-{}-{}-{}", me.host, me.boot, me.pid, me.start, to_hex(&random));
+        let path = parent.join(name);
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(io_error("make", &path))?;
+        Ok(Temporary { path })
+    }
+
+    /// Removes the folders of dead processes; returns how many. Several may sweep at once.
+    pub fn sweep(&self) -> Result<usize, StoreError> {
+        let parent = self.path().join("tmp");
+        let list = match fs::read_dir(&parent) {
+            Ok(list) => list,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(io_error("list", &parent)(error)),
+        };
+        let me = Maker::me();
+        let mut removed = 0;
+        for entry in list.flatten() {
+            let name = entry.file_name();
+            let dead = match name.to_str().and_then(Maker::parse) {
+                Some(maker) if maker.host == me.host => {
+                    maker.boot != me.boot || start_time(maker.pid) != Some(maker.start)
+                }
+                _ => entry.metadata().and_then(|m| m.modified()).is_ok_and(|time| {
+                    SystemTime::now().duration_since(time).is_ok_and(|age| age > FOREIGN_AGE)
+                }),
+            };
+            if dead && remove_tree(&entry.path()).is_ok() {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Maker {
+    host: String,
+    boot: String,
+    pid: u32,
+    start: u64,
+}
+
+impl Maker {
+    fn me() -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().replace('-', "_");
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let pid = std::process::id();
+        Self {
+            host: escape(host.as_bytes()).replace('/', "_"),
+            boot: boot.trim().chars().filter(char::is_ascii_alphanumeric).take(8).collect(),
+            pid,
+            start: start_time(pid).unwrap_or(0),
+        }
+    }
+    fn parse(name: &str) -> Option<Self> {
+        let mut parts = name.split('-').skip(1);
+        let (host, boot) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+        Some(Self { host, boot, pid: parts.next()?.parse().ok()?, start: parts.next()?.parse().ok()? })
+    }
+}
+
+/// Removes `path` and all below it: beneath descriptors, without following links, whatever the directories' modes are.
+///
+/// # Errors
+/// The first that is not "gone already".
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let parent = match rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    let name = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(name))?;
+    Ok(remove_at(parent.as_fd(), &name)?)
+}
+
+fn remove_at(parent: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<(), Errno> {
+    let gone = |result| match result {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    };
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        other => return gone(other),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+            rustix::fs::openat(parent, name, flags, Mode::empty())?
+        }
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    rustix::fs::fchmod(&directory, Mode::RWXU)?;
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_bytes() == b"." || name.to_bytes() == b".." {
+            continue;
+        }
+        if entry.file_type() == FileType::Directory || entry.file_type() == FileType::Unknown {
+            remove_at(directory.as_fd(), name)?;
+        } else {
+            gone(rustix::fs::unlinkat(&directory, name, AtFlags::empty()))?;
+        }
+    }
+    gone(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_their_makers() {
+        let me = Maker::me();
+        let name = format!("pull-{}-{}-{}-{}-00ff", me.host, me.boot, me.pid, me.start);
+        assert_eq!(Maker::parse(&name), Some(me));
+        assert_eq!(Maker::parse("something"), None);
+    }
+}
