@@ -8,12 +8,15 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 mod account;
+mod caller;
 mod env;
 mod identity;
 mod mount;
+mod parse;
 mod request;
 mod spec;
 
+pub use parse::*;
 pub use request::*;
 pub use spec::*;
 
@@ -36,9 +39,8 @@ pub enum ExecMode {
 
 impl ExecMode {
     /// All of them, as documented.
-    pub const ALL: [Self; 11] = [
-        Self::N1, Self::P1, Self::P2, Self::F1, Self::F2, Self::F3, Self::F4, Self::R1, Self::R2, Self::R3, Self::S1,
-    ];
+    pub const ALL: [Self; 11] =
+        [Self::N1, Self::P1, Self::P2, Self::F1, Self::F2, Self::F3, Self::F4, Self::R1, Self::R2, Self::R3, Self::S1];
 }
 
 impl fmt::Display for ExecMode {
@@ -57,5 +59,51 @@ impl FromStr for ExecMode {
     fn from_str(text: &str) -> Result<Self, ExecModeError> {
         let found = Self::ALL.into_iter().find(|mode| mode.to_string() == text);
         found.ok_or_else(|| ExecModeError(text.chars().take(40).flat_map(char::escape_default).collect()))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    /// Alice, uid 1234, gid 100, in /work/alice, with an empty environment.
+    pub(crate) fn caller() -> Caller {
+        Caller {
+            uid: 1234,
+            gid: 100,
+            name: "alice".into(),
+            home: "/home/alice".into(),
+            cwd: "/work/alice".into(),
+            env: Vec::new(),
+            subordinate: None,
+        }
+    }
+
+    /// What a batch front end asks for when its user said nothing.
+    pub(crate) fn job() -> RunRequest {
+        RunRequest {
+            user: UserSpec::Caller,
+            entrypoint: Entrypoint::None,
+            write: WriteSpec::None,
+            host_env: true,
+            ..RunRequest::new("i")
+        }
+    }
+
+    pub(crate) fn pairs(list: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        list.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    #[test]
+    fn modes_are_read_and_written() {
+        for mode in ExecMode::ALL {
+            assert_eq!(mode.to_string().parse(), Ok(mode));
+        }
+        assert_eq!(
+            "n1\n".parse::<ExecMode>().unwrap_err().to_string(),
+            "`n1\\n` is no execution mode: expected one of N1, P1, P2, F1, F2, F3, F4, R1, R2, R3, S1"
+        );
     }
 }

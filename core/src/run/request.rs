@@ -76,7 +76,7 @@ impl RunRequest {
             workdir: None,
             entrypoint: Entrypoint::Image,
             home: None,
-            user: UserSpec::Root,
+            user: UserSpec::Image,
             write: WriteSpec::Tmpfs { size: None },
             no_system_mounts: false,
             no_image_config: false,

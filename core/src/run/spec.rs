@@ -22,9 +22,12 @@ pub struct Caller {
     pub cwd: PathBuf,
     /// The whole environment, in its order.
     pub env: Vec<(OsString, OsString)>,
-    /// Subordinate ranges, if newuidmap works for this user: (first, count) of uids and gids.
-    pub subordinate: Option<((u32, u32), (u32, u32))>,
+    /// Subordinate ranges, if newuidmap works for this user: of uids and of gids.
+    pub subordinate: Option<(Range, Range)>,
 }
+
+/// First ID and count.
+pub type Range = (u32, u32);
 
 /// Whether a person's shell or a batch system runs the container: which defaults apply (design, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +38,8 @@ pub enum Defaults {
     Job,
 }
 
-/// The files of the image that a spec is built from, read by the front end beneath the root.
+/// The accounts that a spec is built from: the image's, read by the front end beneath the root; the host's with
+/// [`super::Accounts::Host`].
 #[derive(Clone, Debug, Default)]
 pub struct ImageFiles {
     /// /etc/passwd, at most 1 MiB; empty if absent.
@@ -92,9 +96,15 @@ pub enum SpecError {
     /// The named group is unknown.
     #[error("cannot run with group `{0}`: it is neither in the image's /etc/group nor a number")]
     UnknownGroup(String),
+    /// Another user than the caller under PMIx.
+    #[error("cannot run as user `{0}` in a PMIx step: MPI_Init hangs unless the program has its caller's uid")]
+    UserUnderPmix(String),
     /// A target of a mount may not be covered.
     #[error("cannot mount on `{0}` in the container: mounts need an absolute target other than /, without `..`")]
     BadTarget(PathBuf),
+    /// A source of a mount is no plain absolute path.
+    #[error("cannot mount `{0}`: mounts need an absolute source, without `..`")]
+    BadSource(PathBuf),
 }
 
 impl crate::error::Explain for SpecError {
@@ -106,7 +116,8 @@ impl crate::error::Explain for SpecError {
             Self::NoCommand => vec!["name a command behind the image, as `udocker run IMAGE /bin/sh`".into()],
             Self::UnknownUser(_) => vec!["use `--user=UID` or `--user=UID:GID`".into()],
             Self::UnknownGroup(_) => vec!["use `--user=UID:GID`".into()],
-            Self::BadTarget(_) => Vec::new(),
+            Self::UserUnderPmix(_) => vec!["use `--user=self`".into()],
+            Self::BadTarget(_) | Self::BadSource(_) => Vec::new(),
         }
     }
 }
@@ -122,17 +133,18 @@ impl RunSpec {
         container: &ContainerFacts,
     ) -> Result<Self, SpecError> {
         let config = if request.no_image_config { &ImageConfig::default() } else { config };
-        let identity = super::identity::decide(request, config, files, caller)?;
+        let identity = super::identity::decide(request, config, files, caller, defaults)?;
+        let mounts = super::mount::collect(request, caller, defaults)?;
         Ok(Self {
             mode: request.mode,
-            mounts: super::mount::collect(request, caller, defaults)?,
-            files: super::account::generate(request, files, caller, &identity),
+            files: super::account::generate(request, files, &identity),
             uid: identity.uid,
             gid: identity.gid,
             map: identity.map.clone(),
-            cwd: super::mount::working_directory(request, config, caller, defaults),
+            cwd: super::mount::working_directory(request, config, caller, defaults, &mounts, &identity),
             argv: super::env::command(request, config, defaults)?,
-            env: super::env::assemble(request, config, caller, defaults, container, &identity),
+            env: super::env::assemble(request, config, caller, defaults, container, &identity, &mounts),
+            mounts,
             keep_fds: match defaults {
                 Defaults::Interactive => KeepFds::All,
                 Defaults::Job => KeepFds::Only(super::env::inherited_fds(&caller.env)),
@@ -144,4 +156,9 @@ impl RunSpec {
     pub fn native_plan(&self, root: RootPlan) -> ExecPlan {
         crate::engine::native::plan(self, root)
     }
+}
+
+/// Whether the caller's home is bound: in jobs unless refused, in `udocker run` if asked for.
+pub(crate) fn home_is_visible(request: &RunRequest, defaults: Defaults) -> bool {
+    request.home.unwrap_or(defaults == Defaults::Job)
 }

@@ -1,0 +1,137 @@
+//! What the process knows of its caller: read once by a front end, never through NSS.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::account::passwd_entries;
+use super::{Caller, Range};
+
+/// Longest account file that is read, in bytes; the rest of a longer one is passed over.
+const MAX_ACCOUNT_BYTES: u64 = 4 << 20;
+
+impl Caller {
+    /// Gathers the caller from `env` (the whole environment), the process's IDs and directory, /etc/passwd and
+    /// /etc/subuid, /etc/subgid.
+    ///
+    /// An account that is nowhere is normal: the name is then `uUID`, the home `/`. A working directory that is gone
+    /// is `/`.
+    pub fn gather(env: Vec<(OsString, OsString)>) -> Self {
+        let uid = rustix::process::getuid().as_raw();
+        let gid = rustix::process::getgid().as_raw();
+        let cwd = rustix::process::getcwd(Vec::new()).map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())));
+        let passwd = read(Path::new("/etc/passwd"));
+        let (name, home) = account(&env, uid, &passwd);
+        let helpers = ["/usr/bin/newuidmap", "/usr/bin/newgidmap"].iter().all(|path| may_map(Path::new(path)));
+        let subordinate = helpers.then(|| {
+            let range = |path: &str| subordinate_range(&read(Path::new(path)), &name, uid);
+            Some((range("/etc/subuid")?, range("/etc/subgid")?))
+        });
+        // A directory that was removed, or lies outside our root, has no absolute path.
+        let cwd = cwd.ok().filter(|path| path.is_absolute()).unwrap_or_else(|| "/".into());
+        Self { uid, gid, name, home, cwd, env, subordinate: subordinate.flatten() }
+    }
+}
+
+/// Name and home: USER and HOME, else the first line of passwd with `uid`, else made up.
+fn account(env: &[(OsString, OsString)], uid: u32, passwd: &[u8]) -> (String, PathBuf) {
+    let variable = |name: &str| env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str());
+    let entries = passwd_entries(passwd);
+    let entry = entries.iter().find(|entry| entry.uid == uid);
+    let name = variable("USER").and_then(OsStr::to_str).filter(|name| !name.is_empty()).map(str::to_owned);
+    let name = name.or_else(|| entry.map(|entry| String::from_utf8_lossy(entry.name).into_owned()));
+    let home = variable("HOME").or_else(|| entry.map(|entry| OsStr::from_bytes(entry.home)));
+    let home = home.map(PathBuf::from).filter(|home| home.is_absolute());
+    (name.unwrap_or_else(|| format!("u{uid}")), home.unwrap_or_else(|| "/".into()))
+}
+
+/// The first range of subuid(5) or subgid(5) that belongs to `name` or `uid` and is not empty.
+fn subordinate_range(bytes: &[u8], name: &str, uid: u32) -> Option<Range> {
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.trim().parse::<u32>().ok();
+    bytes.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b':');
+        let owner = fields.next()?;
+        if owner != name.as_bytes() && owner != uid.to_string().as_bytes() {
+            return None;
+        }
+        let (first, count) = (number(fields.next()?)?, number(fields.next()?)?);
+        (first > 0 && count > 0 && first.checked_add(count).is_some()).then_some((first, count))
+    })
+}
+
+/// Whether a helper can write maps: set-uid root, or with file capabilities.
+fn may_map(path: &Path) -> bool {
+    let Ok(metadata) = std::fs::metadata(path) else { return false };
+    let set_uid = metadata.uid() == 0 && metadata.permissions().mode() & 0o4000 != 0;
+    set_uid || rustix::fs::getxattr(path, "security.capability", &mut [0u8; 0][..]).is_ok_and(|length| length > 0)
+}
+
+/// The file's bytes; one that cannot be read tells nothing, and that is normal here.
+fn read(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let Ok(file) = File::open(path) else { return bytes };
+    match file.take(MAX_ACCOUNT_BYTES).read_to_end(&mut bytes) {
+        Ok(_) => bytes,
+        Err(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::tests::pairs;
+
+    #[test]
+    fn accounts_come_from_the_environment_then_from_passwd() {
+        let passwd = b"root:x:0:0:r:/root:/bin/sh\nbob:x:7:7::/home/bob:/bin/sh\nx:x:8:8::rel:/bin/sh\n";
+        for (case, env, uid, expected) in [
+            ("environment", &[("USER", "al"), ("HOME", "/h")][..], 7, ("al", "/h")),
+            ("passwd", &[], 7, ("bob", "/home/bob")),
+            ("empty and relative", &[("USER", ""), ("HOME", "h")], 7, ("bob", "/")),
+            ("nowhere", &[], 99, ("u99", "/")),
+            ("a home that is no path", &[], 8, ("x", "/")),
+        ] {
+            let (name, home) = account(&pairs(env), uid, passwd);
+            assert_eq!((name.as_str(), home.to_str().unwrap()), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn subordinate_ranges() {
+        for (text, expected) in [
+            ("alice:100000:65536\n", Some((100_000, 65536))),
+            ("bob:1:2\n7:100000:65536", Some((100_000, 65536))),
+            ("alice:100000:0\nalice:5:6\n", Some((5, 6))),
+            ("alice:4294967295:65536\n", None),
+            ("alice:0:10\n", None),
+            ("alice\n#\n", None),
+            ("", None),
+        ] {
+            assert_eq!(subordinate_range(text.as_bytes(), "alice", 7), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn helpers_need_set_uid_root() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("newuidmap");
+        assert!(!may_map(&path));
+        std::fs::write(&path, "").unwrap();
+        assert!(!may_map(&path));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o4755)).unwrap();
+        assert_eq!(may_map(&path), rustix::process::geteuid().is_root());
+    }
+
+    #[test]
+    fn gathering_reads_this_process() {
+        let env = pairs(&[("USER", "someone"), ("HOME", "/h")]);
+        let caller = Caller::gather(env.clone());
+        assert_eq!(caller.uid, rustix::process::getuid().as_raw());
+        assert_eq!(caller.gid, rustix::process::getgid().as_raw());
+        assert_eq!(caller.cwd, std::env::current_dir().unwrap());
+        assert_eq!((caller.name.as_str(), caller.home, caller.env), ("someone", "/h".into(), env));
+    }
+}

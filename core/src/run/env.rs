@@ -1,0 +1,355 @@
+//! The program's words, its whole environment, and the descriptors that the environment names. Pure.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use super::identity::Identity;
+use super::{Caller, ContainerFacts, Defaults, Entrypoint, EnvSpec, ExecMode, RunRequest, SpecError, mount};
+use crate::engine::MountPlan;
+use crate::env_vars::{self, matches, matches_any};
+use crate::image_config::ImageConfig;
+
+/// What `udocker run` starts if neither the user nor the image names a program (udocker's `cmd`).
+const DEFAULT_COMMAND: [&str; 2] = ["bash", "-i"];
+
+/// The program and its arguments.
+///
+/// `udocker run`: as udocker, entrypoint and then the user's words or the image's Cmd; an own or an empty entrypoint
+/// drops the image's Cmd; an own one is split at blanks. Jobs: the user's words, by default without the entrypoint;
+/// without words the image's whole command.
+pub(crate) fn command(
+    request: &RunRequest,
+    config: &ImageConfig,
+    defaults: Defaults,
+) -> Result<Vec<OsString>, SpecError> {
+    let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
+    let whole_image = request.entrypoint == Entrypoint::Image
+        || (request.entrypoint == Entrypoint::None && defaults == Defaults::Job);
+    let mut argv = match &request.entrypoint {
+        Entrypoint::Image => words(&config.entrypoint),
+        Entrypoint::None if defaults == Defaults::Job && request.argv.is_empty() => words(&config.entrypoint),
+        Entrypoint::None => Vec::new(),
+        Entrypoint::Program(text) => {
+            let parts = text.as_bytes().split(|byte| *byte == b' ').filter(|part| !part.is_empty());
+            parts.map(|part| OsStr::from_bytes(part).to_owned()).collect()
+        }
+    };
+    if !request.argv.is_empty() {
+        argv.extend(request.argv.iter().cloned());
+    } else if whole_image {
+        argv.extend(words(&config.cmd));
+    }
+    match (argv.is_empty(), defaults) {
+        (false, _) => Ok(argv),
+        (true, Defaults::Interactive) => Ok(DEFAULT_COMMAND.map(OsString::from).into()),
+        (true, Defaults::Job) => Err(SpecError::NoCommand),
+    }
+}
+
+/// An environment under construction: names are unique, the first setting decides the place.
+#[derive(Default)]
+struct Environment(Vec<(OsString, OsString)>);
+
+impl Environment {
+    fn set(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) {
+        let (name, value) = (name.into(), value.into());
+        match self.0.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name, value)),
+        }
+    }
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(other, _)| other == name)
+    }
+}
+
+/// The whole environment, `NAME=VALUE` each; the user's `--env` wins over all.
+///
+/// `udocker run`: TERM of the host (all with `host_env`) < image < udocker's own variables; HOME only if the image has
+/// none. Jobs: host less the drop list < image < per-rank variables of the host.
+pub(crate) fn assemble(
+    request: &RunRequest,
+    config: &ImageConfig,
+    caller: &Caller,
+    defaults: Defaults,
+    container: &ContainerFacts,
+    identity: &Identity,
+    mounts: &[MountPlan],
+) -> Vec<OsString> {
+    let mut out = Environment::default();
+    let passes = |name: &[u8]| match defaults {
+        Defaults::Interactive if request.host_env && !request.clean_env => {
+            !matches_any(env_vars::INTERACTIVE_DROP, name) && name != b"PATH"
+        }
+        Defaults::Interactive => matches_any(env_vars::INTERACTIVE_HOST, name),
+        Defaults::Job if request.clean_env => matches_any(env_vars::PER_RANK, name),
+        Defaults::Job => {
+            !matches_any(env_vars::JOB_DROP, name)
+                || matches_any(env_vars::JOB_KEEP, name)
+                || matches_any(env_vars::PER_RANK, name)
+        }
+    };
+    for (name, value) in caller.env.iter().filter(|(name, _)| passes(name.as_bytes())) {
+        let invisible = || !mount::is_visible(mounts, Path::new(value));
+        if defaults == Defaults::Job && name == "TMPDIR" && invisible() {
+            continue;
+        }
+        out.set(name, value);
+    }
+    // The host's HOME stands for the caller; what the image sets comes later and wins, as in udocker.
+    out.set("HOME", &identity.home);
+    for entry in &config.env {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        if !name.is_empty() {
+            out.set(name, value);
+        }
+    }
+    match defaults {
+        Defaults::Interactive => set_udockers_own(&mut out, request, caller, container, identity),
+        Defaults::Job => {
+            for (name, value) in &caller.env {
+                if matches_any(env_vars::PER_RANK, name.as_bytes()) {
+                    out.set(name, value);
+                }
+            }
+        }
+    }
+    let unset = |name: &OsStr| request.unset_env.iter().any(|glob| matches(glob.as_bytes(), name.as_bytes()));
+    out.0.retain(|(name, _)| !unset(name));
+    if !out.has("PATH") || out.0.iter().any(|(name, value)| name == "PATH" && value.is_empty()) {
+        let root = identity.uid == 0;
+        out.set("PATH", if root { env_vars::DEFAULT_PATH_ROOT } else { env_vars::DEFAULT_PATH_USER });
+    }
+    for wish in &request.env {
+        match wish {
+            EnvSpec::Set { name, value } => out.set(name, value),
+            EnvSpec::Host(glob) => {
+                for (name, value) in caller.env.iter().filter(|(n, _)| matches(glob.as_bytes(), n.as_bytes())) {
+                    out.set(name, value);
+                }
+            }
+        }
+    }
+    out.0.into_iter().map(|(name, value)| entry(name, &value)).collect()
+}
+
+fn entry(name: OsString, value: &OsStr) -> OsString {
+    let mut bytes = name.into_vec();
+    bytes.push(b'=');
+    bytes.extend_from_slice(value.as_bytes());
+    OsString::from_vec(bytes)
+}
+
+/// udocker's `_run_env_set`. Without a named mode `container_execmode` says N1, the mode of choice.
+fn set_udockers_own(
+    out: &mut Environment,
+    request: &RunRequest,
+    caller: &Caller,
+    container: &ContainerFacts,
+    identity: &Identity,
+) {
+    for name in ["USER", "LOGNAME", "USERNAME"] {
+        out.set(name, &identity.name);
+    }
+    let short: String = container.id.chars().take(8).collect();
+    out.set("PS1", if identity.uid == 0 { format!("{short}# ") } else { format!("{short}\\$ ") });
+    out.set("SHLVL", "0");
+    out.set("container_ruser", &caller.name);
+    out.set("container_root", &container.root);
+    out.set("container_uuid", &container.id);
+    out.set("container_execmode", request.mode.unwrap_or(ExecMode::N1).to_string());
+    out.set("container_names", container.names.join(","));
+}
+
+/// The descriptors above 2 that the environment names: the process manager's sockets. The caller checks what they are.
+pub(crate) fn inherited_fds(env: &[(OsString, OsString)]) -> Vec<i32> {
+    let mut out = Vec::new();
+    for name in env_vars::PMI_FDS {
+        let value = env.iter().rev().find(|(n, _)| n == name).and_then(|(_, value)| value.to_str());
+        if let Some(fd) = value.and_then(|text| text.parse().ok()).filter(|fd| *fd > 2 && !out.contains(fd)) {
+            out.push(fd);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::IdMap;
+    use crate::run::tests::{caller, job, pairs};
+
+    fn image(entrypoint: &[&str], cmd: &[&str]) -> ImageConfig {
+        let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        ImageConfig { entrypoint: list(entrypoint), cmd: list(cmd), ..ImageConfig::default() }
+    }
+
+    #[test]
+    fn commands() {
+        let (run, batch) = (Defaults::Interactive, Defaults::Job);
+        let program = |text: &str| Entrypoint::Program(text.into());
+        let both = image(&["/e", "-x"], &["c"]);
+        for (case, config, entrypoint, argv, defaults, expected) in [
+            ("image", &both, Entrypoint::Image, &[][..], run, &["/e", "-x", "c"][..]),
+            ("words replace Cmd", &both, Entrypoint::Image, &["a", ""], run, &["/e", "-x", "a", ""]),
+            ("empty entrypoint drops Cmd", &both, Entrypoint::None, &[], run, &["bash", "-i"]),
+            ("empty entrypoint", &both, Entrypoint::None, &["a"], run, &["a"]),
+            ("own entrypoint drops Cmd", &both, program("/p  -q"), &[], run, &["/p", "-q"]),
+            ("own entrypoint", &both, program("/p"), &["a b"], run, &["/p", "a b"]),
+            ("nothing", &image(&[], &[]), Entrypoint::Image, &[], run, &["bash", "-i"]),
+            ("only Cmd", &image(&[], &["c"]), Entrypoint::Image, &[], run, &["c"]),
+            ("job without words", &both, Entrypoint::None, &[], batch, &["/e", "-x", "c"]),
+            ("job", &both, Entrypoint::None, &["a"], batch, &["a"]),
+            ("job with entrypoint", &both, Entrypoint::Image, &["a"], batch, &["/e", "-x", "a"]),
+        ] {
+            let mut request = RunRequest::new("i");
+            request.entrypoint = entrypoint;
+            request.argv = argv.iter().map(OsString::from).collect();
+            assert_eq!(command(&request, config, defaults).unwrap(), expected, "{case}");
+        }
+        assert_eq!(command(&job(), &image(&[], &[]), batch), Err(SpecError::NoCommand));
+    }
+
+    fn root() -> Identity {
+        Identity { uid: 0, gid: 0, map: IdMap::Single, name: "root".into(), home: "/root".into() }
+    }
+
+    fn environment(
+        request: &RunRequest,
+        image: &[&str],
+        host: &[(&str, &str)],
+        defaults: Defaults,
+        identity: &Identity,
+    ) -> Vec<String> {
+        let mut caller = caller();
+        caller.env = pairs(host);
+        let config =
+            ImageConfig { env: image.iter().map(|entry| (*entry).to_owned()).collect(), ..ImageConfig::default() };
+        let container = ContainerFacts {
+            id: "12345678-aaaa".into(),
+            names: vec!["one".into(), "two".into()],
+            root: "/s/ROOT".into(),
+        };
+        let mounts = mount::collect(request, &caller, defaults).unwrap();
+        let env = assemble(request, &config, &caller, defaults, &container, identity, &mounts);
+        env.into_iter().map(|entry| entry.into_string().unwrap()).collect()
+    }
+
+    const HOST: &[(&str, &str)] =
+        &[("TERM", "xterm"), ("PATH", "/host"), ("SECRET", "s"), ("HOME", "/home/alice"), ("VTE_VERSION", "1")];
+    const OWN: [&str; 7] = [
+        "PS1=12345678# ",
+        "SHLVL=0",
+        "container_ruser=alice",
+        "container_root=/s/ROOT",
+        "container_uuid=12345678-aaaa",
+        "container_execmode=N1",
+        "container_names=one,two",
+    ];
+
+    #[test]
+    fn udocker_run_sets_what_udocker_sets() {
+        let mut expected = vec!["TERM=xterm", "HOME=/root", "PATH=/image", "A=b=c", "USER=root", "LOGNAME=root"];
+        expected.push("USERNAME=root");
+        expected.extend(OWN);
+        let found = environment(&RunRequest::new("i"), &["PATH=/image", "A=b=c"], HOST, Defaults::Interactive, &root());
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_default_path_follows_the_user() {
+        let of = |uid| {
+            let identity = Identity { uid, ..root() };
+            let env = environment(&RunRequest::new("i"), &["PATH="], HOST, Defaults::Interactive, &identity);
+            env.into_iter().find(|entry| entry.starts_with("PATH=")).unwrap()
+        };
+        assert_eq!(of(0), "PATH=/usr/sbin:/sbin:/usr/bin:/bin");
+        assert_eq!(of(7), "PATH=/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin");
+    }
+
+    #[test]
+    fn host_environment_and_wishes() {
+        let mut request = RunRequest::new("i");
+        request.host_env = true;
+        request.unset_env = vec!["container_*".into(), "PS1".into(), "SECRET".into(), "TERM".into()];
+        request.env = ["USER=me", "TERM", "NEW=x", "NEW=y=z", "MISSING", "VTE*"].map(|e| e.parse().unwrap()).into();
+        assert_eq!(
+            environment(&request, &["HOME=/image", "USER=image"], HOST, Defaults::Interactive, &root()),
+            [
+                "HOME=/image",
+                "USER=me",
+                "LOGNAME=root",
+                "USERNAME=root",
+                "SHLVL=0",
+                "PATH=/usr/sbin:/sbin:/usr/bin:/bin",
+                "TERM=xterm",
+                "NEW=y=z",
+                "VTE_VERSION=1",
+            ]
+        );
+    }
+
+    const BATCH: &[(&str, &str)] = &[
+        ("PATH", "/host"),
+        ("LD_PRELOAD", "x.so"),
+        ("BASH_FUNC_m%%", "() { :; }"),
+        ("MODULEPATH", "/m"),
+        ("XDG_DATA_DIRS", "/x"),
+        ("XDG_RUNTIME_DIR", "/run/user/1"),
+        ("TMPDIR", "/local/1"),
+        ("OMP_NUM_THREADS", "4"),
+        ("LANG", "C"),
+        ("SLURM_PROCID", "3"),
+        ("CUDA_VISIBLE_DEVICES", "1"),
+    ];
+
+    #[test]
+    fn a_job_gets_the_host_less_the_drop_list() {
+        let alice = Identity { uid: 1, gid: 1, map: IdMap::Single, name: "alice".into(), home: "/home/alice".into() };
+        let image = ["PATH=/i", "LANG=C.UTF-8", "SLURM_PROCID=9", "CUDA_VISIBLE_DEVICES=all", "LD_LIBRARY_PATH=/i"];
+        assert_eq!(
+            environment(&job(), &image, BATCH, Defaults::Job, &alice),
+            [
+                "XDG_RUNTIME_DIR=/run/user/1",
+                "TMPDIR=/local/1",
+                "OMP_NUM_THREADS=4",
+                "LANG=C.UTF-8",
+                "SLURM_PROCID=3",
+                "CUDA_VISIBLE_DEVICES=1",
+                "HOME=/home/alice",
+                "PATH=/i",
+                "LD_LIBRARY_PATH=/i",
+            ]
+        );
+        let mut request = job();
+        request.clean_env = true;
+        request.env = ["LANG", "CUDA_VISIBLE_DEVICES=2"].map(|entry| entry.parse().unwrap()).into();
+        assert_eq!(
+            environment(&request, &["LANG=C.UTF-8"], BATCH, Defaults::Job, &alice),
+            [
+                "SLURM_PROCID=3",
+                "CUDA_VISIBLE_DEVICES=2",
+                "HOME=/home/alice",
+                "LANG=C",
+                "PATH=/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_invisible_tmpdir_is_dropped() {
+        let mut request = job();
+        request.umounts = vec!["/local/1".into()];
+        let env = environment(&request, &[], BATCH, Defaults::Job, &root());
+        assert!(!env.iter().any(|entry| entry.starts_with("TMPDIR=")), "{env:?}");
+    }
+
+    #[test]
+    fn pmi_descriptors_are_kept() {
+        for (value, expected) in [("11", &[11][..]), ("2", &[]), ("-1", &[]), ("x", &[]), ("", &[])] {
+            assert_eq!(inherited_fds(&pairs(&[("PMI_FD", value)])), expected, "{value}");
+        }
+        assert_eq!(inherited_fds(&pairs(&[("PMI_CONTROL_FD", "5"), ("PMI_FD", "5")])), [5]);
+    }
+}
