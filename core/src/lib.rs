@@ -11,6 +11,7 @@ pub mod digest;
 pub mod engine;
 pub mod env_vars;
 pub mod error;
+pub mod host;
 pub mod image_config;
 pub mod manifest;
 pub mod platform;

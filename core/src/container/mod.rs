@@ -1,1 +1,376 @@
-//! Containers: IDs and names, layered or full, reading what udocker wrote and writing what it reads.
+//! Containers: IDs and names, creating, listing, removing, and where their roots are.
+//!
+//! ```text
+//! containers/UUID/     container.json, imagerepo.name, execmode, PROTECT as udocker
+//!                      ROOT/                          a full container
+//!                      layered, upper/, work/         a layered one: `layered` holds the format and ID of its base tree
+//! containers/NAME      symlink to UUID
+//! ```
+//! A container is made in `tmp/` and renamed, so that no half of one is ever seen.
+
+mod copy;
+
+pub use copy::{CopyError, copy_tree};
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::engine::native::probe_layer;
+use crate::engine::{RootPlan, RootWrite};
+use crate::image_config::{ImageConfig, MAX_CONFIG_BYTES};
+use crate::platform::Platform;
+use crate::reference::ImageReference;
+use crate::run::ExecMode;
+use crate::store::{Record, RunDirectory, Store, StoreError, Stores, TreeFormat, TreeId, io_error, read_limited, remove_tree};
+
+const MAX_NAME_BYTES: usize = 2048;
+
+/// A UUID of version 4 (RFC 9562), as udocker names container directories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// A new random one.
+    pub fn generate() -> Self {
+        let mut bytes = [0; 16];
+        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        debug_assert_eq!(filled, Ok(16), "getrandom(2) fills up to 256 bytes at once");
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        let hex = crate::text::to_hex(&bytes);
+        Self(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+    }
+    fn is_id(text: &str) -> bool {
+        let word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        text.split('-').count() == 5 && text.split('-').all(word)
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A container's name: no `/`, `.`, blank, `[` or `]`, at most 2048 bytes (udocker 1.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerName(String);
+
+/// A string is no container name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("invalid container name: `{0}` may not be empty, longer than {MAX_NAME_BYTES} bytes, an ID, or hold / . [ ] or blanks")]
+pub struct ContainerNameError(String);
+
+impl FromStr for ContainerName {
+    type Err = ContainerNameError;
+    fn from_str(text: &str) -> Result<Self, ContainerNameError> {
+        let bad = |c: char| "/.[]".contains(c) || c.is_whitespace() || c.is_control();
+        if text.is_empty() || text.len() > MAX_NAME_BYTES || text.contains(bad) || ContainerId::is_id(text) {
+            return Err(ContainerNameError(text.chars().take(100).flat_map(char::escape_default).collect()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ContainerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One container of a store.
+#[derive(Clone, Debug)]
+pub struct Container {
+    id: ContainerId,
+    names: Vec<ContainerName>,
+    directory: PathBuf,
+    image: String,
+    base: Option<TreeId>,
+}
+
+impl Container {
+    /// Its ID.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+    /// Its names, sorted.
+    pub fn names(&self) -> &[ContainerName] {
+        &self.names
+    }
+    /// `NAME:TAG` of its image.
+    pub fn image(&self) -> &str {
+        &self.image
+    }
+    /// The tree below its upper layer; `None` for a full one.
+    pub fn base(&self) -> Option<&TreeId> {
+        self.base.as_ref()
+    }
+    /// Whether it is an upper layer over an image's tree.
+    pub fn is_layered(&self) -> bool {
+        self.base.is_some()
+    }
+    /// Whether `PROTECT` is there.
+    pub fn is_protected(&self) -> bool {
+        self.directory.join("PROTECT").exists()
+    }
+    /// udocker's mark: W writable, R read-only, N no tree.
+    pub fn access_mark(&self) -> char {
+        let tree = self.directory.join(if self.is_layered() { "upper" } else { "ROOT" });
+        if !tree.is_dir() {
+            return 'N';
+        }
+        match rustix::fs::access(&tree, rustix::fs::Access::WRITE_OK) {
+            Ok(()) => 'W',
+            Err(_) => 'R',
+        }
+    }
+    /// The mode set for it; N1 where none is.
+    pub fn mode(&self) -> ExecMode {
+        let read = |name: &str| fs::read_to_string(self.directory.join(name)).ok()?.trim().parse().ok();
+        read("mode").or_else(|| read("execmode")).unwrap_or(ExecMode::N1)
+    }
+    /// `container.json`, the image's configuration.
+    pub fn config_bytes(&self) -> Result<Vec<u8>, StoreError> {
+        let path = self.directory.join("container.json");
+        let absent = || StoreError::Damaged { path: path.clone(), what: "it is missing".into() };
+        read_limited(&path, MAX_CONFIG_BYTES)?.ok_or_else(absent)
+    }
+    /// The platform by its configuration.
+    pub fn platform(&self) -> Option<Platform> {
+        ImageConfig::parse(&self.config_bytes().ok()?).ok()?.platform
+    }
+    /// Size of what is its own, in MB.
+    pub fn size_megabytes(&self) -> Result<u64, StoreError> {
+        copy::tree_bytes(&self.directory).map(|bytes| bytes >> 20).map_err(io_error("measure", &self.directory))
+    }
+}
+
+/// What a new container is made of.
+pub struct CreateOptions<'a> {
+    /// Its image as typed.
+    pub image: &'a ImageReference,
+    /// The image's record.
+    pub record: &'a Record,
+    /// The image's tree.
+    pub tree: &'a Path,
+    /// The image's configuration.
+    pub config: &'a [u8],
+    /// A name.
+    pub name: Option<&'a ContainerName>,
+}
+
+/// A new container.
+#[derive(Debug)]
+pub struct Created {
+    /// Its ID.
+    pub id: ContainerId,
+    /// Why it is a full copy; `None` if it is layered.
+    pub full_because: Option<String>,
+}
+
+impl Stores {
+    /// The container with this ID or name, in the order of stores.
+    pub fn find_container(&self, text: &str) -> Result<Option<(&Store, Container)>, StoreError> {
+        for store in self.iter() {
+            if let Some(container) = store.find_container(text)? {
+                return Ok(Some((store, container)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Store {
+    /// All containers, sorted by ID; what is no container directory is passed over.
+    pub fn list_containers(&self) -> Result<Vec<Container>, StoreError> {
+        let parent = self.containers();
+        let list = match fs::read_dir(&parent) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(io_error("list", &parent))?,
+        };
+        let (mut ids, mut links) = (Vec::new(), Vec::new());
+        for entry in list.flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match entry.file_type() {
+                Ok(kind) if kind.is_symlink() => links.push((name, fs::read_link(entry.path()).unwrap_or_default())),
+                Ok(kind) if kind.is_dir() && ContainerId::is_id(&name) => ids.push(name),
+                _ => {}
+            }
+        }
+        ids.sort();
+        links.sort();
+        ids.into_iter().map(|id| self.read_container(id, &links)).collect()
+    }
+
+    fn read_container(&self, id: String, links: &[(String, PathBuf)]) -> Result<Container, StoreError> {
+        let directory = self.containers().join(&id);
+        let named = links.iter().filter(|(_, target)| target.file_name().is_some_and(|name| *name == *id));
+        let names = named.filter_map(|(name, _)| name.parse().ok()).collect();
+        let image = fs::read_to_string(directory.join("imagerepo.name")).unwrap_or_default().trim().to_owned();
+        let path = directory.join("layered");
+        let base = match read_limited(&path, 4096)? {
+            None => None,
+            Some(bytes) => Some(parse_base(&bytes).ok_or_else(|| StoreError::Damaged {
+                path,
+                what: "it names no tree".into(),
+            })?),
+        };
+        Ok(Container { id: ContainerId(id), names, directory, image, base })
+    }
+
+    fn find_container(&self, text: &str) -> Result<Option<Container>, StoreError> {
+        let is_name = text.parse::<ContainerName>().is_ok();
+        if !is_name && !ContainerId::is_id(text) {
+            return Ok(None);
+        }
+        let path = self.containers().join(text);
+        let id = if is_name {
+            match fs::read_link(&path) {
+                Ok(target) => target.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned(),
+                Err(_) => return Ok(None),
+            }
+        } else {
+            text.to_owned()
+        };
+        if !ContainerId::is_id(&id) || !self.containers().join(&id).is_dir() {
+            return Ok(None);
+        }
+        let names = if is_name { vec![(text.to_owned(), PathBuf::from(&id))] } else { Vec::new() };
+        self.read_container(id, &names).map(Some)
+    }
+
+    /// Makes a container: layered where a real overlay with its own upper works on this file system, else a full copy.
+    pub fn create_container(&self, options: &CreateOptions<'_>) -> Result<Created, StoreError> {
+        let id = ContainerId::generate();
+        let name = options.name.map(|name| self.containers().join(&name.0));
+        if name.as_ref().is_some_and(|path| path.symlink_metadata().is_ok()) {
+            return Err(StoreError::NameTaken);
+        }
+        let folder = self.temporary("create")?;
+        let directory = folder.path().join(&id.0);
+        let make = |path: PathBuf| fs::create_dir(&path).map(|()| path.clone()).map_err(io_error("make", &path));
+        let write = |name: &str, bytes: &[u8]| {
+            let path = directory.join(name);
+            fs::write(&path, bytes).map_err(io_error("write", &path))
+        };
+        make(directory.clone())?;
+        write("container.json", options.config)?;
+        write("imagerepo.name", options.image.to_string().as_bytes())?;
+        let (upper, work) = (make(directory.join("upper"))?, make(directory.join("work"))?);
+        let full_because = match probe_layer(options.tree, &upper, &work) {
+            Ok(()) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        // The probe leaves its traces in the upper and in the work directory.
+        for path in [&upper, &work] {
+            remove_tree(path).map_err(io_error("remove", path))?;
+        }
+        if full_because.is_none() {
+            make(upper)?;
+            make(work)?;
+            let tree = &options.record.tree;
+            write("layered", format!("{} {}\n{}\n", tree.format.as_str(), tree.hex(), options.record.manifest).as_bytes())?;
+        } else {
+            let root = directory.join("ROOT");
+            copy_tree(options.tree, &root).map_err(|error| match error {
+                CopyError::Io { path, source } => StoreError::Io { action: "copy", path, source },
+            })?;
+        }
+        let place = self.containers().join(&id.0);
+        if let Some(link) = &name {
+            // The name is taken first, exclusively: of two creators one loses before anything is in place.
+            match symlink(&id.0, link) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(StoreError::NameTaken),
+                other => other.map_err(io_error("link", link))?,
+            }
+        }
+        if let Err(error) = fs::rename(&directory, &place) {
+            if let Some(link) = &name {
+                let _ = fs::remove_file(link);
+            }
+            return Err(io_error("publish", &place)(error));
+        }
+        Ok(Created { id, full_because })
+    }
+
+    /// Takes `name` away from whatever container has it.
+    pub fn release_container_name(&self, name: &ContainerName) -> Result<(), StoreError> {
+        let link = self.containers().join(&name.0);
+        match fs::remove_file(&link) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &link)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a container and its names.
+    pub fn remove_container(&self, container: &Container, force: bool, run_dirs: &[PathBuf]) -> Result<(), StoreError> {
+        if container.is_protected() && !force {
+            return Err(StoreError::ProtectedContainer);
+        }
+        let user = RunDirectory::open(run_dirs).and_then(|run| run.user_of(&container.id.0));
+        if let Some(pid) = user.filter(|pid| *pid != std::process::id()) {
+            return Err(StoreError::InUse { id: container.id.0.clone(), pid });
+        }
+        // Out of sight by one rename; what then stays half removed is only a temporary.
+        let trash = self.temporary("trash")?;
+        let moved = fs::rename(&container.directory, trash.path().join("container"));
+        moved.map_err(io_error("remove", &container.directory))?;
+        for entry in fs::read_dir(self.containers()).map_err(io_error("list", &self.containers()))?.flatten() {
+            let ours = fs::read_link(entry.path()).is_ok_and(|t| t.file_name().is_some_and(|n| *n == *container.id.0));
+            if ours {
+                fs::remove_file(entry.path()).map_err(io_error("remove", &entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The root of a container, for a run.
+    pub fn container_root(&self, container: &Container, stores: &Stores) -> Result<RootPlan, StoreError> {
+        let Some(base) = &container.base else {
+            return Ok(RootPlan { tree: container.directory.join("ROOT"), write: RootWrite::InPlace });
+        };
+        let missing = || StoreError::NoBase { id: container.id.0.clone(), image: container.image.clone() };
+        let tree = stores.tree(base).ok_or_else(missing)?;
+        let (upper, work) = (container.directory.join("upper"), container.directory.join("work"));
+        Ok(RootPlan { tree, write: RootWrite::Layer { upper, work } })
+    }
+
+    /// Marks the container as in use by this process. A layered one has one user at a time, since two overlays may not
+    /// share an upper directory (kernel: `Documentation/filesystems/overlayfs.rst`, "Sharing and copying layers").
+    pub fn mark_in_use(&self, container: &Container, run_dirs: &[PathBuf]) -> Result<(), StoreError> {
+        let Some(run) = RunDirectory::open(run_dirs) else { return Ok(()) };
+        match run.enlist(&container.id.0, container.is_layered())? {
+            Some(pid) => Err(StoreError::InUse { id: container.id.0.clone(), pid }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn parse_base(bytes: &[u8]) -> Option<TreeId> {
+    let line = std::str::from_utf8(bytes).ok()?.lines().next()?;
+    let (format, hex) = line.split_once(' ')?;
+    TreeId::from_parts(TreeFormat::parse(format)?, hex)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_udockers() {
+        let id = ContainerId::generate();
+        assert!(ContainerId::is_id(&id.0) && id.0.len() == 36);
+        assert!(!ContainerId::is_id("a-b-c-d") && !ContainerId::is_id("A-b-c-d-e") && !ContainerId::is_id("a-b-c-d-"));
+    }
+
+    #[test]
+    fn names_are_checked() {
+        for (name, good) in [("work", true), ("a_b-c", true), ("", false), ("a.b", false), ("a/b", false), ("a b", false), ("[x]", false)] {
+            assert_eq!(name.parse::<ContainerName>().is_ok(), good, "{name}");
+        }
+    }
+}

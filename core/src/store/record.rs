@@ -93,6 +93,11 @@ impl TreeId {
         blobs.iter().for_each(|blob| text.push_str(&format!("{blob}\n")));
         Self { format, hex: Digest::sha256_of(text.as_bytes()).hex().to_owned() }
     }
+    /// A tree that a file of ours names; `None` if `hex` is not 64 lower-case hexadecimal digits.
+    pub(crate) fn from_parts(format: TreeFormat, hex: &str) -> Option<Self> {
+        let good = hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        good.then(|| Self { format, hex: hex.to_owned() })
+    }
     /// 64 hexadecimal digits.
     pub fn hex(&self) -> &str {
         &self.hex
@@ -111,7 +116,7 @@ const HEAD: &str = "udocker-record 1";
 const END: &str = "end";
 
 impl TreeFormat {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         [Self::Private1, Self::Shared1].into_iter().find(|format| format.as_str() == text)
     }
 }

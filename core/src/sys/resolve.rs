@@ -29,6 +29,10 @@ pub fn walk(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd,
     let must_be_directory = path.as_os_str().as_bytes().ends_with(b"/");
     let mut links = 0;
     while let Some(name) = todo.pop_front() {
+        // `.` stays in the list, so that `file/.` asks for a directory.
+        if name == "." {
+            continue;
+        }
         if name == ".." {
             stack.pop();
             continue;
@@ -76,7 +80,7 @@ pub fn walk(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd,
 }
 
 fn components(path: &OsStr) -> VecDeque<OsString> {
-    let parts = path.as_bytes().split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".");
+    let parts = path.as_bytes().split(|b| *b == b'/').filter(|part| !part.is_empty());
     parts.map(|part| OsString::from_vec(part.to_vec())).collect()
 }
 
