@@ -1,64 +1,110 @@
-//! Which descriptors survive an exec.
+//! Which file descriptors an exec passes on, and paths that name a descriptor.
 #![allow(unsafe_code)]
 
-use std::os::fd::RawFd;
+use std::ffi::CStr;
+use std::fmt::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use rustix::io::Errno;
+use rustix::fs::{Dir, Mode, OFlags};
+use rustix::io::{Errno, FdFlags, Result};
 
-const CLOSE_RANGE_CLOEXEC: u32 = 4;
-
-/// Marks every descriptor above 2 close-on-exec but those in `keep`, which lose the mark.
+/// The path `/proc/self/fd/N`, without an allocation.
 ///
-/// Uses close_range(2) with CLOSE_RANGE_CLOEXEC (Linux 5.11); before, /proc/self/fd is walked.
-pub fn keep_only(keep: &[RawFd]) -> Result<(), Errno> {
+/// mount(2) follows it to the very file that the descriptor is open on, whatever its path leads to by now.
+pub struct FdPath {
+    bytes: [u8; 32],
+    length: usize,
+}
+
+impl FdPath {
+    /// The path of `fd`; true as long as `fd` is open.
+    pub fn new(fd: impl AsFd) -> Self {
+        let mut path = Self { bytes: [0; 32], length: 0 };
+        write!(path, "/proc/self/fd/{}", fd.as_fd().as_raw_fd()).expect("14 bytes and at most 10 digits fit");
+        path
+    }
+
+    /// The path for a system call.
+    pub fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).expect("the last byte is never written")
+    }
+
+    /// The path as text, for mount options.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).expect("only text is written")
+    }
+}
+
+impl Write for FdPath {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.length + text.len();
+        let room = self.bytes.get_mut(self.length..end).filter(|_| end < 32).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}
+
+/// Marks every descriptor above 2 close-on-exec, except those in `keep`, whose mark is taken away.
+///
+/// A number in `keep` that is not open is passed over: it came from a variable that may be stale.
+///
+/// # Errors
+/// Where close_range(2) does not serve: those of reading /proc/self/fd.
+pub fn close_on_exec_except(keep: &[RawFd]) -> Result<()> {
     let mut kept: Vec<RawFd> = keep.iter().copied().filter(|fd| *fd > 2).collect();
     kept.sort_unstable();
     kept.dedup();
-    let mut first: u32 = 3;
-    let mut by_range = Ok(());
-    for fd in kept.iter().map(|fd| *fd as u32).chain([u32::MAX]) {
-        if fd > first {
-            by_range = mark_range(first, if fd == u32::MAX { fd } else { fd - 1 });
-            if by_range.is_err() {
-                break;
-            }
+    let mut first = 3;
+    let mut ranged = true;
+    for fd in kept.iter().copied().chain([RawFd::MAX]) {
+        if ranged && first < fd {
+            ranged = mark_range(first, if fd == RawFd::MAX { u32::MAX } else { fd as u32 - 1 })?;
         }
-        first = fd.wrapping_add(1);
+        first = fd.saturating_add(1);
     }
-    match by_range {
-        Err(Errno::NOSYS | Errno::INVAL) => mark_listed(&kept)?,
-        other => other?,
+    if !ranged {
+        mark_one_by_one(&kept)?;
     }
-    kept.iter().try_for_each(|fd| set_close_on_exec(*fd, false))
+    for fd in kept {
+        match with_raw(fd, |fd| rustix::io::fcntl_setfd(fd, FdFlags::empty())) {
+            Ok(()) | Err(Errno::BADF) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
-fn mark_range(first: u32, last: u32) -> Result<(), Errno> {
-    // SAFETY: close_range(2) takes three integers; with CLOEXEC it closes nothing now.
-    super::check(unsafe { libc::syscall(libc::SYS_close_range, first, last, CLOSE_RANGE_CLOEXEC) }).map(drop)
+/// Returns false where the kernel is too old (close_range: 5.9, its CLOEXEC flag: 5.11) or a filter forbids the call.
+fn mark_range(first: RawFd, last: u32) -> Result<bool> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    // SAFETY: with this flag the call changes descriptor flags only; nothing is closed under an owner.
+    match unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, last, CLOSE_RANGE_CLOEXEC) } {
+        0 => Ok(true),
+        _ => match std::io::Error::last_os_error().raw_os_error() {
+            Some(libc::ENOSYS | libc::EINVAL | libc::EPERM) => Ok(false),
+            error => Err(Errno::from_raw_os_error(error.unwrap_or(libc::EINVAL))),
+        },
+    }
 }
 
-fn mark_listed(kept: &[RawFd]) -> Result<(), Errno> {
-    let list = std::fs::read_dir("/proc/self/fd").map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    for entry in list.flatten() {
-        let fd = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
-        if let Some(fd) = fd.filter(|fd| *fd > 2 && !kept.contains(fd)) {
-            match set_close_on_exec(fd, true) {
-                // The directory's own descriptor may be listed and gone.
-                Err(Errno::BADF) => {}
-                other => other?,
+fn mark_one_by_one(kept: &[RawFd]) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty())?;
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        let number = entry.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok());
+        if let Some(fd) = number.filter(|fd| *fd > 2 && !kept.contains(fd)) {
+            match with_raw(fd, |fd| rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC)) {
+                Ok(()) | Err(Errno::BADF) => {}
+                Err(error) => return Err(error),
             }
         }
     }
     Ok(())
 }
 
-fn set_close_on_exec(fd: RawFd, set: bool) -> Result<(), Errno> {
-    // SAFETY: fcntl(2) with F_SETFD takes integers; a descriptor that is not open gives EBADF.
-    super::check(unsafe { libc::fcntl(fd, libc::F_SETFD, if set { libc::FD_CLOEXEC } else { 0 }) }).map(drop)
-}
-
-/// Whether `fd` is open.
-pub fn is_open(fd: RawFd) -> bool {
-    // SAFETY: fcntl(2) with F_GETFD takes integers; a descriptor that is not open gives EBADF.
-    super::check(unsafe { libc::fcntl(fd, libc::F_GETFD) }).is_ok()
+fn with_raw<T>(fd: RawFd, change: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+    // SAFETY: the borrow lasts for one fcntl, which answers EBADF if the number is not open.
+    change(unsafe { BorrowedFd::borrow_raw(fd) })
 }

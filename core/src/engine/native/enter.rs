@@ -1,20 +1,26 @@
-//! The steps of entering, in their order.
+//! From a plan to an exec, in this process.
 
 use std::convert::Infallible;
-use std::process::{Command, Stdio};
+use std::ffi::OsString;
+use std::iter;
+use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags};
-use rustix::process::Gid;
+use rustix::fs::Mode;
+use rustix::pipe::PipeFlags;
+use rustix::process::{DumpableBehavior, Pid, Signal};
 
-use super::error::{EnterError, no_map, no_user_namespace};
-use super::mounts::{Builder, open_sources};
-use super::program::Program;
-use crate::engine::{Cwd, ExecPlan, IdMap, IdentityPlan, KeepFds};
-use crate::error::ErrorKind;
-use crate::sys::process::Helper;
-use crate::sys::{capabilities, exec, fds, mount, namespace, seccomp};
+use super::error::{During, EnterError, Step};
+use super::mounts::{self, Stopped};
+use super::root::{NewRoot, Trees};
+use crate::engine::{Cwd, ExecPlan, IdMap, IdentityPlan, KeepFds, RootWrite};
+use crate::sys::caps::{self, CapabilitySet};
+use crate::sys::exec::{Command, ExecFailure};
+use crate::sys::{fds, mount, namespace, process, seccomp, signal};
 
-/// Does what `plan` says in this process; returns only if it could not.
+/// Enters the container of `plan` and executes its program in place: same pid, same parent, same open files, nothing
+/// left behind. Returns only if that failed, and then this process is fit for nothing but to report it and exit.
+///
+/// Single-threaded callers only.
 pub fn execute(plan: &ExecPlan) -> EnterError {
     match enter(plan) {
         Ok(never) => match never {},
@@ -24,107 +30,154 @@ pub fn execute(plan: &ExecPlan) -> EnterError {
 
 fn enter(plan: &ExecPlan) -> Result<Infallible, EnterError> {
     if let Some(namespace) = plan.unshare.first() {
-        return Err(EnterError::text(
-            format!("unshare the {namespace:?} namespace"),
-            ErrorKind::Unsupported,
-            "this version makes user and mount namespaces only",
-        ));
+        return Err(EnterError::Unsupported(*namespace));
     }
-    let program = Program::prepare(&plan.argv, &plan.env)?;
-    let sources = open_sources(&plan.mounts)?;
-    let tree = rustix::fs::open(&plan.root.tree, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| EnterError::errno(format!("open the root {}", plan.root.tree.display()), errno))?;
-
-    unshare(&plan.identity)?;
-    mount::make_all_slaves().map_err(|errno| EnterError::errno("cut mount propagation to the host", errno))?;
-    let mut builder = Builder::new(&plan.root, tree)?;
-    for (planned, source) in plan.mounts.iter().zip(&sources) {
-        builder.mount(planned, source.as_ref())?;
+    let command = Command::new(&plan.argv, &plan.env).ok_or(EnterError::BadCommand)?;
+    if let KeepFds::Only(keep) = &plan.keep_fds {
+        fds::close_on_exec_except(keep).during(Step::Descriptors)?;
     }
-    for file in &plan.files {
-        builder.generate(file)?;
-    }
-    let root = builder.finish()?;
-    mount::pivot_into(&root).map_err(|errno| EnterError::errno("make the container's root the root", errno))?;
-    drop(root);
+    enter_namespaces(&plan.identity)?;
+    make_root(plan)?;
     change_directory(&plan.cwd)?;
-
-    take_identity(&plan.identity)?;
-    if let KeepFds::Only(list) = &plan.keep_fds {
-        fds::keep_only(list).map_err(|errno| EnterError::errno("close file descriptors", errno))?;
-    }
-    exec::restore_sigpipe();
-    if plan.identity.fake_root_filter {
-        seccomp::install_fake_root()
-            .map_err(|errno| EnterError::errno("install the filter that answers changes of ownership", errno))?;
-    }
-    Err(program.execute())
+    drop_privileges(&plan.identity)?;
+    signal::restore_sigpipe().during(Step::Signals)?;
+    Err(failed_exec(plan, command.exec()))
 }
 
-/// Enters the namespaces and writes the maps.
-pub(super) fn unshare(identity: &IdentityPlan) -> Result<(), EnterError> {
-    namespace::set_dumpable().map_err(|errno| EnterError::errno("make this process dumpable", errno))?;
-    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    match identity.map {
+/// Makes and enters the namespaces, maps the IDs, and cuts the mounts off from the host's.
+pub(super) fn enter_namespaces(identity: &IdentityPlan) -> Result<(), EnterError> {
+    // Other ranks join by /proc/PID/ns, and the kernel shows that of dumpable processes only.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).during(Step::Dumpable)?;
+    match &identity.map {
         IdMap::Single => {
-            namespace::unshare_user_and_mount().map_err(no_user_namespace)?;
-            for (file, text) in [
-                ("setgroups", "deny".to_owned()),
-                ("gid_map", format!("{} {gid} 1", identity.gid)),
-                ("uid_map", format!("{} {uid} 1", identity.uid)),
-            ] {
-                namespace::write_proc_self(file, &text).map_err(|errno| no_map(file, errno))?;
-            }
+            let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            namespace::unshare_user_and_mount().during(Step::Unshare)?;
+            namespace::deny_setgroups().during(Step::Setgroups)?;
+            namespace::write_gid_map(identity.gid, gid).during(Step::GidMap)?;
+            namespace::write_uid_map(identity.uid, uid).during(Step::UidMap)?;
         }
-        IdMap::Subordinate { uids, gids } => {
-            let helper = Helper::start(|pid| {
-                let maps = [("newuidmap", uid, uids), ("newgidmap", gid, gids)];
-                u8::from(!maps.iter().all(|(program, own, range)| write_map(program, pid, *own, *range)))
-            })
-            .map_err(|errno| EnterError::errno("start the helper that writes the ID maps", errno))?;
-            namespace::unshare_user_and_mount().map_err(no_user_namespace)?;
-            match helper.run() {
-                Ok(0) => {}
-                Ok(_) => {
-                    return Err(EnterError::text("map subordinate IDs", ErrorKind::Unsupported, "newuidmap or newgidmap failed")
-                        .hint("/etc/subuid and /etc/subgid must name this user"));
-                }
-                Err(errno) => return Err(EnterError::errno("wait for the helper that writes the ID maps", errno)),
-            }
+        IdMap::Subordinate { uids, gids } => map_by_helpers(*uids, *gids)?,
+    }
+    mount::make_all_slaves().during(Step::Propagation)
+}
+
+/// Starts a child outside that maps our IDs by newuidmap and newgidmap once we are inside, and reaps it.
+fn map_by_helpers(uids: (u32, u32), gids: (u32, u32)) -> Result<(), EnterError> {
+    let pid = rustix::process::getpid();
+    let user = helper_command("newuidmap", pid, rustix::process::geteuid().as_raw(), uids);
+    let group = helper_command("newgidmap", pid, rustix::process::getegid().as_raw(), gids);
+    let (Some(user), Some(group)) = (user, group) else { return Err(EnterError::BadCommand) };
+    let (ready, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).during(Step::Fork)?;
+    let child = process::fork_child(|| {
+        // Should we be killed, nobody tells it to go on.
+        let _unsupported_is_fine = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        let mut word = [0u8];
+        match rustix::io::read(&ready, &mut word) {
+            Ok(1) if word == *b"y" => run_helpers(&user, &group),
+            _ => 0,
         }
+    })
+    .during(Step::Fork)?;
+    let entered = namespace::unshare_user_and_mount();
+    rustix::io::write(&tell, if entered.is_ok() { b"y" } else { b"n" }).during(Step::Fork)?;
+    let status = process::wait(child).during(Step::Fork)?;
+    entered.during(Step::Unshare)?;
+    let program = match status.exit_status() {
+        Some(0) => return Ok(()),
+        Some(HELPER_GID) => "newgidmap",
+        _ => "newuidmap",
+    };
+    Err(EnterError::IdHelper { program })
+}
+
+/// What the child of [`map_by_helpers`] ends with if newuidmap failed.
+const HELPER_UID: i32 = 1;
+/// The same for newgidmap.
+const HELPER_GID: i32 = 2;
+
+/// `program PID 0 OUTSIDE 1 1 FIRST COUNT`, with a fixed environment.
+fn helper_command(program: &str, pid: Pid, outside: u32, (first, count): (u32, u32)) -> Option<Command> {
+    let numbers = [pid.as_raw_nonzero().get() as u32, 0, outside, 1, 1, first, count];
+    let argv: Vec<OsString> =
+        iter::once(program.into()).chain(numbers.iter().map(|number| number.to_string().into())).collect();
+    Command::new(&argv, &["PATH=/usr/bin:/bin:/usr/sbin:/sbin".into()])
+}
+
+fn run_helpers(user: &Command, group: &Command) -> u8 {
+    let run = |command: &Command| {
+        let ended = process::in_child(|| {
+            command.exec();
+            127
+        });
+        ended.is_ok_and(|status| status.exit_status() == Some(0))
+    };
+    if !run(user) {
+        HELPER_UID as u8
+    } else if !run(group) {
+        HELPER_GID as u8
+    } else {
+        0
+    }
+}
+
+fn make_root(plan: &ExecPlan) -> Result<(), EnterError> {
+    let tree = plan.root.tree.as_path();
+    let trees = Trees::open(&plan.root)?;
+    let mut pending = mounts::open_sources(&plan.files, &plan.mounts)?;
+    // What is made here has explicit modes; the program inherits the caller's umask.
+    let umask = rustix::process::umask(Mode::from_raw_mode(0o022));
+    let mut with_scratch = mounts::need_scratch(&pending);
+    let root = loop {
+        let mut root = NewRoot::make(&plan.root, &trees, with_scratch)?;
+        let made = match plan.root.write {
+            RootWrite::ReadOnly => mounts::make_points(&mut root, &mut pending),
+            _ => Ok(()),
+        };
+        match made {
+            Ok(()) => break root,
+            // Rare, so the attempt is cheaper than looking first.
+            Err(Stopped::NeedsScratch) => root.discard(tree)?,
+            Err(Stopped::Failed(error)) => return Err(error),
+        }
+        with_scratch = true;
+    };
+    mounts::mount_all(&root, &mut pending)?;
+    rustix::process::umask(umask);
+    root.enter(tree)
+}
+
+fn change_directory(cwd: &Cwd) -> Result<(), EnterError> {
+    let first = rustix::process::chdir(&cwd.path);
+    match (&cwd.fallback, first) {
+        (_, Ok(())) => Ok(()),
+        (Some(fallback), Err(_)) => rustix::process::chdir(fallback).on(Step::WorkingDirectory, fallback),
+        (None, failed) => failed.on(Step::WorkingDirectory, &cwd.path),
+    }
+}
+
+fn drop_privileges(identity: &IdentityPlan) -> Result<(), EnterError> {
+    let subordinate = identity.map != IdMap::Single;
+    let keep = if identity.docker_capabilities && subordinate { CapabilitySet::DOCKER } else { CapabilitySet::NONE };
+    caps::limit_bounding_set(keep).during(Step::Capabilities)?;
+    if subordinate && (identity.uid, identity.gid) != (0, 0) {
+        process::become_user(identity.uid, identity.gid).during(Step::User)?;
+    }
+    // Who is not 0 has lost them with the change, and could not take them back.
+    let keep = if identity.uid == 0 { keep } else { CapabilitySet::NONE };
+    caps::set_capabilities(keep).during(Step::Capabilities)?;
+    rustix::thread::set_no_new_privs(true).during(Step::NoNewPrivileges)?;
+    if identity.fake_root_filter {
+        seccomp::install_fake_root().during(Step::Filter)?;
     }
     Ok(())
 }
 
-fn write_map(program: &str, pid: u32, own: u32, (first, count): (u32, u32)) -> bool {
-    let words = [pid, 0, own, 1, 1, first, count].map(|number| number.to_string());
-    Command::new(program).args(words).stdin(Stdio::null()).status().is_ok_and(|status| status.success())
-}
-
-fn change_directory(cwd: &Cwd) -> Result<(), EnterError> {
-    let Err(errno) = rustix::process::chdir(&cwd.path) else { return Ok(()) };
-    if let Some(fallback) = &cwd.fallback
-        && rustix::process::chdir(fallback).is_ok()
-    {
-        return Ok(());
+fn failed_exec(plan: &ExecPlan, failure: ExecFailure) -> EnterError {
+    let program = PathBuf::from(&plan.argv[0]);
+    match failure {
+        ExecFailure::NotFound => EnterError::NotFound(program),
+        ExecFailure::NoInterpreter(interpreter) => EnterError::NoInterpreter { program, interpreter },
+        ExecFailure::NotExecutable(source) => EnterError::NotExecutable { program, source },
+        ExecFailure::Other(source) => EnterError::Exec { program, source },
     }
-    Err(EnterError::errno(format!("change to the directory {} in the container", cwd.path.display()), errno)
-        .hint("`--workdir=DIR` names one that is there; `-v` makes one of the host visible"))
-}
-
-/// Privileges go, last: identity, capabilities, no_new_privs.
-fn take_identity(identity: &IdentityPlan) -> Result<(), EnterError> {
-    if matches!(identity.map, IdMap::Subordinate { .. }) {
-        let (uid, gid) = (rustix::process::Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-        rustix::thread::set_thread_groups(&[gid])
-            .and_then(|()| rustix::thread::set_thread_res_gid(gid, gid, gid))
-            .and_then(|()| rustix::thread::set_thread_res_uid(uid, uid, uid))
-            .map_err(|errno| EnterError::errno(format!("become {}:{}", identity.uid, identity.gid), errno))?;
-    }
-    let keep = if identity.docker_capabilities && identity.uid == 0 { capabilities::DOCKER_DEFAULT } else { 0 };
-    // After the change to another user nothing is left to reduce, and the bounding set needs a privilege that is gone.
-    if !identity.docker_capabilities || identity.uid == 0 {
-        capabilities::reduce(keep).map_err(|errno| EnterError::errno("drop capabilities", errno))?;
-    }
-    capabilities::set_no_new_privs().map_err(|errno| EnterError::errno("set no_new_privs", errno))
 }

@@ -1,378 +1,269 @@
-//! Building the root: the tree, binds, tmpfs, generated files, and mount points that a read-only image lacks.
-//!
-//! A missing mount point is made where the root can be written. Where it cannot, its deepest existing parent is replaced by
-//! a directory of the scratch tmpfs in which every entry of the original is bound (an underlay): the image stays untouched
-//! and needs no overlay.
+//! Files and mounts inside the new root.
 
-use std::collections::VecDeque;
-use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::error::EnterError;
-use crate::engine::{GeneratedFile, MountPlan, MountSource, RootPlan, RootWrite};
-use crate::error::ErrorKind;
+use super::error::{During, EnterError, Step};
+use super::root::{NewRoot, open_directory};
+use super::underlay::{Underlay, is_too_large};
+use crate::engine::{GeneratedFile, MountPlan, MountSource};
+use crate::sys::fds::FdPath;
 use crate::sys::mount;
-use crate::sys::resolve::open_in_root;
+use crate::sys::resolve::{self, MakeKind, Resolved};
 
-const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
-const SCRATCH_OPTIONS: &str = "mode=0755,size=64m";
-const MAX_LINKS: usize = 40;
-/// An optional mount is not worth an underlay of more entries than this: each costs a bind, some 10 µs.
-const MAX_OPTIONAL_ENTRIES: usize = 512;
-
-/// A bind's source, opened before anything could hide it.
-pub(super) struct Source {
-    fd: OwnedFd,
-    is_directory: bool,
+/// A mount whose source is at hand.
+pub(super) struct Pending<'a> {
+    source: Source<'a>,
+    target: &'a Path,
+    read_only: bool,
+    optional: bool,
+    origin: &'a str,
+    /// Its mount point, if it was found before anything was mounted and nothing changed since.
+    point: Option<OwnedFd>,
 }
 
-/// Opens the sources of all binds; `None` for a tmpfs and for an optional one that is missing.
-pub(super) fn open_sources(mounts: &[MountPlan]) -> Result<Vec<Option<Source>>, EnterError> {
-    mounts.iter().map(open_source).collect()
+enum Source<'a> {
+    Bind { path: &'a Path, fd: OwnedFd, is_directory: bool },
+    Tmpfs { size: Option<u64> },
+    File { content: &'a [u8], index: usize },
 }
 
-fn open_source(planned: &MountPlan) -> Result<Option<Source>, EnterError> {
-    let MountSource::Bind { path, create } = &planned.source else { return Ok(None) };
-    if *create {
-        std::fs::create_dir_all(path).map_err(|error| {
-            EnterError::errno(format!("make {} ({})", path.display(), planned.origin), Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        })?;
-    }
-    match rustix::fs::open(path, PATH_ONLY, Mode::empty()) {
-        Ok(fd) => {
-            let is_directory = is_directory(&fd).map_err(|errno| EnterError::errno(format!("stat {}", path.display()), errno))?;
-            Ok(Some(Source { fd, is_directory }))
+impl Pending<'_> {
+    fn make_kind(&self) -> MakeKind {
+        match &self.source {
+            Source::Bind { is_directory: true, .. } | Source::Tmpfs { .. } => MakeKind::Directory,
+            Source::Bind { .. } | Source::File { .. } => MakeKind::File,
         }
-        Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR) if planned.optional => Ok(None),
-        Err(errno) => Err(EnterError::errno(format!("mount {} ({})", path.display(), planned.origin), errno)
-            .with_kind(ErrorKind::Usage)
-            .hint("it must exist on this machine and be readable; the mount option `optional` passes over what is missing")),
+    }
+
+    fn needs_scratch(&self) -> bool {
+        matches!(self.source, Source::File { .. })
     }
 }
 
-fn is_directory(fd: impl AsFd) -> Result<bool, Errno> {
-    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
+/// Why an attempt at the mounts ended.
+pub(super) enum Stopped {
+    /// A mount point must be made, and there is no scratch tmpfs.
+    NeedsScratch,
+    /// For good.
+    Failed(EnterError),
 }
 
-/// The root under construction.
-pub(super) struct Builder<'a> {
-    plan: &'a RootPlan,
-    /// The directory that holds the tree; the scratch tmpfs covers it in our namespace, where nobody needs it any more.
-    parent: OwnedFd,
-    root: OwnedFd,
-    scratch: Option<OwnedFd>,
-    /// Names used in the scratch tmpfs.
-    count: u32,
-    /// Mounts that become read-only at the end: until then mount points may still be made in them.
-    closing: Vec<OwnedFd>,
+impl From<EnterError> for Stopped {
+    fn from(error: EnterError) -> Self {
+        Self::Failed(error)
+    }
 }
 
-impl<'a> Builder<'a> {
-    /// Mounts the tree of `plan`, which is open as `tree`.
-    pub fn new(plan: &'a RootPlan, tree: OwnedFd) -> Result<Self, EnterError> {
-        let shown = plan.tree.display();
-        let parent = rustix::fs::openat(&tree, "..", PATH_ONLY | OFlags::DIRECTORY, Mode::empty())
-            .map_err(|errno| EnterError::errno(format!("open the directory that holds {shown}"), errno))?;
-        let mut builder =
-            Self { plan, parent, root: tree, scratch: None, count: 0, closing: Vec::new() };
-        match &plan.write {
-            RootWrite::ReadOnly | RootWrite::InPlace => {
-                mount::bind(&builder.root, &builder.root)
-                    .map_err(|errno| EnterError::errno(format!("mount the root {shown}"), errno))?;
-                builder.root = reopen(&plan.tree)?;
-                if plan.write == RootWrite::ReadOnly {
-                    mount::remount_read_only(&builder.root)
-                        .map_err(|errno| EnterError::errno(format!("make the root {shown} read-only"), errno))?;
-                }
-            }
-            RootWrite::Tmpfs { size } => {
-                let scratch = builder.make_scratch(&format!("mode=0755,size={size}"))?;
-                let layer = |name: &str| make_directory(scratch.as_fd(), OsStr::new(name), Mode::from_raw_mode(0o755));
-                let made = layer("upper").and_then(|upper| Ok((upper, layer("work")?, layer("root")?)));
-                let (upper, work, target) = made.map_err(|errno| EnterError::errno("prepare the overlay's tmpfs", errno))?;
-                builder.scratch = Some(scratch);
-                builder.overlay(&upper, &work, &target)?;
-                let scratch = builder.scratch.as_ref().expect("set above");
-                builder.root = rustix::fs::openat(scratch, "root", PATH_ONLY | OFlags::DIRECTORY, Mode::empty())
-                    .map_err(|errno| EnterError::errno("open the overlay", errno))?;
-            }
-            RootWrite::Layer { upper, work } => {
-                let open = |path: &Path| {
-                    rustix::fs::open(path, PATH_ONLY | OFlags::DIRECTORY, Mode::empty())
-                        .map_err(|errno| EnterError::errno(format!("open {}", path.display()), errno))
-                };
-                let target = rustix::io::fcntl_dupfd_cloexec(&builder.root, 3)
-                    .map_err(|errno| EnterError::errno("duplicate a descriptor", errno))?;
-                builder.overlay(&open(upper)?, &open(work)?, &target)?;
-                builder.root = reopen(&plan.tree)?;
-            }
-        }
-        Ok(builder)
+/// Opens the sources of all mounts; generated files come first, so that a mount that the user asked for covers them.
+pub(super) fn open_sources<'a>(
+    files: &'a [GeneratedFile],
+    mounts: &'a [MountPlan],
+) -> Result<Vec<Pending<'a>>, EnterError> {
+    let mut pending = Vec::with_capacity(files.len() + mounts.len());
+    for (index, file) in files.iter().enumerate() {
+        pending.push(Pending {
+            source: Source::File { content: file.content.as_bytes(), index },
+            target: &file.target,
+            read_only: true,
+            optional: false,
+            origin: "",
+            point: None,
+        });
     }
-
-    fn overlay(&self, upper: &OwnedFd, work: &OwnedFd, target: &OwnedFd) -> Result<(), EnterError> {
-        let text = |fd: &OwnedFd| mount::fd_path(fd).into_string().expect("digits and slashes are UTF-8");
-        // The merged root shows the upper's mode: it must be the image's.
-        let mode = rustix::fs::fstat(&self.root).map(|status| Mode::from_raw_mode(status.st_mode & 0o7777));
-        mode.and_then(|mode| rustix::fs::chmod(mount::fd_path(upper).as_c_str(), mode))
-            .map_err(|errno| EnterError::errno("prepare the overlay's upper directory", errno))?;
-        let options = format!("lowerdir={},upperdir={},workdir={},userxattr", text(&self.root), text(upper), text(work));
-        let options = CString::new(options).expect("paths of descriptors hold no NUL");
-        mount::overlay(&mount::fd_path(target), &options).map_err(|errno| {
-            let error = EnterError::errno(format!("mount an overlay over {}", self.plan.tree.display()), errno)
-                .with_kind(ErrorKind::Unsupported);
-            match errno {
-                Errno::INVAL | Errno::NODEV | Errno::PERM => {
-                    error.hint("overlays in user namespaces need Linux 5.11 and a file system that takes them; `--write=none` needs neither")
-                }
-                _ => error.hint("`--write=none` needs no overlay"),
-            }
-        })
-    }
-
-    fn make_scratch(&self, options: &str) -> Result<OwnedFd, EnterError> {
-        let options = CString::new(options).expect("mount options of ours hold no NUL");
-        let failed = |errno| EnterError::errno("mount a tmpfs for the root", errno);
-        // Opening `..` from inside the covered directory would miss the tmpfs: its own name leads there.
-        mount::tmpfs(&mount::fd_path(&self.parent), &options).map_err(failed)?;
-        let path = self.plan.tree.parent().unwrap_or(Path::new("/"));
-        rustix::fs::open(path, PATH_ONLY | OFlags::DIRECTORY, Mode::empty()).map_err(failed)
-    }
-
-    fn scratch(&mut self) -> Result<BorrowedFd<'_>, EnterError> {
-        if self.scratch.is_none() {
-            self.scratch = Some(self.make_scratch(SCRATCH_OPTIONS)?);
-        }
-        Ok(self.scratch.as_ref().expect("made above").as_fd())
-    }
-
-    fn scratch_name(&mut self) -> OsString {
-        self.count += 1;
-        format!("m{}", self.count).into()
-    }
-
-    /// Makes one mount of the plan.
-    pub fn mount(&mut self, planned: &MountPlan, source: Option<&Source>) -> Result<(), EnterError> {
-        let is_directory = match (&planned.source, source) {
-            (MountSource::Tmpfs { .. }, _) => true,
-            (MountSource::Bind { .. }, Some(source)) => source.is_directory,
-            (MountSource::Bind { .. }, None) => return Ok(()),
-        };
-        let shown = planned.target.display();
-        let Some(target) = self.target(&planned.target, is_directory, planned.optional, &planned.origin)? else {
-            return Ok(());
-        };
-        let result = match (&planned.source, source) {
-            (MountSource::Tmpfs { size }, _) => {
-                let options = match size {
-                    Some(size) => format!("mode=1777,size={size}"),
-                    None => "mode=1777".to_owned(),
-                };
-                mount::tmpfs(&mount::fd_path(&target), &CString::new(options).expect("digits hold no NUL"))
-            }
-            (_, Some(source)) => mount::bind(&source.fd, &target),
-            (_, None) => Ok(()),
-        };
-        match result {
-            Ok(()) => {}
-            Err(_) if planned.optional => return Ok(()),
-            Err(errno) => return Err(EnterError::errno(format!("mount on {shown} in the container ({})", planned.origin), errno)),
-        }
-        if planned.read_only {
-            open_in_root(self.root.as_fd(), &planned.target, OFlags::PATH)
-                .and_then(mount::read_only_recursive)
-                .map_err(|errno| EnterError::errno(format!("make {shown} read-only in the container"), errno))?;
-        }
-        Ok(())
-    }
-
-    /// Writes a small file into the scratch tmpfs and binds it, read-only.
-    pub fn generate(&mut self, file: &GeneratedFile) -> Result<(), EnterError> {
-        let failed = |errno| EnterError::errno(format!("provide {} in the container", file.target.display()), errno);
-        let name = self.scratch_name();
-        let made = {
-            let scratch = self.scratch()?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let made = rustix::fs::openat(scratch, &name, flags, Mode::from_raw_mode(0o644)).map_err(failed)?;
-            let mut rest = file.content.as_bytes();
-            while !rest.is_empty() {
-                let count = rustix::io::write(&made, rest).map_err(failed)?;
-                rest = &rest[count..];
-            }
-            rustix::fs::fchmod(&made, Mode::from_raw_mode(0o644)).map_err(failed)?;
-            rustix::fs::openat(scratch, &name, PATH_ONLY, Mode::empty()).map_err(failed)?
-        };
-        let Some(target) = self.target(&file.target, false, false, "accounts")? else { return Ok(()) };
-        mount::bind(&made, &target).map_err(failed)?;
-        let mounted = open_in_root(self.root.as_fd(), &file.target, OFlags::PATH).map_err(failed)?;
-        mount::remount_read_only(mounted).map_err(failed)
-    }
-
-    /// Closes what stayed writable and hands over the root's mount.
-    pub fn finish(self) -> Result<OwnedFd, EnterError> {
-        for directory in &self.closing {
-            mount::remount_read_only(directory)
-                .map_err(|errno| EnterError::errno("make the mount points read-only", errno))?;
-        }
-        Ok(self.root)
-    }
-
-    /// The mount point at `path`, made if it is missing; `None` if it is optional and cannot be made.
-    fn target(&mut self, path: &Path, directory: bool, optional: bool, origin: &str) -> Result<Option<OwnedFd>, EnterError> {
-        let step = || format!("mount on {} in the container ({origin})", path.display());
-        let found = match open_in_root(self.root.as_fd(), path, OFlags::PATH) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => match self.make_target(path, directory, optional) {
-                Ok(fd) => fd,
-                Err(_) if optional => return Ok(None),
-                Err(errno) => return Err(EnterError::errno(step(), errno).hint("its parent directory cannot be written")),
+    for plan in mounts {
+        let source = match &plan.source {
+            MountSource::Tmpfs { size } => Source::Tmpfs { size: *size },
+            MountSource::Bind { path, create } => match open_source(path, *create, &plan.origin) {
+                Ok((fd, is_directory)) => Source::Bind { path, fd, is_directory },
+                Err(EnterError::System { source, .. }) if plan.optional && is_absent(&source) => continue,
+                Err(error) => return Err(error),
             },
-            Err(_) if optional => return Ok(None),
-            Err(errno) => return Err(EnterError::errno(step(), errno)),
         };
-        let same = is_directory(&found).map_err(|errno| EnterError::errno(step(), errno))? == directory;
-        match (same, optional) {
-            (true, _) => Ok(Some(found)),
-            (false, true) => Ok(None),
-            (false, false) => {
-                let (here, there) = if directory { ("a directory", "none") } else { ("no directory", "one") };
-                let text = format!("the source is {here} and the target in the container is {there}");
-                Err(EnterError::text(step(), ErrorKind::Usage, text))
-            }
-        }
+        pending.push(Pending {
+            source,
+            target: &plan.target,
+            read_only: plan.read_only,
+            optional: plan.optional,
+            origin: &plan.origin,
+            point: None,
+        });
     }
+    Ok(pending)
+}
 
-    /// Walks to `path`, following links inside the root, and makes what is missing on the way.
-    fn make_target(&mut self, path: &Path, directory: bool, optional: bool) -> Result<OwnedFd, Errno> {
-        let mut todo = names(path.as_os_str());
-        let mut done = PathBuf::from("/");
-        let mut links = 0;
-        while let Some(name) = todo.pop_front() {
-            if name == ".." {
-                done.pop();
-                continue;
-            }
-            let here = open_in_root(self.root.as_fd(), &done, OFlags::PATH | OFlags::DIRECTORY)?;
-            match rustix::fs::openat(&here, &name, PATH_ONLY | OFlags::NOFOLLOW, Mode::empty()) {
-                Ok(fd) => {
-                    let kind = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
-                    if kind != FileType::Symlink {
-                        done.push(&name);
-                        continue;
-                    }
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(Errno::LOOP);
-                    }
-                    let target = OsString::from_vec(rustix::fs::readlinkat(&fd, "", Vec::new())?.into_bytes());
-                    if target.as_bytes().starts_with(b"/") {
-                        done = PathBuf::from("/");
-                    }
-                    let mut target = names(&target);
-                    target.append(&mut todo);
-                    todo = target;
-                }
-                Err(Errno::NOENT) => {
-                    let as_directory = directory || !todo.is_empty();
-                    match make(here.as_fd(), &name, as_directory) {
-                        Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) if self.plan.write == RootWrite::ReadOnly => {
-                            self.underlay(&done, optional)?;
-                            let here = open_in_root(self.root.as_fd(), &done, OFlags::PATH | OFlags::DIRECTORY)?;
-                            make(here.as_fd(), &name, as_directory)?;
-                        }
-                        other => other?,
-                    }
-                    done.push(&name);
-                }
-                Err(errno) => return Err(errno),
-            }
-        }
-        open_in_root(self.root.as_fd(), &done, OFlags::PATH)
-    }
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES))
+}
 
-    /// Replaces the directory `path` by one of the scratch tmpfs with the same entries, which can be added to.
-    fn underlay(&mut self, path: &Path, optional: bool) -> Result<(), Errno> {
-        let original = open_in_root(self.root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let entries = entries_of(&original)?;
-        if optional && entries.len() > MAX_OPTIONAL_ENTRIES {
-            return Err(Errno::NOENT);
+/// Opens a bind's source. The directory is tried first: that triggers an automount, which O_PATH alone does not.
+fn open_source(path: &Path, create: bool, origin: &str) -> Result<(OwnedFd, bool), EnterError> {
+    match open_directory(path) {
+        Err(Errno::NOTDIR) => {
+            let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            Ok((fd.by(Step::Source, path, origin)?, false))
         }
-        let name = self.scratch_name();
-        let mode = Mode::from_raw_mode(rustix::fs::fstat(&original)?.st_mode & 0o1777);
-        let scratch = self.scratch().map_err(|_| Errno::ROFS)?;
-        let directory = make_directory(scratch, &name, mode)?;
-        for (entry, kind) in &entries {
-            match kind {
-                FileType::Symlink => {
-                    let target = rustix::fs::readlinkat(&original, entry, Vec::new())?;
-                    rustix::fs::symlinkat(target, &directory, entry)?;
-                    continue;
-                }
-                FileType::Directory => rustix::fs::mkdirat(&directory, entry, Mode::from_raw_mode(0o755))?,
-                _ => make(directory.as_fd(), entry, false)?,
-            }
-            let from = rustix::fs::openat(&original, entry, PATH_ONLY | OFlags::NOFOLLOW, Mode::empty())?;
-            let to = rustix::fs::openat(&directory, entry, PATH_ONLY | OFlags::NOFOLLOW, Mode::empty())?;
-            mount::bind(from, to)?;
+        Err(Errno::NOENT) if create => {
+            std::fs::create_dir_all(path).by(Step::CreateSource, path, origin)?;
+            Ok((open_directory(path).by(Step::Source, path, origin)?, true))
         }
-        if path == Path::new("/") {
-            mount::bind(&directory, &directory)?;
-            self.root = rustix::fs::openat(self.scratch().map_err(|_| Errno::ROFS)?, &name, PATH_ONLY | OFlags::DIRECTORY, Mode::empty())?;
-            self.closing.push(rustix::io::fcntl_dupfd_cloexec(&self.root, 3)?);
-        } else {
-            mount::bind(&directory, &original)?;
-            self.closing.push(open_in_root(self.root.as_fd(), path, OFlags::PATH)?);
-        }
-        Ok(())
+        done => Ok((done.by(Step::Source, path, origin)?, true)),
     }
 }
 
-fn reopen(path: &Path) -> Result<OwnedFd, EnterError> {
-    rustix::fs::open(path, PATH_ONLY | OFlags::DIRECTORY, Mode::empty())
-        .map_err(|errno| EnterError::errno(format!("open the mounted root {}", path.display()), errno))
+/// Whether any of `pending` is made from the scratch tmpfs.
+pub(super) fn need_scratch(pending: &[Pending<'_>]) -> bool {
+    pending.iter().any(Pending::needs_scratch)
 }
 
-fn make(at: BorrowedFd<'_>, name: &OsStr, directory: bool) -> Result<(), Errno> {
-    if directory {
-        return rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o755));
-    }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    rustix::fs::openat(at, name, flags, Mode::from_raw_mode(0o644)).map(drop)
-}
-
-/// Makes a directory with exactly `mode`, whatever the umask is.
-fn make_directory(at: BorrowedFd<'_>, name: &OsStr, mode: Mode) -> Result<OwnedFd, Errno> {
-    rustix::fs::mkdirat(at, name, Mode::RWXU)?;
-    rustix::fs::chmodat(at, name, mode, AtFlags::empty())?;
-    rustix::fs::openat(at, name, PATH_ONLY | OFlags::DIRECTORY, Mode::empty())
-}
-
-fn names(path: &OsStr) -> VecDeque<OsString> {
-    let parts = path.as_bytes().split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".");
-    parts.map(|part| OsString::from_vec(part.to_vec())).collect()
-}
-
-fn entries_of(directory: &OwnedFd) -> Result<Vec<(OsString, FileType)>, Errno> {
-    let mut entries = Vec::new();
-    for entry in rustix::fs::Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
+/// Finds all mount points of a read-only root and makes those that it lacks.
+///
+/// Targets at or below an earlier one are left to [`mount_all`]: they lie in that mount.
+pub(super) fn make_points(new: &mut NewRoot, pending: &mut Vec<Pending<'_>>) -> Result<(), Stopped> {
+    let mut missing: Vec<(PathBuf, usize)> = Vec::new();
+    let mut dropped: Vec<usize> = Vec::new();
+    for index in 0..pending.len() {
+        let (before, rest) = pending.split_at_mut(index);
+        let this = &mut rest[0];
+        if before.iter().any(|earlier| this.target.starts_with(earlier.target)) {
             continue;
         }
-        let kind = match entry.file_type() {
-            FileType::Unknown => {
-                let status = rustix::fs::statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
-                FileType::from_raw_mode(status.st_mode)
+        match resolve::resolve(&new.root, this.target).by(Step::Target, this.target, this.origin)? {
+            Resolved::Found(fd) => this.point = Some(fd),
+            Resolved::Missing { parent, .. } => {
+                if this.optional && is_too_large(&parent).unwrap_or(true) {
+                    dropped.push(index);
+                } else {
+                    missing.push((path_of(&parent).on(Step::Target, this.target)?, index));
+                }
             }
-            kind => kind,
-        };
-        entries.push((OsString::from_vec(name.to_vec()), kind));
+        }
     }
-    Ok(entries)
+    if !missing.is_empty() {
+        let Some(scratch) = new.scratch.as_ref() else { return Err(Stopped::NeedsScratch) };
+        // A directory is covered before those in it: covering it later would copy their covers, still writable.
+        missing.sort_by_key(|(parent, _)| parent.as_os_str().len());
+        let mut underlay = Underlay::new(scratch);
+        for (_, index) in missing {
+            let this = &pending[index];
+            if let Some(root) = make_point(&mut underlay, &new.root, this)? {
+                new.root = root;
+            }
+        }
+        underlay.close().during(Step::Target)?;
+        pending.iter_mut().for_each(|this| this.point = None);
+    }
+    for index in dropped.into_iter().rev() {
+        pending.remove(index);
+    }
+    Ok(())
+}
+
+/// Makes one mount point; returns the new root if that had to be covered.
+fn make_point(
+    underlay: &mut Underlay<'_>,
+    root: &OwnedFd,
+    this: &Pending<'_>,
+) -> Result<Option<OwnedFd>, EnterError> {
+    let mut new_root = None;
+    loop {
+        let root = new_root.as_ref().unwrap_or(root);
+        match resolve::resolve(root, this.target).by(Step::Target, this.target, this.origin)? {
+            Resolved::Found(_) => return Ok(new_root),
+            Resolved::Missing { parent, names } => {
+                let is_root = resolve::is_same_file(&parent, root).on(Step::Target, this.target)?;
+                if underlay.covers(&parent).on(Step::Target, this.target)? {
+                    resolve::make(&parent, &names, this.make_kind()).by(Step::Target, this.target, this.origin)?;
+                } else if let Some(covered) =
+                    underlay.cover(&parent, is_root).by(Step::Target, this.target, this.origin)?
+                {
+                    new_root = Some(covered);
+                } else if let Resolved::Missing { parent, .. } =
+                    resolve::resolve(root, this.target).by(Step::Target, this.target, this.origin)?
+                {
+                    underlay.keep(parent);
+                }
+            }
+        }
+    }
+}
+
+fn path_of(fd: &OwnedFd) -> rustix::io::Result<PathBuf> {
+    let path = rustix::fs::readlink(FdPath::new(fd).as_c_str(), Vec::new())?;
+    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(path.as_bytes())))
+}
+
+/// Makes all mounts, in order.
+pub(super) fn mount_all(new: &NewRoot, pending: &mut [Pending<'_>]) -> Result<(), EnterError> {
+    pending.iter_mut().try_for_each(|this| match mount_one(new, this) {
+        Err(
+            EnterError::System { step: Step::Target, .. } | EnterError::KindMismatch { .. },
+        ) if this.optional => Ok(()),
+        done => done,
+    })
+}
+
+fn mount_one(new: &NewRoot, this: &mut Pending<'_>) -> Result<(), EnterError> {
+    let (target, origin) = (this.target, this.origin);
+    let point = match this.point.take() {
+        Some(point) => point,
+        None => match resolve::resolve(&new.root, target).by(Step::Target, target, origin)? {
+            Resolved::Found(point) => point,
+            Resolved::Missing { parent, names } => {
+                resolve::make(&parent, &names, this.make_kind()).by(Step::Target, target, origin)?
+            }
+        },
+    };
+    let recursive = match &this.source {
+        Source::Tmpfs { size } => {
+            let size = size.map_or(String::new(), |size| format!(",size={size}"));
+            let options = CString::new(format!("mode=1777{size}")).expect("digits");
+            return mount::tmpfs(point, &options, this.read_only).by(Step::Mount, target, origin);
+        }
+        Source::File { content, index } => {
+            let scratch = new.scratch.as_ref().expect("files make the scratch tmpfs needed");
+            let file = write_file(scratch, *index, content).on(Step::File, target)?;
+            mount::bind_recursive(file, point).on(Step::Mount, target)?;
+            false
+        }
+        Source::Bind { path, fd, is_directory } => match mount::bind_recursive(fd, &point) {
+            Err(Errno::NOTDIR) => {
+                return Err(EnterError::KindMismatch {
+                    from: (*path).to_owned(),
+                    target: target.to_owned(),
+                    source_is_directory: *is_directory,
+                    origin: origin.to_owned(),
+                });
+            }
+            done => {
+                done.by(Step::Mount, target, origin)?;
+                true
+            }
+        },
+    };
+    if !this.read_only {
+        return Ok(());
+    }
+    // `point` is below the mount; the path leads to its root, and if it does not, EINVAL says so.
+    let top = match resolve::resolve(&new.root, target).by(Step::ReadOnlyMount, target, origin)? {
+        Resolved::Found(top) => top,
+        Resolved::Missing { .. } => return Err(Errno::NOENT).by(Step::ReadOnlyMount, target, origin),
+    };
+    let made = if recursive { mount::make_read_only_recursive(top) } else { mount::make_read_only(top) };
+    made.by(Step::ReadOnlyMount, target, origin)
+}
+
+fn write_file(scratch: &OwnedFd, index: usize, content: &[u8]) -> std::io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(scratch.as_fd(), format!("file{index}"), flags, Mode::from_raw_mode(0o644))?;
+    let mut file = File::from(fd);
+    file.write_all(content)?;
+    Ok(file.into())
 }
