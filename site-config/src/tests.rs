@@ -264,6 +264,10 @@ fn untrusted_files_are_refused() {
     fs::create_dir(&file).unwrap();
     assert_eq!(site.report(), "cannot trust the site's configuration DIR/site.toml: it is not a plain file");
     fs::remove_dir(&file).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o644);
+    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    assert_eq!(site.report(), "cannot trust the site's configuration DIR/site.toml: it is not a plain file");
+    fs::remove_file(&file).unwrap();
     fs::write(site.0.path().join("conf.d"), "").unwrap();
     assert_eq!(site.report(), "cannot trust the site's configuration DIR/conf.d: it is not a plain directory");
     fs::set_permissions(site.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
