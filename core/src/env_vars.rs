@@ -149,6 +149,32 @@ pub const ALL: &[Variable] = &[
     both("HYDI_CONTROL_FD", "Descriptor of a Hydra control socket; stays open."),
 ];
 
+/// The reference page of [`ALL`] and of the tables that jobs follow, in Markdown.
+pub fn reference_page() -> String {
+    let mut out = String::from(
+        "# Environment variables\n\nMade from `core/src/env_vars.rs`; do not edit.\n\n\
+         | variable | | meaning |\n|---|---|---|\n",
+    );
+    for variable in ALL {
+        let direction = match variable.direction {
+            Direction::Read => "read",
+            Direction::Set => "set inside",
+            Direction::Both => "read, handed on",
+        };
+        out.push_str(&format!("| `{}` | {direction} | {} |\n", variable.name, variable.meaning));
+    }
+    let lists = [
+        ("Dropped from a job's environment", JOB_DROP),
+        ("Kept although the list above names them", JOB_KEEP),
+        ("Of one rank: in a job the host's values beat the image's", PER_RANK),
+    ];
+    for (title, names) in lists {
+        out.push_str(&format!("\n## {title}\n\n"));
+        names.iter().for_each(|name| out.push_str(&format!("- `{name}`\n")));
+    }
+    out
+}
+
 /// Whether `name` is `pattern`, in which each `*` stands for any bytes.
 pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
@@ -196,6 +222,16 @@ mod tests {
         ] {
             assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} on {name}");
         }
+    }
+
+    #[test]
+    fn the_reference_page_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/variables.md");
+        if std::env::var_os("UPDATE_REFERENCE").is_some() {
+            std::fs::write(path, reference_page()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(page == reference_page(), "docs/reference/variables.md is old: run this test with UPDATE_REFERENCE=1");
     }
 
     #[test]

@@ -81,9 +81,8 @@ pub(crate) fn generate(request: &RunRequest, files: &ImageFiles, identity: &Iden
 fn passwd(image: &[u8], identity: &Identity) -> Option<Vec<u8>> {
     let name = field(identity.name.as_bytes());
     let home = identity.home.as_os_str();
-    let first = |wanted: &dyn Fn(&PasswdEntry<'_>) -> bool| {
-        lines(image).filter_map(passwd_entry).find(|entry| wanted(entry))
-    };
+    let first =
+        |wanted: &dyn Fn(&PasswdEntry<'_>) -> bool| lines(image).filter_map(passwd_entry).find(|entry| wanted(entry));
     let by_uid = first(&|entry| entry.uid == identity.uid);
     let suits = |entry: PasswdEntry<'_>| {
         entry.name == name && (entry.home == home.as_bytes() || (entry.home.is_empty() && home == "/"))

@@ -72,8 +72,13 @@ pub(crate) fn collect(request: &RunRequest, caller: &Caller, defaults: Defaults)
     Ok(plans)
 }
 
+/// Whether `path` is the target, the source, or `SOURCE:TARGET`, as udocker's `--novol` takes them.
 fn names(plan: &MountPlan, path: &Path) -> bool {
-    plan.target == path || matches!(&plan.source, MountSource::Bind { path: source, .. } if source == path)
+    let MountSource::Bind { path: source, .. } = &plan.source else { return plan.target == path };
+    let mut both = source.clone().into_os_string();
+    both.push(":");
+    both.push(&plan.target);
+    plan.target == path || source == path || both == path
 }
 
 /// Whether a job's directory lies below another mount: then it is there already, or the user wants something else there.
@@ -294,8 +299,12 @@ mod tests {
     #[test]
     fn later_wishes_win_and_parents_come_first() {
         let mut request = RunRequest::new("i");
-        volumes(&mut request, &["/a:/x/y/z", "/b:/x//y/", "/c:/x", "/d:/x/y:ro", "/mine:/etc/resolv.conf", "/dev"]);
-        request.umounts = ["/proc", "/sys/", "/c", "/lib/modules", "/etc/host.conf", "/x/y/z"].map(Into::into).into();
+        volumes(
+            &mut request,
+            &["/a:/x/y/z", "/b:/x//y/", "/c:/x", "/d:/x/y:ro", "/mine:/etc/resolv.conf", "/dev", "/e:/f"],
+        );
+        request.umounts =
+            ["/proc", "/sys/", "/c", "/lib/modules", "/etc/host.conf", "/x/y/z", "/e:/f"].map(Into::into).into();
         assert_eq!(
             lines(&request, &caller(), Defaults::Interactive),
             ["/dev:/dev optional --volume", "/d:/x/y ro --volume", "/mine:/etc/resolv.conf --volume"]

@@ -162,3 +162,62 @@ impl RunSpec {
 pub(crate) fn home_is_visible(request: &RunRequest, defaults: Defaults) -> bool {
     request.home.unwrap_or(defaults == Defaults::Job)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::tests::{caller, job, pairs};
+
+    fn build(request: &RunRequest, caller: &Caller, defaults: Defaults) -> RunSpec {
+        let config = ImageConfig {
+            env: vec!["PATH=/i".into()],
+            entrypoint: vec!["/e".into()],
+            cmd: vec!["c".into()],
+            user: "web".into(),
+            working_dir: "/app".into(),
+            ..ImageConfig::default()
+        };
+        let files = ImageFiles {
+            passwd: b"root:x:0:0:r:/root:/bin/sh\nweb:x:33:34:w:/srv:/bin/sh\n".into(),
+            group: b"root:x:0:\nweb:x:34:\n".into(),
+        };
+        RunSpec::build(request, &config, &files, caller, defaults, &ContainerFacts::default()).unwrap()
+    }
+
+    #[test]
+    fn a_run_follows_the_image() {
+        let spec = build(&RunRequest::new("i"), &caller(), Defaults::Interactive);
+        assert_eq!((spec.uid, spec.gid, &spec.map), (33, 34, &IdMap::Single));
+        assert_eq!(spec.argv, ["/e", "c"]);
+        assert_eq!(spec.cwd, Cwd { path: "/app".into(), fallback: Some("/".into()) });
+        assert_eq!((spec.files, spec.keep_fds), (vec![], KeepFds::All));
+        assert_eq!(&spec.env[..4], ["HOME=/srv", "PATH=/i", "USER=web", "LOGNAME=web"]);
+    }
+
+    #[test]
+    fn without_its_configuration_the_image_decides_nothing() {
+        let mut request = RunRequest::new("i");
+        request.no_image_config = true;
+        let spec = build(&request, &caller(), Defaults::Interactive);
+        assert_eq!((spec.uid, spec.gid), (0, 0));
+        assert_eq!(spec.argv, ["bash", "-i"]);
+        assert_eq!(spec.cwd, Cwd { path: "/root".into(), fallback: Some("/".into()) });
+        assert!(spec.env.contains(&"PATH=/usr/sbin:/sbin:/usr/bin:/bin".into()));
+    }
+
+    #[test]
+    fn a_job_follows_its_caller() {
+        let mut caller = caller();
+        caller.env = pairs(&[("PMI_FD", "11"), ("PMI_RANK", "0")]);
+        let mut request = job();
+        request.argv = vec!["./a.out".into()];
+        let spec = build(&request, &caller, Defaults::Job);
+        assert_eq!((spec.uid, spec.gid, &spec.map), (1234, 100, &IdMap::Single));
+        assert_eq!(spec.argv, ["./a.out"]);
+        assert_eq!(spec.cwd, Cwd { path: "/work/alice".into(), fallback: Some("/app".into()) });
+        assert_eq!(spec.keep_fds, KeepFds::Only(vec![11]));
+        let targets: Vec<_> = spec.files.iter().map(|file| file.target.to_str().unwrap()).collect();
+        assert_eq!(targets, ["/etc/passwd", "/etc/group"]);
+        assert_eq!(spec.env, ["PMI_FD=11", "PMI_RANK=0", "HOME=/home/alice", "PATH=/i"]);
+    }
+}

@@ -1,0 +1,157 @@
+//! Lays one file over what is known so far, and notes who set what.
+
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use udocker_core::reference::RegistryHost;
+use udocker_core::settings::{StoreKind, StoreSettings};
+
+use crate::schema::{FileConfig, Kind, Store};
+use crate::{ConfigError, Loaded, Position, Sources};
+
+/// Where a value stands.
+struct Place<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Place<'_> {
+    fn position<T>(&self, value: &Spanned<T>) -> Position {
+        Position::of(self.path, self.text, &value.span())
+    }
+    fn wrong<T>(&self, value: &Spanned<T>, key: &'static str, expected: &'static str) -> ConfigError {
+        ConfigError::Value { at: self.position(value), key, expected }
+    }
+    fn number(
+        &self,
+        value: &Spanned<u32>,
+        key: &'static str,
+        range: std::ops::RangeInclusive<u32>,
+        expected: &'static str,
+    ) -> Result<u32, ConfigError> {
+        let number = *value.get_ref();
+        if range.contains(&number) { Ok(number) } else { Err(self.wrong(value, key, expected)) }
+    }
+    fn host(&self, value: &Spanned<String>, key: &'static str) -> Result<RegistryHost, ConfigError> {
+        value.get_ref().parse().map_err(|_| self.wrong(value, key, "a registry as host[:port]"))
+    }
+    /// An absolute path without `..`, in which `{uid}` and `{user}` are replaced.
+    fn template(&self, value: &Spanned<String>, key: &'static str, sources: &Sources) -> Result<PathBuf, ConfigError> {
+        const EXPECTED: &str = "an absolute path without `..`; {uid} and {user} are replaced";
+        let text = value.get_ref().replace("{uid}", &sources.uid.to_string());
+        // A login name comes from the environment: it must stay one component.
+        let user_fits = !sources.user.is_empty() && !sources.user.contains('/') && !sources.user.starts_with('.');
+        if text.contains("{user}") && !user_fits {
+            return Err(self.wrong(value, key, "a path without {user}, as the login name is unknown"));
+        }
+        let text = text.replace("{user}", &sources.user);
+        let path = PathBuf::from(&text);
+        let parent = path.components().any(|part| part == std::path::Component::ParentDir);
+        if path.is_absolute() && !parent && !text.contains(['{', '}', '\0']) {
+            Ok(path)
+        } else {
+            Err(self.wrong(value, key, EXPECTED))
+        }
+    }
+}
+
+/// Lays `config`, read from `path` with `text`, over `loaded`.
+pub(crate) fn merge(
+    loaded: &mut Loaded,
+    config: FileConfig,
+    path: &Path,
+    text: &str,
+    sources: &Sources,
+) -> Result<(), ConfigError> {
+    let place = Place { path, text };
+    if let Some(value) = config.site.name {
+        loaded.note("site.name", place.position(&value).to_string());
+        loaded.site_name = Some(value.into_inner());
+    }
+    if let Some(value) = config.site.contact {
+        loaded.note("site.contact", place.position(&value).to_string());
+        loaded.settings.contact = Some(value.into_inner());
+    }
+    if let Some(value) = config.paths.run_dir {
+        let path = place.template(&value, "paths.run_dir", sources)?;
+        if loaded.origins["paths.run_dir"] != "default" {
+            // An earlier file put its own first.
+            loaded.settings.run_dirs.remove(0);
+        }
+        loaded.settings.run_dirs.insert(0, path);
+        loaded.note("paths.run_dir", place.position(&value).to_string());
+    }
+    for store in config.store {
+        add_store(loaded, store, &place, sources)?;
+    }
+    let registries = config.registries;
+    if let Some(value) = registries.default {
+        loaded.settings.registries.default = place.host(&value, "registries.default")?;
+        loaded.note("registries.default", place.position(&value).to_string());
+    }
+    for value in &registries.insecure {
+        let host = place.host(value, "registries.insecure")?;
+        loaded.settings.registries.insecure.push(host);
+        loaded.note("registries.insecure", place.position(value).to_string());
+    }
+    if let Some(value) = registries.ca_dir {
+        if !value.get_ref().is_absolute() {
+            return Err(place.wrong(&value, "registries.ca_dir", "an absolute path"));
+        }
+        loaded.note("registries.ca_dir", place.position(&value).to_string());
+        loaded.settings.registries.ca_dir = Some(value.into_inner());
+    }
+    if let Some(value) = registries.parallel {
+        let number = place.number(&value, "registries.parallel", 1..=64, "a number from 1 to 64")?;
+        loaded.settings.registries.parallel = number as usize;
+        loaded.note("registries.parallel", place.position(&value).to_string());
+    }
+    if let Some(value) = registries.retries {
+        let number = place.number(&value, "registries.retries", 0..=100, "a number from 0 to 100")?;
+        loaded.settings.registries.retries = number;
+        loaded.note("registries.retries", place.position(&value).to_string());
+    }
+    if let Some(value) = config.limits.tmpfs_default {
+        loaded.settings.limits.tmpfs_bytes = Some(value.get_ref().0);
+        loaded.note("limits.tmpfs_default", place.position(&value).to_string());
+    }
+    if let Some(value) = config.limits.image_max {
+        loaded.settings.limits.image_bytes = value.get_ref().0;
+        loaded.note("limits.image_max", place.position(&value).to_string());
+    }
+    Ok(())
+}
+
+fn add_store(
+    loaded: &mut Loaded,
+    store: Spanned<Store>,
+    place: &Place<'_>,
+    sources: &Sources,
+) -> Result<(), ConfigError> {
+    let at = place.position(&store).to_string();
+    let store = store.into_inner();
+    let name = store.name.get_ref();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.is_empty() || !name.bytes().all(plain) {
+        return Err(place.wrong(&store.name, "store.name", "letters, digits, `-`, `_` and `.`"));
+    }
+    if loaded.settings.stores.iter().any(|other| other.name == *name) {
+        return Err(place.wrong(&store.name, "store.name", "a name that no other store has"));
+    }
+    let path = place.template(&store.path, "store.path", sources)?;
+    loaded.note(&format!("store.{name}"), at);
+    let kind = match store.kind {
+        Kind::User => StoreKind::User,
+        Kind::Project => StoreKind::Project,
+        Kind::Site => StoreKind::Site,
+        Kind::Cache => StoreKind::Cache,
+    };
+    loaded.settings.stores.push(StoreSettings {
+        name: store.name.into_inner(),
+        path,
+        kind,
+        readonly: store.readonly.unwrap_or(kind == StoreKind::Site),
+        keep_layers: store.keep_layers.unwrap_or(true),
+    });
+    Ok(())
+}

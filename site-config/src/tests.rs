@@ -1,0 +1,308 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use udocker_core::error::{ErrorKind, Explain};
+
+use super::*;
+
+/// A site's directory; `DIR` stands for it in expected messages.
+struct SiteDir(TempDir);
+
+impl SiteDir {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Self(directory)
+    }
+    fn with(text: &str) -> Self {
+        let site = Self::new();
+        site.write("site.toml", text);
+        site
+    }
+    fn write(&self, name: &str, text: &str) {
+        let path = self.0.path().join(name);
+        let parent = path.parent().unwrap();
+        fs::create_dir_all(parent).unwrap();
+        fs::set_permissions(parent, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    fn sources(&self) -> Sources {
+        Sources {
+            env: Vec::new(),
+            home: "/home/alice".into(),
+            uid: 1234,
+            user: "alice".into(),
+            repo: None,
+            insecure: false,
+            site_dir: self.0.path().into(),
+            site_owner: rustix::process::geteuid().as_raw(),
+        }
+    }
+    fn report(&self) -> String {
+        self.shorten(&load(&self.sources()).unwrap_err())
+    }
+    fn shorten(&self, error: &ConfigError) -> String {
+        let mut text = error.to_string();
+        error.hints().iter().for_each(|hint| text.push_str(&format!(" | {hint}")));
+        text.replace(self.0.path().to_str().unwrap(), "DIR")
+    }
+}
+
+fn env(list: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    list.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+fn stores(loaded: &Loaded) -> Vec<String> {
+    let flags = |store: &StoreSettings| {
+        format!("{}{}", if store.readonly { " ro" } else { "" }, if store.keep_layers { "" } else { " flat" })
+    };
+    let line = |s: &StoreSettings| format!("{} {} {:?}{}", s.name, s.path.display(), s.kind, flags(s));
+    loaded.settings.stores.iter().map(line).collect()
+}
+
+#[test]
+fn defaults_without_a_site() {
+    let site = SiteDir::new();
+    let mut sources = site.sources();
+    sources.site_dir.push("missing");
+    let loaded = load(&sources).unwrap();
+    let settings = &loaded.settings;
+    assert_eq!(stores(&loaded), ["user /home/alice/.udocker User"]);
+    let run_dirs = ["/run/udocker/1234", "/dev/shm/udocker-1234", "/tmp/udocker-1234"].map(PathBuf::from);
+    assert_eq!(settings.run_dirs, run_dirs);
+    assert_eq!(settings.registries.keystore, Some("/home/alice/.udocker/keystore".into()));
+    assert_eq!(settings.registries.default.as_str(), "docker.io");
+    assert_eq!((settings.registries.parallel, settings.registries.retries), (4, 5));
+    assert_eq!(settings.registries.backoff, Duration::from_millis(250));
+    assert_eq!((settings.limits.image_bytes, settings.limits.tmpfs_bytes), (512 << 30, None));
+    assert!(loaded.origins.values().all(|origin| origin == "default"));
+    assert_eq!(stores(&load(&site.sources()).unwrap()), ["user /home/alice/.udocker User"]);
+}
+
+#[test]
+fn files_variables_and_options_in_their_order() {
+    let site = SiteDir::with(
+        r#"[site]
+name = "Example"
+contact = "help@example.org"
+[paths]
+run_dir = "/local/{user}/{uid}"
+[[store]]
+name = "central"
+path = "/sw/images"
+kind = "site"
+[[store]]
+name = "group"
+path = "/project/images"
+kind = "project"
+keep_layers = false
+[registries]
+default = "registry.example.org:5000"
+insecure = ["a.example.org"]
+ca_dir = "/etc/pki/ours"
+parallel = 8
+retries = 0
+[limits]
+tmpfs_default = "2G"
+image_max = 1048576
+"#,
+    );
+    site.write("conf.d/20-b.toml", "[site]\ncontact = \"b\"\n[paths]\nrun_dir = \"/b\"\n");
+    site.write("conf.d/10-a.toml", "[site]\ncontact = \"a\"\n[registries]\ninsecure = [\"b.example.org:80\"]\n");
+    site.write("conf.d/readme.txt", "no toml");
+    let mut sources = site.sources();
+    let loaded = load(&sources).unwrap();
+    let settings = &loaded.settings;
+    assert_eq!(
+        stores(&loaded),
+        ["user /home/alice/.udocker User", "group /project/images Project flat", "central /sw/images Site ro"]
+    );
+    assert_eq!(settings.contact.as_deref(), Some("b"));
+    assert_eq!(loaded.site_name.as_deref(), Some("Example"));
+    assert_eq!((settings.run_dirs.len(), &settings.run_dirs[0]), (4, &PathBuf::from("/b")));
+    assert_eq!(settings.registries.default.as_str(), "registry.example.org:5000");
+    let insecure: Vec<_> = settings.registries.insecure.iter().map(RegistryHost::as_str).collect();
+    assert_eq!(insecure, ["a.example.org", "b.example.org:80"]);
+    assert_eq!(settings.registries.ca_dir, Some("/etc/pki/ours".into()));
+    assert_eq!((settings.registries.parallel, settings.registries.retries), (8, 0));
+    assert_eq!((settings.limits.tmpfs_bytes, settings.limits.image_bytes), (Some(2 << 30), 1 << 20));
+    let origin = |key: &str| loaded.origins[key].replace(site.0.path().to_str().unwrap(), "DIR");
+    assert_eq!(origin("site.contact"), "DIR/conf.d/20-b.toml:2:11");
+    assert_eq!(origin("registries.default"), "DIR/site.toml:16:11");
+    assert_eq!(origin("registries.keystore"), "default");
+
+    sources.env = env(&[
+        ("UDOCKER_DIR", "/env/store"),
+        ("UDOCKER_REPOS", "/option/store/repos"),
+        ("UDOCKER_KEYSTORE", "/env/keys"),
+        ("UDOCKER_REGISTRY", "https://registry.example.com/"),
+        ("UDOCKER_LAYERS", ""),
+    ]);
+    sources.repo = Some("/option/store".into());
+    sources.insecure = true;
+    let loaded = load(&sources).unwrap();
+    assert_eq!(loaded.settings.stores[0].path, PathBuf::from("/option/store"));
+    assert_eq!(loaded.settings.registries.keystore, Some("/env/keys".into()));
+    assert_eq!(loaded.settings.registries.default.as_str(), "registry.example.com");
+    assert!(loaded.settings.registries.insecure_all);
+    assert_eq!(loaded.origins["store.user"], "--repo");
+    assert_eq!(loaded.origins["registries.default"], "UDOCKER_REGISTRY");
+}
+
+#[test]
+fn templates_are_filled() {
+    let site = SiteDir::with("paths.run_dir = \"/local/{user}/{uid}\"");
+    assert_eq!(load(&site.sources()).unwrap().settings.run_dirs[0], PathBuf::from("/local/alice/1234"));
+    let mut sources = site.sources();
+    sources.user = "../root".into();
+    assert_eq!(
+        site.shorten(&load(&sources).unwrap_err()),
+        "DIR/site.toml:1:17: cannot use the value of `paths.run_dir`: expected a path without {user}, as the login name is unknown"
+    );
+}
+
+#[test]
+fn wrong_files_are_refused_by_place_and_name() {
+    for (text, expected) in [
+        ("[site]\nnme = \"x\"", "DIR/site.toml:2:1: unknown key `site.nme` | did you mean `site.name`?"),
+        ("[regsitries]", "DIR/site.toml:1:2: unknown key `regsitries` | did you mean `registries`?"),
+        ("[site]\nfoo = 1", "DIR/site.toml:2:1: unknown key `site.foo`"),
+        ("[zzz]\n[site]\nyyy = 1", "DIR/site.toml:1:2: unknown key `zzz`"),
+        ("[policy]\ndefault = \"deny\"", "DIR/site.toml:1:2: the key `policy` is not supported by this version"),
+        ("[[override]]\npartition = \"x\"", "DIR/site.toml:1:3: the key `override` is not supported by this version"),
+        (
+            "[registries]\n  allow = []",
+            "DIR/site.toml:2:3: the key `registries.allow` is not supported by this version",
+        ),
+        (
+            "[[store]]\nname='a'\npath='/a'\nkind='site'\ntrust=[0]",
+            "DIR/site.toml:5:1: the key `store.trust` is not supported by this version",
+        ),
+        ("[site]\nname = 5", "DIR/site.toml:2:8: invalid type: integer `5`, expected a string"),
+        ("[site\n", "DIR/site.toml:1:6: unclosed table, expected `]`"),
+        (
+            "[limits]\nimage_max = 0",
+            "DIR/site.toml:2:13: invalid value: integer `0`, expected a size above 0, as 1048576 or \"512G\"",
+        ),
+        (
+            "[limits]\nimage_max = \"1X\"",
+            "DIR/site.toml:2:13: invalid value: string \"1X\", expected a size above 0, as 1048576 or \"512G\"",
+        ),
+        ("[[store]]\nname='a'\nkind='site'", "DIR/site.toml:1:1: missing field `path`"),
+        (
+            "[[store]]\nname='a'\npath='/a'\nkind='shared'",
+            "DIR/site.toml:4:6: unknown variant `shared`, expected one of `user`, `project`, `site`, `cache`",
+        ),
+        (
+            "[[store]]\nname='user'\npath='/a'\nkind='site'",
+            "DIR/site.toml:2:6: cannot use the value of `store.name`: expected a name that no other store has",
+        ),
+        (
+            "[[store]]\nname='a/b'\npath='/a'\nkind='site'",
+            "DIR/site.toml:2:6: cannot use the value of `store.name`: expected letters, digits, `-`, `_` and `.`",
+        ),
+        (
+            "[[store]]\nname='a'\npath='/a/{jobid}'\nkind='site'",
+            "DIR/site.toml:3:6: cannot use the value of `store.path`: expected an absolute path without `..`; {uid} and {user} are replaced",
+        ),
+        (
+            "paths.run_dir='run'",
+            "DIR/site.toml:1:15: cannot use the value of `paths.run_dir`: expected an absolute path without `..`; {uid} and {user} are replaced",
+        ),
+        (
+            "registries.default='https://a'",
+            "DIR/site.toml:1:20: cannot use the value of `registries.default`: expected a registry as host[:port]",
+        ),
+        (
+            "registries.insecure=['a', 'b c']",
+            "DIR/site.toml:1:27: cannot use the value of `registries.insecure`: expected a registry as host[:port]",
+        ),
+        (
+            "registries.ca_dir='x'",
+            "DIR/site.toml:1:19: cannot use the value of `registries.ca_dir`: expected an absolute path",
+        ),
+        (
+            "registries.parallel=0",
+            "DIR/site.toml:1:21: cannot use the value of `registries.parallel`: expected a number from 1 to 64",
+        ),
+        (
+            "registries.retries=101",
+            "DIR/site.toml:1:20: cannot use the value of `registries.retries`: expected a number from 0 to 100",
+        ),
+    ] {
+        assert_eq!(SiteDir::with(text).report(), expected, "{text}");
+    }
+}
+
+#[test]
+fn untrusted_files_are_refused() {
+    let site = SiteDir::with("");
+    let file = site.0.path().join("site.toml");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o664)).unwrap();
+    assert_eq!(
+        site.report(),
+        "cannot trust the site's configuration DIR/site.toml: mode 0664 lets group or others write it | `chmod go-w DIR/site.toml` as the administrator"
+    );
+    let mut sources = site.sources();
+    sources.site_owner += 1;
+    let (owner, expected) = (sources.site_owner - 1, sources.site_owner);
+    let error = load(&sources).unwrap_err();
+    assert_eq!(
+        site.shorten(&error),
+        format!(
+            "cannot trust the site's configuration DIR: it belongs to uid {owner}, not to uid {expected} | `chown {expected} DIR` as the administrator"
+        )
+    );
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    fs::rename(&file, site.0.path().join("real.toml")).unwrap();
+    symlink("real.toml", &file).unwrap();
+    assert_eq!(site.report(), "cannot trust the site's configuration DIR/site.toml: it is not a plain file");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert_eq!(site.report(), "cannot trust the site's configuration DIR/site.toml: it is not a plain file");
+    fs::remove_dir(&file).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o644);
+    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    assert_eq!(site.report(), "cannot trust the site's configuration DIR/site.toml: it is not a plain file");
+    fs::remove_file(&file).unwrap();
+    fs::write(site.0.path().join("conf.d"), "").unwrap();
+    assert_eq!(site.report(), "cannot trust the site's configuration DIR/conf.d: it is not a plain directory");
+    fs::set_permissions(site.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(
+        site.report(),
+        "cannot trust the site's configuration DIR: mode 0777 lets group or others write it | `chmod go-w DIR` as the administrator"
+    );
+}
+
+#[test]
+fn oversized_and_binary_files_are_refused() {
+    let site = SiteDir::with(&"#".repeat((1 << 20) + 1));
+    assert_eq!(site.report(), "cannot read the site's configuration DIR/site.toml: it is larger than 1048576 bytes");
+    fs::write(site.0.path().join("site.toml"), b"\xff").unwrap();
+    assert_eq!(site.report(), "cannot read the site's configuration DIR/site.toml: it is not UTF-8");
+}
+
+#[test]
+fn variables_without_a_usable_value_are_refused() {
+    let site = SiteDir::new();
+    for (name, value, expected) in [
+        ("UDOCKER_DIR", "store", "cannot use the variable UDOCKER_DIR, `store`: expected an absolute path"),
+        (
+            "UDOCKER_REGISTRY",
+            "a b",
+            "cannot use the variable UDOCKER_REGISTRY, `a%20b`: expected a registry as host[:port]",
+        ),
+        (
+            "UDOCKER_LAYERS",
+            "/big/layers",
+            "cannot keep a part of the store at /big/layers (the variable UDOCKER_LAYERS): this version keeps it at /home/alice/.udocker/layers | unset UDOCKER_LAYERS, or move the store with UDOCKER_DIR",
+        ),
+    ] {
+        let mut sources = site.sources();
+        sources.env = env(&[(name, value)]);
+        assert_eq!(site.shorten(&load(&sources).unwrap_err()), expected);
+    }
+}
