@@ -1,1 +1,11 @@
 //! The only unsafe code: one small file per kernel facility. File descriptors are owned, errors name the call.
+
+pub mod caps;
+pub mod exec;
+pub mod fds;
+pub mod mount;
+pub mod namespace;
+pub mod process;
+pub mod resolve;
+pub mod seccomp;
+pub mod signal;

@@ -1,0 +1,183 @@
+//! From a plan to an exec, in this process.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::iter;
+use std::path::PathBuf;
+
+use rustix::fs::Mode;
+use rustix::pipe::PipeFlags;
+use rustix::process::{DumpableBehavior, Pid, Signal};
+
+use super::error::{During, EnterError, Step};
+use super::mounts::{self, Stopped};
+use super::root::{NewRoot, Trees};
+use crate::engine::{Cwd, ExecPlan, IdMap, IdentityPlan, KeepFds, RootWrite};
+use crate::sys::caps::{self, CapabilitySet};
+use crate::sys::exec::{Command, ExecFailure};
+use crate::sys::{fds, mount, namespace, process, seccomp, signal};
+
+/// Enters the container of `plan` and executes its program in place: same pid, same parent, same open files, nothing
+/// left behind. Returns only if that failed, and then this process is fit for nothing but to report it and exit.
+///
+/// Single-threaded callers only.
+pub fn execute(plan: &ExecPlan) -> EnterError {
+    match enter(plan) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+fn enter(plan: &ExecPlan) -> Result<Infallible, EnterError> {
+    if let Some(namespace) = plan.unshare.first() {
+        return Err(EnterError::Unsupported(*namespace));
+    }
+    let command = Command::new(&plan.argv, &plan.env).ok_or(EnterError::BadCommand)?;
+    if let KeepFds::Only(keep) = &plan.keep_fds {
+        fds::close_on_exec_except(keep).during(Step::Descriptors)?;
+    }
+    enter_namespaces(&plan.identity)?;
+    make_root(plan)?;
+    change_directory(&plan.cwd)?;
+    drop_privileges(&plan.identity)?;
+    signal::restore_sigpipe().during(Step::Signals)?;
+    Err(failed_exec(plan, command.exec()))
+}
+
+/// Makes and enters the namespaces, maps the IDs, and cuts the mounts off from the host's.
+pub(super) fn enter_namespaces(identity: &IdentityPlan) -> Result<(), EnterError> {
+    // Other ranks join by /proc/PID/ns, and the kernel shows that of dumpable processes only.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).during(Step::Dumpable)?;
+    match &identity.map {
+        IdMap::Single => {
+            let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            namespace::unshare_user_and_mount().during(Step::Unshare)?;
+            namespace::deny_setgroups().during(Step::Setgroups)?;
+            namespace::write_gid_map(identity.gid, gid).during(Step::GidMap)?;
+            namespace::write_uid_map(identity.uid, uid).during(Step::UidMap)?;
+        }
+        IdMap::Subordinate { uids, gids } => map_by_helpers(*uids, *gids)?,
+    }
+    mount::make_all_slaves().during(Step::Propagation)
+}
+
+/// Starts a child outside that maps our IDs by newuidmap and newgidmap once we are inside, and reaps it.
+fn map_by_helpers(uids: (u32, u32), gids: (u32, u32)) -> Result<(), EnterError> {
+    let pid = rustix::process::getpid();
+    let user = helper_command("newuidmap", pid, rustix::process::geteuid().as_raw(), uids);
+    let group = helper_command("newgidmap", pid, rustix::process::getegid().as_raw(), gids);
+    let (Some(user), Some(group)) = (user, group) else { return Err(EnterError::BadCommand) };
+    let (ready, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).during(Step::Fork)?;
+    let child = process::fork_child(|| {
+        // Should we be killed, nobody tells it to go on.
+        let _unsupported_is_fine = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        let mut word = [0u8];
+        match rustix::io::read(&ready, &mut word) {
+            Ok(1) if word == *b"y" => run_helpers(&user, &group),
+            _ => 0,
+        }
+    })
+    .during(Step::Fork)?;
+    let entered = namespace::unshare_user_and_mount();
+    rustix::io::write(&tell, if entered.is_ok() { b"y" } else { b"n" }).during(Step::Fork)?;
+    let status = process::wait(child).during(Step::Fork)?;
+    entered.during(Step::Unshare)?;
+    let program = match status.exit_status() {
+        Some(0) => return Ok(()),
+        Some(HELPER_GID) => "newgidmap",
+        _ => "newuidmap",
+    };
+    Err(EnterError::IdHelper { program })
+}
+
+/// What the child of [`map_by_helpers`] ends with if newuidmap failed.
+const HELPER_UID: i32 = 1;
+/// The same for newgidmap.
+const HELPER_GID: i32 = 2;
+
+/// `program PID 0 OUTSIDE 1 1 FIRST COUNT`, with a fixed environment.
+fn helper_command(program: &str, pid: Pid, outside: u32, (first, count): (u32, u32)) -> Option<Command> {
+    let numbers = [pid.as_raw_nonzero().get() as u32, 0, outside, 1, 1, first, count];
+    let argv: Vec<OsString> =
+        iter::once(program.into()).chain(numbers.iter().map(|number| number.to_string().into())).collect();
+    Command::new(&argv, &["PATH=/usr/bin:/bin:/usr/sbin:/sbin".into()])
+}
+
+fn run_helpers(user: &Command, group: &Command) -> u8 {
+    let run = |command: &Command| {
+        let ended = process::in_child(|| {
+            command.exec();
+            127
+        });
+        ended.is_ok_and(|status| status.exit_status() == Some(0))
+    };
+    if !run(user) {
+        HELPER_UID as u8
+    } else if !run(group) {
+        HELPER_GID as u8
+    } else {
+        0
+    }
+}
+
+fn make_root(plan: &ExecPlan) -> Result<(), EnterError> {
+    let tree = plan.root.tree.as_path();
+    let trees = Trees::open(&plan.root)?;
+    let mut pending = mounts::open_sources(&plan.files, &plan.mounts)?;
+    // What is made here has explicit modes; the program inherits the caller's umask.
+    let umask = rustix::process::umask(Mode::from_raw_mode(0o022));
+    let mut with_scratch = mounts::need_scratch(&pending);
+    let root = loop {
+        let mut root = NewRoot::make(&plan.root, &trees, with_scratch)?;
+        let made = match plan.root.write {
+            RootWrite::ReadOnly => mounts::make_points(&mut root, &mut pending),
+            _ => Ok(()),
+        };
+        match made {
+            Ok(()) => break root,
+            // Rare, so the attempt is cheaper than looking first.
+            Err(Stopped::NeedsScratch) => root.discard(tree)?,
+            Err(Stopped::Failed(error)) => return Err(error),
+        }
+        with_scratch = true;
+    };
+    mounts::mount_all(&root, &mut pending)?;
+    rustix::process::umask(umask);
+    root.enter(tree)
+}
+
+fn change_directory(cwd: &Cwd) -> Result<(), EnterError> {
+    let first = rustix::process::chdir(&cwd.path);
+    match (&cwd.fallback, first) {
+        (_, Ok(())) => Ok(()),
+        (Some(fallback), Err(_)) => rustix::process::chdir(fallback).on(Step::WorkingDirectory, fallback),
+        (None, failed) => failed.on(Step::WorkingDirectory, &cwd.path),
+    }
+}
+
+fn drop_privileges(identity: &IdentityPlan) -> Result<(), EnterError> {
+    let subordinate = identity.map != IdMap::Single;
+    let keep = if identity.docker_capabilities && subordinate { CapabilitySet::DOCKER } else { CapabilitySet::NONE };
+    caps::limit_bounding_set(keep).during(Step::Capabilities)?;
+    if subordinate && (identity.uid, identity.gid) != (0, 0) {
+        process::become_user(identity.uid, identity.gid).during(Step::User)?;
+    }
+    // Who is not 0 has lost them with the change, and could not take them back.
+    let keep = if identity.uid == 0 { keep } else { CapabilitySet::NONE };
+    caps::set_capabilities(keep).during(Step::Capabilities)?;
+    rustix::thread::set_no_new_privs(true).during(Step::NoNewPrivileges)?;
+    if identity.fake_root_filter {
+        seccomp::install_fake_root().during(Step::Filter)?;
+    }
+    Ok(())
+}
+
+fn failed_exec(plan: &ExecPlan, failure: ExecFailure) -> EnterError {
+    let program = PathBuf::from(&plan.argv[0]);
+    match failure {
+        ExecFailure::NotFound => EnterError::NotFound(program),
+        ExecFailure::NoInterpreter(interpreter) => EnterError::NoInterpreter { program, interpreter },
+        ExecFailure::NotExecutable(source) => EnterError::NotExecutable { program, source },
+        ExecFailure::Other(source) => EnterError::Exec { program, source },
+    }
+}

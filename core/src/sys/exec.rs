@@ -1,0 +1,163 @@
+//! The final exec, with the search of execvp(3) in an environment that is not ours.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::ptr;
+
+/// Searched when the environment has no `PATH`; what Docker sets.
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Everything that an exec needs, allocated before the point of no return.
+pub struct Command {
+    candidates: Vec<CString>,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+}
+
+/// Why the program did not start.
+#[derive(Debug)]
+pub enum ExecFailure {
+    /// There is no such program.
+    NotFound,
+    /// It exists, but its interpreter or loader, given here, does not.
+    NoInterpreter(PathBuf),
+    /// It exists and may not be executed, or is no program of this machine.
+    NotExecutable(io::Error),
+    /// The kernel refused for another reason.
+    Other(io::Error),
+}
+
+impl Command {
+    /// Prepares `argv` and `env`; `None` if one of them holds a NUL byte or `argv` is empty.
+    pub fn new(argv: &[OsString], env: &[OsString]) -> Option<Self> {
+        let program = argv.first()?.as_bytes();
+        let candidates = if program.contains(&b'/') || program.is_empty() {
+            vec![CString::new(program).ok()?]
+        } else {
+            let path = env.iter().rev().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
+            let join = |directory: &[u8]| {
+                let separator: &[u8] = if directory.is_empty() { b"./" } else { b"/" };
+                CString::new([directory, separator, program].concat()).ok()
+            };
+            path.unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':').map(join).collect::<Option<_>>()?
+        };
+        Some(Self { candidates, argv: c_strings(argv)?, env: c_strings(env)? })
+    }
+
+    /// Replaces this process by the program; returns only if that failed.
+    pub fn exec(&self) -> ExecFailure {
+        let env = pointers(&self.env);
+        let argv = pointers(&self.argv);
+        let mut denied = None;
+        for candidate in &self.candidates {
+            let error = execve(candidate, &argv, &env);
+            match error.raw_os_error() {
+                Some(libc::ENOENT) => {
+                    if let Some(interpreter) = missing_interpreter(candidate) {
+                        return ExecFailure::NoInterpreter(interpreter);
+                    }
+                }
+                Some(libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT) => {}
+                Some(libc::EACCES) => denied = Some(error),
+                Some(libc::ENOEXEC) if is_script(candidate) => return self.exec_script(candidate, &env),
+                Some(libc::ENOEXEC | libc::EISDIR) => return ExecFailure::NotExecutable(error),
+                _ => return ExecFailure::Other(error),
+            }
+        }
+        denied.map_or(ExecFailure::NotFound, ExecFailure::NotExecutable)
+    }
+
+    /// As execvp(3): a text file without `#!` is a script for /bin/sh.
+    fn exec_script(&self, script: &CString, env: &[*const libc::c_char]) -> ExecFailure {
+        let mut argv = vec![c"/bin/sh".as_ptr(), script.as_ptr()];
+        argv.extend(self.argv.iter().skip(1).map(|argument| argument.as_ptr()));
+        argv.push(ptr::null());
+        match execve(c"/bin/sh", &argv, env) {
+            error if error.raw_os_error() == Some(libc::ENOENT) => ExecFailure::NoInterpreter("/bin/sh".into()),
+            error => ExecFailure::NotExecutable(error),
+        }
+    }
+}
+
+fn execve(program: &CStr, argv: &[*const libc::c_char], env: &[*const libc::c_char]) -> io::Error {
+    // SAFETY: both lists end with a null pointer and point to strings that the caller holds over the call.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+fn c_strings(list: &[OsString]) -> Option<Vec<CString>> {
+    list.iter().map(|text| CString::new(text.as_bytes()).ok()).collect()
+}
+
+fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
+    list.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
+}
+
+fn read_head(program: &CStr) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    let file = std::fs::File::open(OsStr::from_bytes(program.to_bytes())).ok()?;
+    file.take(64 * 1024).read_to_end(&mut head).ok()?;
+    Some(head)
+}
+
+/// What a program that exists but answers ENOENT wants to be run by.
+fn missing_interpreter(program: &CStr) -> Option<PathBuf> {
+    let head = read_head(program)?;
+    let name = interpreter_of(&head)?;
+    Some(PathBuf::from(OsString::from_vec(name.to_vec())))
+}
+
+/// The interpreter in a `#!` line, or the loader in an ELF program's PT_INTERP.
+fn interpreter_of(head: &[u8]) -> Option<&[u8]> {
+    if let Some(line) = head.strip_prefix(b"#!") {
+        let line = line.split(|byte| *byte == b'\n').next()?.trim_ascii();
+        return line.split(|byte| matches!(byte, b' ' | b'\t')).next().filter(|name| !name.is_empty());
+    }
+    let elf = head.starts_with(b"\x7fELF\x02").then_some(head)?;
+    let number = |at: usize, size: usize| -> Option<usize> {
+        let bytes = elf.get(at..at.checked_add(size)?)?;
+        let fold = |value: usize, byte: &u8| value << 8 | usize::from(*byte);
+        // Little-endian or big-endian, by EI_DATA.
+        Some(if elf[5] == 2 { bytes.iter().fold(0, fold) } else { bytes.iter().rev().fold(0, fold) })
+    };
+    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    let headers = (0..count).filter_map(|index| table.checked_add(index * size));
+    let header = headers.into_iter().find(|at| number(*at, 4) == Some(3))?;
+    let (offset, length) = (number(header.checked_add(8)?, 8)?, number(header.checked_add(32)?, 8)?);
+    let name = elf.get(offset..offset.checked_add(length)?)?;
+    name.split(|byte| *byte == 0).next()
+}
+
+/// Whether the shell may be tried: no ELF file, and no NUL byte in the first line.
+fn is_script(program: &CStr) -> bool {
+    read_head(program).is_some_and(|head| {
+        let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        !head.starts_with(b"\x7fELF") && !line.contains(&0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interpreters_are_read_from_scripts_and_programs() {
+        assert_eq!(interpreter_of(b"#! /usr/bin/env  python3\nx"), Some(&b"/usr/bin/env"[..]));
+        assert_eq!(interpreter_of(b"#!/bin/x"), Some(&b"/bin/x"[..]));
+        assert_eq!(interpreter_of(b"echo"), None);
+        let own = read_head(c"/proc/self/exe").unwrap();
+        assert!(interpreter_of(&own).is_some_and(|name| name.starts_with(b"/")), "this test is linked dynamically");
+        assert_eq!(interpreter_of(&own[..40]), None, "cut");
+    }
+
+    #[test]
+    fn candidates_follow_the_last_path_of_the_environment() {
+        let command = Command::new(&["x".into()], &["PATH=/a".into(), "PATH=/b::/c".into()]).unwrap();
+        assert_eq!(command.candidates, [c"/b/x".into(), CString::from(c"./x"), c"/c/x".into()]);
+        assert!(Command::new(&["a\0b".into()], &[]).is_none());
+        assert!(Command::new(&[], &[]).is_none());
+    }
+}

@@ -1,0 +1,48 @@
+//! Namespaces of this process and the ID maps of its user namespace (user_namespaces(7)).
+#![allow(unsafe_code)]
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+
+use rustix::thread::UnshareFlags;
+
+/// Moves this process into a user and a mount namespace of its own.
+///
+/// # Errors
+/// EINVAL if the process has threads, EPERM where a site forbids it or the caller is chrooted, ENOSPC or EUSERS at the
+/// limits of user_namespaces(7).
+pub fn unshare_user_and_mount() -> rustix::io::Result<()> {
+    // SAFETY: FILES, FS and SYSVSEM are not among the flags, so no descriptor table or directory is shared less than
+    // other threads assume; NEWUSER itself is refused by the kernel where there are threads.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) }
+}
+
+/// Forbids setgroups(2) in this process's user namespace; needed before an unprivileged [`write_gid_map`].
+///
+/// # Errors
+/// EPERM once a gid map is written; those of open(2).
+pub fn deny_setgroups() -> io::Result<()> {
+    write_once("/proc/self/setgroups", b"deny")
+}
+
+/// Maps the one user `inside` to the caller's `outside`.
+///
+/// # Errors
+/// EPERM if `outside` is not the effective user or has no ID in the parent namespace.
+pub fn write_uid_map(inside: u32, outside: u32) -> io::Result<()> {
+    write_once("/proc/self/uid_map", format!("{inside} {outside} 1\n").as_bytes())
+}
+
+/// Maps the one group `inside` to the caller's `outside`.
+///
+/// # Errors
+/// As [`write_uid_map`]; EPERM also before [`deny_setgroups`].
+pub fn write_gid_map(inside: u32, outside: u32) -> io::Result<()> {
+    write_once("/proc/self/gid_map", format!("{inside} {outside} 1\n").as_bytes())
+}
+
+/// The kernel takes these files in a single write only.
+fn write_once(path: &str, bytes: &[u8]) -> io::Result<()> {
+    let written = OpenOptions::new().write(true).open(path)?.write(bytes)?;
+    if written == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}

@@ -1,0 +1,99 @@
+//! Processes: identity by pid and start time, short-lived helpers.
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::io;
+
+use rustix::process::{Pid, WaitOptions, WaitStatus};
+
+/// Returns when `pid` started, in clock ticks since boot (field 22 of proc_pid_stat(5)). A pid without it names nobody
+/// in particular.
+///
+/// # Errors
+/// ENOENT or ESRCH if there is no such process, `InvalidData` if the line is not as documented.
+pub fn start_time(pid: u32) -> io::Result<u64> {
+    parse_start_time(&fs::read(format!("/proc/{pid}/stat"))?).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The program's name is in parentheses and may hold any byte, so fields are counted from the last `)`.
+fn parse_start_time(line: &[u8]) -> Option<u64> {
+    let name_end = line.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(line.get(name_end + 1..)?).ok()?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Runs `body` in a forked copy of this process and returns how that ended; its exit status is what `body` returns.
+///
+/// Single-threaded callers only. No destructors of the caller run in the copy.
+///
+/// # Errors
+/// Those of fork(2) and waitpid(2).
+pub fn in_child(body: impl FnOnce() -> u8) -> io::Result<WaitStatus> {
+    wait(fork_child(body)?)
+}
+
+/// Starts `body` in a forked copy of this process; [`wait`] for it. See [`in_child`].
+///
+/// # Errors
+/// Those of fork(2).
+pub fn fork_child(body: impl FnOnce() -> u8) -> io::Result<Pid> {
+    // SAFETY: callers are single-threaded, so no lock is held by a thread that the copy lacks.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let status = body();
+            // SAFETY: _exit runs no handlers and does not return.
+            unsafe { libc::_exit(i32::from(status)) }
+        }
+        child => Ok(Pid::from_raw(child).expect("fork returns a positive pid to the parent")),
+    }
+}
+
+/// Reaps `child`.
+///
+/// # Errors
+/// ECHILD if it was reaped elsewhere.
+pub fn wait(child: Pid) -> io::Result<WaitStatus> {
+    loop {
+        match rustix::process::waitpid(Some(child), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ok(status),
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Becomes `uid` and `gid` of the current user namespace, with no supplementary groups.
+///
+/// # Errors
+/// EPERM without the capabilities, EINVAL if an ID is not mapped.
+pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: a count of zero makes the kernel read no list.
+    check(unsafe { libc::setgroups(0, std::ptr::null()) })?;
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::setresgid(gid, gid, gid) })?;
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::setresuid(uid, uid, uid) })
+}
+
+fn check(status: libc::c_int) -> io::Result<()> {
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_time_is_read_behind_any_name() {
+        let line = b"12 (a) b (c)) S 1 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1000 1";
+        assert_eq!(parse_start_time(line), Some(987_654));
+        assert_eq!(parse_start_time(b"12 (cut"), None);
+        assert_eq!(start_time(std::process::id()).unwrap(), start_time(std::process::id()).unwrap());
+    }
+
+    #[test]
+    fn a_child_ends_with_the_status_of_its_body() {
+        assert_eq!(in_child(|| 42).unwrap().exit_status(), Some(42));
+    }
+}

@@ -1,0 +1,195 @@
+//! The fake-root filter: changes of ownership and identity answer success and do nothing.
+//!
+//! Enough for package managers in a namespace that maps one user: they chown, switch groups and drop privileges, and
+//! fail where these calls fail. It grants nothing: the calls do not happen. Other system calls cost a few tests of a
+//! number, or nothing since the kernel caches constant answers (5.11). Ownership set so is not remembered.
+#![allow(unsafe_code)]
+
+use std::io;
+
+use libc::sock_filter;
+
+/// Instruction codes of linux/bpf_common.h.
+const LOAD_WORD: u16 = 0x20;
+const AND: u16 = 0x54;
+const JUMP_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
+
+/// Offsets in `struct seccomp_data`; arguments are read by their low half on little-endian machines.
+const OFFSET_NUMBER: u32 = 0;
+const OFFSET_ARCH: u32 = 4;
+const OFFSET_ARGUMENTS: u32 = 16;
+
+const ALLOW: u32 = 0x7fff_0000;
+/// SECCOMP_RET_ERRNO with errno 0: the call is skipped and returns 0.
+const SUCCEED: u32 = 0x0005_0000;
+
+/// What one ABI calls the calls.
+struct Abi {
+    /// AUDIT_ARCH_* of linux/audit.h.
+    arch: u32,
+    /// Bits of the number that count: x32 sets bit 30 on the numbers of x86-64.
+    number_mask: u32,
+    /// Calls that always succeed.
+    succeed: &'static [u32],
+    /// mknod and mknodat: number and position of the mode; devices succeed, the rest passes.
+    make_node: &'static [(u32, u32)],
+}
+
+const X86_64: Abi = Abi {
+    arch: 0xc000_003e,
+    number_mask: !0x4000_0000,
+    // chown fchown lchown setuid setgid setreuid setregid setgroups setresuid setresgid setfsuid setfsgid capset fchownat
+    succeed: &[92, 93, 94, 105, 106, 113, 114, 116, 117, 119, 122, 123, 126, 260],
+    make_node: &[(133, 1), (259, 2)],
+};
+
+const I386: Abi = Abi {
+    arch: 0x4000_0003,
+    number_mask: !0,
+    // The 16-bit calls, then lchown32 to setfsgid32, then capset and fchownat.
+    succeed: &[
+        16, 23, 46, 70, 71, 81, 95, 138, 139, 164, 170, 182, 198, 203, 204, 206, 207, 208, 210, 212, 213, 214, 215,
+        216, 185, 298,
+    ],
+    make_node: &[(14, 1), (297, 2)],
+};
+
+const AARCH64: Abi = Abi {
+    arch: 0xc000_00b7,
+    number_mask: !0,
+    // fchownat fchown capset setregid setgid setreuid setuid setresuid setresgid setfsuid setfsgid setgroups
+    succeed: &[54, 55, 91, 143, 144, 145, 146, 147, 149, 151, 152, 159],
+    make_node: &[(33, 2)],
+};
+
+const ARM: Abi = Abi {
+    arch: 0x4000_0028,
+    number_mask: !0,
+    // As i386, but for fchownat.
+    succeed: &[
+        16, 23, 46, 70, 71, 81, 95, 138, 139, 164, 170, 182, 198, 203, 204, 206, 207, 208, 210, 212, 213, 214, 215,
+        216, 185, 325,
+    ],
+    make_node: &[(14, 1), (324, 2)],
+};
+
+/// Installs the fake-root filter for this process and its children; irrevocable. Needs no-new-privs.
+///
+/// On machines other than x86-64 and 64-bit ARM it changes nothing.
+///
+/// # Errors
+/// EINVAL where the kernel has no seccomp filters, EACCES without no-new-privs.
+pub fn install_fake_root() -> io::Result<()> {
+    let mut program = fake_root_program();
+    install(&mut program)
+}
+
+fn install(program: &mut [sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: `program` points to `len` instructions that outlive the call; the kernel copies them before returning.
+    match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::c_ulong::from(libc::SECCOMP_MODE_FILTER), &program) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// One block per ABI; what no block takes is allowed.
+fn fake_root_program() -> Vec<sock_filter> {
+    let mut program = vec![op(LOAD_WORD, OFFSET_ARCH)];
+    for abi in [X86_64, AARCH64, I386, ARM] {
+        let block = abi_block(&abi);
+        let length = u8::try_from(block.len()).expect("a block has fewer than 256 instructions");
+        program.push(jump_equal(abi.arch, 0, length));
+        program.extend(block);
+    }
+    program.push(op(RETURN, ALLOW));
+    program
+}
+
+fn abi_block(abi: &Abi) -> Vec<sock_filter> {
+    let mut block = vec![op(LOAD_WORD, OFFSET_NUMBER), op(AND, abi.number_mask)];
+    for (index, number) in abi.succeed.iter().enumerate() {
+        // To the SUCCEED behind the list.
+        let distance = u8::try_from(abi.succeed.len() - index).expect("the lists are short");
+        block.push(jump_equal(*number, distance, 0));
+    }
+    // Past the SUCCEED.
+    block.push(sock_filter { code: 0x05, jt: 0, jf: 0, k: 1 });
+    block.push(op(RETURN, SUCCEED));
+    for (number, argument) in abi.make_node {
+        block.push(jump_equal(*number, 0, 6));
+        block.push(op(LOAD_WORD, OFFSET_ARGUMENTS + 8 * argument));
+        block.push(op(AND, libc::S_IFMT));
+        block.push(jump_equal(libc::S_IFCHR, 1, 0));
+        block.push(jump_equal(libc::S_IFBLK, 0, 1));
+        block.push(op(RETURN, SUCCEED));
+        block.push(op(RETURN, ALLOW));
+    }
+    block.push(op(RETURN, ALLOW));
+    block
+}
+
+fn op(code: u16, k: u32) -> sock_filter {
+    sock_filter { code, jt: 0, jf: 0, k }
+}
+
+fn jump_equal(k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code: JUMP_EQUAL, jt, jf, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the program as the kernel would.
+    fn answer(arch: u32, number: u32, arguments: [u32; 3]) -> u32 {
+        let program = fake_root_program();
+        let (mut at, mut value) = (0, 0);
+        loop {
+            let instruction = program[at];
+            at += 1;
+            match instruction.code {
+                LOAD_WORD => {
+                    value = match instruction.k {
+                        OFFSET_NUMBER => number,
+                        OFFSET_ARCH => arch,
+                        offset => arguments[((offset - OFFSET_ARGUMENTS) / 8) as usize],
+                    }
+                }
+                AND => value &= instruction.k,
+                JUMP_EQUAL => {
+                    at += usize::from(if value == instruction.k { instruction.jt } else { instruction.jf });
+                }
+                0x05 => at += instruction.k as usize,
+                RETURN => return instruction.k,
+                code => panic!("instruction {code:#x} at {at}"),
+            }
+        }
+    }
+
+    #[test]
+    fn exactly_the_listed_calls_succeed() {
+        for abi in [X86_64, I386, AARCH64, ARM] {
+            for number in 0..500 {
+                let expected = if abi.succeed.contains(&number) { SUCCEED } else { ALLOW };
+                assert_eq!(answer(abi.arch, number, [0; 3]), expected, "arch {:#x} call {number}", abi.arch);
+            }
+            for (number, position) in abi.make_node {
+                for (mode, expected) in [
+                    (libc::S_IFCHR | 0o600, SUCCEED),
+                    (libc::S_IFBLK, SUCCEED),
+                    (libc::S_IFIFO, ALLOW),
+                    (libc::S_IFREG, ALLOW),
+                    (0o644, ALLOW),
+                ] {
+                    let mut arguments = [0; 3];
+                    arguments[*position as usize] = mode;
+                    assert_eq!(answer(abi.arch, *number, arguments), expected, "arch {:#x} {number}", abi.arch);
+                }
+            }
+        }
+        assert_eq!(answer(X86_64.arch, 0x4000_0000 | 92, [0; 3]), SUCCEED, "x32 chown");
+        assert_eq!(answer(0x1234, 92, [0; 3]), ALLOW, "another machine");
+    }
+}
