@@ -70,7 +70,7 @@ fn living(path: &Path) -> Result<Vec<(u32, u64)>, StoreError> {
         let (pid, start) = line.split_once(' ')?;
         Some((pid.parse().ok()?, start.parse().ok()?))
     });
-    Ok(pairs.filter(|(pid, start)| start_time(*pid) == Some(*start)).collect())
+    Ok(pairs.filter(|(pid, start)| start_time(*pid).ok() == Some(*start)).collect())
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl Store {
             let name = entry.file_name();
             let dead = match name.to_str().and_then(Maker::parse) {
                 Some(maker) if maker.host == me.host => {
-                    maker.boot != me.boot || start_time(maker.pid) != Some(maker.start)
+                    maker.boot != me.boot || start_time(maker.pid).ok() != Some(maker.start)
                 }
                 _ => entry.metadata().and_then(|m| m.modified()).is_ok_and(|time| {
                     SystemTime::now().duration_since(time).is_ok_and(|age| age > FOREIGN_AGE)

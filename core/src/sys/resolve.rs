@@ -45,6 +45,21 @@ pub fn resolve(root: impl AsFd, path: &Path) -> Result<Resolved> {
     }
 }
 
+/// Opens what `path` leads to beneath `root`, for use: `flags` beside `O_CLOEXEC`.
+///
+/// # Errors
+/// ENOENT if it is missing, those of [`resolve`] and open(2).
+pub fn open_in_root(root: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    match resolve(root, path)? {
+        // A second open by descriptor: what was found cannot be replaced in between.
+        Resolved::Found(fd) => {
+            let again = super::fds::FdPath::new(&fd);
+            rustix::fs::open(again.as_c_str(), flags | OFlags::CLOEXEC, Mode::empty())
+        }
+        Resolved::Missing { .. } => Err(Errno::NOENT),
+    }
+}
+
 /// Opens `path` beneath `root` with openat2(2); ENOSYS where there is none.
 fn open_beneath(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
     if NO_OPENAT2.load(Ordering::Relaxed) {

@@ -5,6 +5,14 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::io::Errno;
 
+fn check(result: i32) -> Result<i32, Errno> {
+    if result != -1 {
+        return Ok(result);
+    }
+    let error = std::io::Error::last_os_error();
+    Err(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
 /// Signals that are passed on. INT, QUIT and TSTP of a terminal reach the child by its process group already, but those
 /// sent to us alone must not be lost: they are passed on unless the kernel sent them.
 const FORWARDED: [i32; 10] = [
@@ -74,7 +82,7 @@ impl Supervised {
             old
         };
         // SAFETY: single-threaded by contract, so the child may do anything the parent could.
-        let pid = super::check(unsafe { libc::fork() }).map_err(failed("fork a child"))?;
+        let pid = check(unsafe { libc::fork() }).map_err(failed("fork a child"))?;
         let restore = || {
             // SAFETY: `old` was filled by the kernel above.
             unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut()) }
@@ -85,7 +93,7 @@ impl Supervised {
             // SAFETY: ends this process without running the parent's exit handlers.
             unsafe { libc::_exit(i32::from(status)) };
         }
-        CHILD.store(pid as i32, Ordering::Relaxed);
+        CHILD.store(pid, Ordering::Relaxed);
         for signal in FORWARDED {
             // SAFETY: the action is fully initialised; the handler is async-signal-safe.
             unsafe {
@@ -96,7 +104,7 @@ impl Supervised {
             }
         }
         restore();
-        Ok(Self(pid as i32))
+        Ok(Self(pid))
     }
 
     /// Waits for the end; when the child stops, so do we, and when we are continued, so is the child.
@@ -104,7 +112,7 @@ impl Supervised {
         loop {
             let mut status = 0;
             // SAFETY: waitpid(2) writes one integer that outlives the call.
-            match super::check(unsafe { libc::waitpid(self.0, &raw mut status, libc::WUNTRACED) }) {
+            match check(unsafe { libc::waitpid(self.0, &raw mut status, libc::WUNTRACED) }) {
                 Err(Errno::INTR) => continue,
                 Err(source) => return Err(SuperviseError { step: "wait for the child", source }),
                 Ok(_) => {}

@@ -154,7 +154,6 @@ pub fn stage(
     check_space(store, &incoming.manifest)?;
     let folder = store.temporary("pull")?;
     let root = make_directory(folder.path().join("root"))?;
-    let trash = make_directory(folder.path().join("trash"))?;
     make_directory(folder.path().join("blobs"))?;
 
     // Top layers first: what they hide is then never written.
@@ -177,7 +176,7 @@ pub fn stage(
         ..FlattenOptions::for_directory(folder.path())
     };
     let flattened = fetch_during(&blobs, source, options.parallel, progress, || {
-        flatten(&layers, root.as_fd(), trash.as_fd(), &flatten_options).map_err(StageError::from)
+        flatten(&layers, root.as_fd(), &flatten_options).map_err(StageError::from)
     })?;
 
     let config_path = folder.path().join("config");

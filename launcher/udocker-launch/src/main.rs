@@ -8,13 +8,14 @@ mod report;
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use udocker_core::engine::{RootPlan, RootWrite, execute};
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
-use udocker_core::run::{Caller, ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, RunSpec, WriteSpec};
+use udocker_core::run::{Accounts, Caller, ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, RunSpec, WriteSpec};
 use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, Record, Stores};
 use udocker_site_config::Sources;
@@ -89,16 +90,21 @@ fn status_of(failure: &Failure) -> u8 {
 }
 
 fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> Result<ExitCode, Failure> {
+    let caller = Caller::gather(env.to_vec());
     let sources = Sources {
         env: env.to_vec(),
+        home: caller.home.clone(),
+        uid: caller.uid,
+        user: caller.name.clone(),
         repo: None,
         insecure: false,
         site_dir: udocker_site_config::SITE_DIR.into(),
+        site_owner: 0,
     };
     let settings = udocker_site_config::load(&sources)?.settings;
     let target = find(request, &settings)?;
-    let caller = Caller::gather(env.to_vec());
-    let files = ImageFiles::read(&target.root.tree)?;
+    let accounts = if request.accounts == Accounts::Host { Path::new("/") } else { &target.root.tree };
+    let files = ImageFiles::read(accounts)?;
     let spec = RunSpec::build(request, &target.record.config, &files, &caller, Defaults::Job, &target.facts)?;
     let plan = spec.native_plan(target.root);
     if dry_run {
@@ -106,11 +112,10 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
         return Ok(report::print(&(text + "\n")));
     }
     let error = execute(&plan);
-    let status = match error.status() {
-        125 => status_of(&Failure::from(error.clone())),
-        status => status,
-    };
-    Ok(report::fail(&error.into(), env, status))
+    let status = error.status();
+    let failure = Failure::from(error);
+    let status = if status == status::USAGE { status_of(&failure) } else { status };
+    Ok(report::fail(&failure, env, status))
 }
 
 struct Target {

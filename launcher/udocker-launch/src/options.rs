@@ -71,7 +71,7 @@ type Apply = fn(&mut RunRequest, &OsStr) -> Result<(), UsageError>;
 const OPTIONS: [(&str, Kind, Apply); 18] = [
     ("mount", Kind::List, |r, v| Ok(r.mounts.push(text(v)?.parse::<MountSpec>().map_err(usage)?))),
     ("umount", Kind::List, |r, v| Ok(r.umounts.push(v.to_owned()))),
-    ("env", Kind::List, |r, v| Ok(r.env.push(EnvSpec::from_os(v).map_err(usage)?))),
+    ("env", Kind::List, |r, v| Ok(r.env.push(EnvSpec::parse(v).map_err(usage)?))),
     ("env-file", Kind::List, env_file),
     ("unsetenv", Kind::List, |r, v| Ok(r.unset_env.push(text(v)?.to_owned()))),
     ("clean-env", Kind::Flag, |r, _| Ok(r.clean_env = true)),

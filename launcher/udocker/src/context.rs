@@ -61,6 +61,12 @@ impl Context {
         Ok(stores)
     }
 
+    /// Whether an overlay with a tmpfs upper can be mounted over `tree`; the reason if not.
+    pub fn overlay_works(&self, tree: &Path) -> Result<(), String> {
+        let run = udocker_core::store::RunDirectory::open(&self.settings.run_dirs);
+        udocker_core::host::overlay_over(tree, run.as_ref())
+    }
+
     /// The store that new images and containers go into; made if it does not exist.
     pub fn writable_store(&self) -> Result<Store, Failure> {
         if let Some(repo) = &self.repo

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind as ClapError;
 use clap::{CommandFactory, Parser};
 use udocker_core::error::{ErrorKind, Explain, Failure};
+use udocker_core::run::Caller;
 use udocker_site_config::Sources;
 
 use cli::{Cli, Command, NOT_BUILT};
@@ -160,16 +161,22 @@ fn syntax(error: &clap::Error, words: &[OsString]) -> ExitCode {
 
 impl Context {
     fn load(general: &cli::General, ui: Ui) -> Result<Self, Failure> {
+        let caller = Caller::gather(std::env::vars_os().collect());
+        let repo = general.repo.as_ref().map(std::path::absolute).transpose().map_err(usage)?;
         let sources = Sources {
-            env: std::env::vars_os().collect(),
-            repo: general.repo.clone(),
+            env: caller.env,
+            home: caller.home,
+            uid: caller.uid,
+            user: caller.name,
+            repo: repo.clone(),
             insecure: general.insecure,
             site_dir: udocker_site_config::SITE_DIR.into(),
+            site_owner: 0,
         };
         if general.config.is_some() {
             return Err(refused("--config", "the variables UDOCKER_*, or /etc/udocker/site.toml").into());
         }
         let loaded = udocker_site_config::load(&sources)?;
-        Ok(Self { settings: loaded.settings, ui, repo: general.repo.clone() })
+        Ok(Self { settings: loaded.settings, ui, repo })
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use udocker_core::engine::{ExecPlan, execute};
 use udocker_core::error::Failure;
-use udocker_core::sys::process::{Ended as Wait, Supervised};
+use udocker_core::sys::supervised::{Ended as Wait, Supervised};
 
 use crate::ui::Ui;
 

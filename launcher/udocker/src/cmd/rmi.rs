@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use udocker_core::store::RunDirectory;
+
 use super::Outcome;
 use crate::context::Context;
 use crate::image::{ImageError, parse_reference};
@@ -25,6 +27,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     }
     context.ui.info(&format!("deleting image: {reference}"));
     store.remove_tag(reference.typed_name(), &reference.selector(), args.force)?;
-    store.collect_garbage(&context.settings.run_dirs)?;
+    let run = RunDirectory::open(&context.settings.run_dirs);
+    store.collect_garbage(&|tree| run.as_ref().is_some_and(|run| run.user_of(tree.hex()).is_some()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! `udocker run`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use udocker_core::engine::{ExecPlan, RootPlan, RootWrite};
@@ -148,7 +148,8 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
     }
     let target = target(args, context, &request)?;
     let caller = Caller::gather(std::env::vars_os().collect());
-    let files = ImageFiles::read(&target.tree)?;
+    let accounts = if request.accounts == Accounts::Host { Path::new("/") } else { &target.tree };
+    let files = ImageFiles::read(accounts)?;
     let facts = ContainerFacts { id: target.id.clone(), names: target.names.clone(), root: target.tree.clone() };
     let spec = RunSpec::build(&request, &target.config, &files, &caller, Defaults::Interactive, &facts)?;
     let root = RootPlan { tree: target.tree.clone(), write: target.write.clone() };
@@ -339,7 +340,7 @@ impl Args {
             },
         };
         for volume in &self.volume {
-            request.mounts.push(MountSpec::from_volume(volume).map_err(usage)?);
+            request.mounts.push(MountSpec::from_volume(volume.as_ref()).map_err(usage)?);
         }
         for mount in &self.mount {
             request.mounts.push(mount.parse().map_err(usage)?);
@@ -350,7 +351,7 @@ impl Args {
             request.env.extend(parse_env_file(&bytes).map_err(usage)?);
         }
         for text in &self.env {
-            request.env.push(EnvSpec::from_os(text).map_err(usage)?);
+            request.env.push(EnvSpec::parse(text).map_err(usage)?);
         }
         request.host_env = self.hostenv;
         request.workdir = self.workdir.clone();
@@ -361,7 +362,7 @@ impl Args {
         };
         request.home = self.bindhome.then_some(true);
         request.user = match &self.user {
-            None => UserSpec::Root,
+            None => UserSpec::Image,
             Some(text) => text.parse().map_err(usage)?,
         };
         if let Some(text) = &self.write {
