@@ -74,8 +74,7 @@ fn descriptors_are_kept_or_closed() {
             (&[PROC, "--keep-fds=29,40"], &["0", "1", "2", "29"]),
             (&[PROC, "--keep-fds="], &["0", "1", "2"]),
         ] {
-            let inner =
-                fixture.plan("read-only", options, &["sh", "-c", &script]);
+            let inner = fixture.plan("read-only", options, &["sh", "-c", &script]);
             // dash takes one digit only; busybox takes any.
             let mut outer = std::process::Command::new("/bin/busybox");
             outer.args(["sh", "-c", "exec \"$@\" 17<\"$0\" 29<\"$0\""]).arg(directory.join("etc/passwd"));
@@ -167,4 +166,36 @@ fn probes_do_what_they_say_and_leave_nothing() {
         let expected = "cannot open the root file system here: No such file or directory (os error 2)\n";
         assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(1), expected));
     });
+}
+
+/// Needs root, for an /etc/subuid of its own; as a user it is covered by the run as root in CI.
+#[test]
+fn subordinate_ids_come_from_newuidmap() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    assert!(Path::new("/usr/bin/newuidmap").exists(), "this test needs newuidmap: install the package uidmap");
+    let fixture = native_support::Fixture::new(native_support::Case { uid: 1234, old_kernel: false });
+    std::fs::write(fixture.host("subid"), "probe:100000:65536\n").unwrap();
+    std::fs::write(fixture.host("passwd"), "root:x:0:0::/:/bin/sh\nprobe:x:1234:1234::/:/bin/sh\n").unwrap();
+    let map = "--subordinate=100000:65535:100000:65535";
+    let script = "read a b c </proc/self/uid_map; echo $a $b $c; id -u; touch /data/f; chown 33:33 /data/f; stat -c %u:%g /data/f; \
+        grep -E '^Cap(Eff|Bnd)' /proc/self/status";
+    let enter = |options: &[&str], ranges: bool| {
+        let plan = fixture.plan("tmpfs=1000000", &[&[PROC, EMPTY, map], options].concat(), &["sh", "-c", script]);
+        let setup = "for file in subuid subgid; do mount --bind \"$0/$1\" /etc/$file || exit 1; done; \
+            mount --bind \"$0/passwd\" /etc/passwd; shift; exec setpriv --reuid=1234 --regid=1234 --clear-groups \"$@\"";
+        let mut outer = std::process::Command::new("unshare");
+        outer.args(["-m", "sh", "-c", setup]).arg(fixture.host("")).arg(if ranges { "subid" } else { "file" });
+        let output = outer.arg(plan.get_program()).args(plan.get_args()).output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap(), output.status.code())
+    };
+    let docker = "0 1234 1\n0\n33:33\nCapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\n";
+    assert_eq!(enter(&["--docker-capabilities"], true), (docker.into(), String::new(), Some(0)));
+    let none = "0 1234 1\n33\n0:0\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n";
+    let (text, _, _) = enter(&["--id=33:33"], true);
+    assert_eq!(text, none.replace("0:0\n", ""), "{text}");
+    let (text, error, status) = enter(&[], false);
+    assert_eq!((text.as_str(), status), ("", Some(125)));
+    assert!(error.contains("cannot map subordinate IDs: newuidmap failed or is not installed\n"), "{error}");
 }
