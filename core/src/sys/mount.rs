@@ -1,4 +1,5 @@
-//! Mounts by descriptor: mount(2) on `/proc/self/fd/N` paths (race-free on every kernel), mount_setattr(2) where it is.
+//! Mounts by descriptor: mount(2) on `/proc/self/fd/N` paths (race-free on every kernel), newer calls where they are
+//! cheaper or do more.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -48,7 +49,24 @@ pub fn make_private(mount: impl AsFd) -> Result<()> {
 /// # Errors
 /// ENOTDIR if one is a directory and the other is not, EINVAL if `source` is of another mount namespace.
 pub fn bind_recursive(source: impl AsFd, target: impl AsFd) -> Result<()> {
+    if clone_and_move(source.as_fd(), target.as_fd()).is_ok() {
+        return Ok(());
+    }
     rustix::mount::mount_bind_recursive(FdPath::new(source.as_fd()).as_c_str(), FdPath::new(target.as_fd()).as_c_str())
+}
+
+/// Binds by open_tree(2) and move_mount(2) (5.2): two lookups in /proc fewer than by mount(2), a tenth of an entry's time.
+///
+/// Where it fails, mount(2) is asked: it exists everywhere, and its errno tells more (ENOTDIR instead of EINVAL).
+fn clone_and_move(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    let copy = open_tree(source, c"", flags)?;
+    let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(copy, c"", target, c"", empty)
 }
 
 /// Binds `source` on `target` without the mounts below it.
