@@ -3,7 +3,8 @@
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::{Errno, FdFlags, Result};
@@ -11,16 +12,18 @@ use rustix::io::{Errno, FdFlags, Result};
 /// The path `/proc/self/fd/N`, without an allocation.
 ///
 /// mount(2) follows it to the very file that the descriptor is open on, whatever its path leads to by now.
-pub struct FdPath {
+pub struct FdPath<'fd> {
     bytes: [u8; 32],
     length: usize,
+    /// The path is true as long as the descriptor is open.
+    _of: PhantomData<BorrowedFd<'fd>>,
 }
 
-impl FdPath {
-    /// The path of `fd`; true as long as `fd` is open.
-    pub fn new(fd: impl AsFd) -> Self {
-        let mut path = Self { bytes: [0; 32], length: 0 };
-        write!(path, "/proc/self/fd/{}", fd.as_fd().as_raw_fd()).expect("14 bytes and at most 10 digits fit");
+impl<'fd> FdPath<'fd> {
+    /// The path of `fd`.
+    pub fn new(fd: BorrowedFd<'fd>) -> Self {
+        let mut path = Self { bytes: [0; 32], length: 0, _of: PhantomData };
+        write!(path, "/proc/self/fd/{}", fd.as_raw_fd()).expect("14 bytes and at most 10 digits fit");
         path
     }
 
@@ -35,7 +38,7 @@ impl FdPath {
     }
 }
 
-impl Write for FdPath {
+impl Write for FdPath<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let end = self.length + text.len();
         let room = self.bytes.get_mut(self.length..end).filter(|_| end < 32).ok_or(fmt::Error)?;

@@ -1,4 +1,5 @@
-//! Mounts by descriptor: mount(2) on `/proc/self/fd/N` paths (race-free on every kernel), mount_setattr(2) where it is.
+//! Mounts by descriptor: mount(2) on `/proc/self/fd/N` paths (race-free on every kernel), newer calls where they are
+//! cheaper or do more.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -32,7 +33,7 @@ pub fn make_all_slaves() -> Result<()> {
 /// # Errors
 /// EINVAL if `mount` is not the root of a mount.
 pub fn make_unbindable(mount: impl AsFd) -> Result<()> {
-    rustix::mount::mount_change(FdPath::new(mount).as_c_str(), MountPropagationFlags::UNBINDABLE)
+    rustix::mount::mount_change(FdPath::new(mount.as_fd()).as_c_str(), MountPropagationFlags::UNBINDABLE)
 }
 
 /// Takes [`make_unbindable`] back.
@@ -40,7 +41,7 @@ pub fn make_unbindable(mount: impl AsFd) -> Result<()> {
 /// # Errors
 /// EINVAL if `mount` is not the root of a mount.
 pub fn make_private(mount: impl AsFd) -> Result<()> {
-    rustix::mount::mount_change(FdPath::new(mount).as_c_str(), MountPropagationFlags::PRIVATE)
+    rustix::mount::mount_change(FdPath::new(mount.as_fd()).as_c_str(), MountPropagationFlags::PRIVATE)
 }
 
 /// Binds `source` on `target`, with all mounts below it.
@@ -48,7 +49,24 @@ pub fn make_private(mount: impl AsFd) -> Result<()> {
 /// # Errors
 /// ENOTDIR if one is a directory and the other is not, EINVAL if `source` is of another mount namespace.
 pub fn bind_recursive(source: impl AsFd, target: impl AsFd) -> Result<()> {
-    rustix::mount::mount_bind_recursive(FdPath::new(source).as_c_str(), FdPath::new(target).as_c_str())
+    if clone_and_move(source.as_fd(), target.as_fd()).is_ok() {
+        return Ok(());
+    }
+    rustix::mount::mount_bind_recursive(FdPath::new(source.as_fd()).as_c_str(), FdPath::new(target.as_fd()).as_c_str())
+}
+
+/// Binds by open_tree(2) and move_mount(2) (5.2): two lookups in /proc fewer than by mount(2), a tenth of an entry's time.
+///
+/// Where it fails, mount(2) is asked: it exists everywhere, and its errno tells more (ENOTDIR instead of EINVAL).
+fn clone_and_move(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    let copy = open_tree(source, c"", flags)?;
+    let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(copy, c"", target, c"", empty)
 }
 
 /// Binds `source` on `target` without the mounts below it.
@@ -56,7 +74,7 @@ pub fn bind_recursive(source: impl AsFd, target: impl AsFd) -> Result<()> {
 /// # Errors
 /// As [`bind_recursive`]; EINVAL also if there are inherited mounts below, which the kernel does not uncover.
 pub fn bind(source: impl AsFd, target: impl AsFd) -> Result<()> {
-    rustix::mount::mount_bind(FdPath::new(source).as_c_str(), FdPath::new(target).as_c_str())
+    rustix::mount::mount_bind(FdPath::new(source.as_fd()).as_c_str(), FdPath::new(target.as_fd()).as_c_str())
 }
 
 /// Mounts a fresh tmpfs on `target`; `options` as tmpfs(5) has them.
@@ -66,19 +84,24 @@ pub fn bind(source: impl AsFd, target: impl AsFd) -> Result<()> {
 pub fn tmpfs(target: impl AsFd, options: &CStr, read_only: bool) -> Result<()> {
     let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
     flags.set(MountFlags::RDONLY, read_only);
-    rustix::mount::mount(c"tmpfs", FdPath::new(target).as_c_str(), c"tmpfs", flags, Some(options))
+    rustix::mount::mount(c"tmpfs", FdPath::new(target.as_fd()).as_c_str(), c"tmpfs", flags, Some(options))
 }
 
 /// Mounts an overlay of `lowers` (the uppermost first) on `target`.
 ///
 /// # Errors
 /// EINVAL on kernels before 5.11 or if a file system cannot serve, ENODEV without overlayfs.
-pub fn overlay(lowers: &[BorrowedFd<'_>], upper: BorrowedFd<'_>, work: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+pub fn overlay(
+    lowers: &[BorrowedFd<'_>],
+    upper: BorrowedFd<'_>,
+    work: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+) -> Result<()> {
     let mut options = String::with_capacity(128);
     options.push_str("lowerdir=");
     for (index, lower) in lowers.iter().enumerate() {
         options.push_str(if index > 0 { ":" } else { "" });
-        options.push_str(FdPath::new(lower).as_str());
+        options.push_str(FdPath::new(*lower).as_str());
     }
     for (name, fd) in [(",upperdir=", upper), (",workdir=", work)] {
         options.push_str(name);
@@ -132,7 +155,7 @@ fn remount_read_only(mount: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// EINVAL if it is not one, or is locked.
 pub fn detach(mount: impl AsFd) -> Result<()> {
-    rustix::mount::unmount(FdPath::new(mount).as_c_str(), UnmountFlags::DETACH)
+    rustix::mount::unmount(FdPath::new(mount.as_fd()).as_c_str(), UnmountFlags::DETACH)
 }
 
 /// Makes `root`, the root of a mount, the root and current directory of this process and detaches the old root.
@@ -177,7 +200,11 @@ fn set_read_only(mount: BorrowedFd<'_>, recursive: bool) -> Result<()> {
             size_of::<MountAttr>(),
         )
     };
-    if status == 0 { Ok(()) } else { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)) }
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+    }
 }
 
 /// Opens the roots of all reachable mounts below `mount`, by /proc/self/mountinfo.

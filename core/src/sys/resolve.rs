@@ -259,7 +259,8 @@ mod tests {
     #[test]
     fn links_out_of_the_root_stay_inside() {
         let outside = tempfile::tempdir().unwrap();
-        let tree = make_tree(&[("l".into(), outside.path().to_str().unwrap().into()), ("m".into(), "../../../f".into())]);
+        let tree =
+            make_tree(&[("l".into(), outside.path().to_str().unwrap().into()), ("m".into(), "../../../f".into())]);
         let root = open_root(tree.path());
         assert!(matches!(resolve(&root, Path::new("/l")).unwrap(), Resolved::Missing { .. }));
         let Resolved::Found(found) = resolve(&root, Path::new("m")).unwrap() else { panic!("missing") };

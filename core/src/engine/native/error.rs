@@ -235,7 +235,8 @@ impl Explain for EnterError {
     }
 }
 
-const APPARMOR: &str = "AppArmor may restrict user namespaces: see the sysctl kernel.apparmor_restrict_unprivileged_userns";
+const APPARMOR: &str =
+    "AppArmor may restrict user namespaces: see the sysctl kernel.apparmor_restrict_unprivileged_userns";
 
 /// What helps when `step` failed with `errno`.
 pub(super) fn step_hints(step: Step, errno: i32) -> Vec<String> {
@@ -248,9 +249,7 @@ pub(super) fn step_hints(step: Step, errno: i32) -> Vec<String> {
         (Step::Unshare, Errno::NOSPC | Errno::USERS) => {
             &["the number of user namespaces is limited: see the sysctl user.max_user_namespaces (0 forbids them)"]
         }
-        (Step::Unshare, Errno::INVAL) => {
-            &["the process has threads, or the kernel is built without user namespaces"]
-        }
+        (Step::Unshare, Errno::INVAL) => &["the process has threads, or the kernel is built without user namespaces"],
         (Step::Setgroups | Step::UidMap | Step::GidMap | Step::Propagation, Errno::PERM | Errno::ACCESS) => &[APPARMOR],
         (Step::Overlay, Errno::INVAL | Errno::OPNOTSUPP) => &[
             "the kernel is older than 5.11, or the store's file system cannot be below an overlay: use `--write=none`",
@@ -264,7 +263,9 @@ pub(super) fn step_hints(step: Step, errno: i32) -> Vec<String> {
             &["the mount point lies in a read-only mount: make it there first, or mount elsewhere"]
         }
         (Step::WorkingDirectory, _) => &["`--workdir` names another directory inside the container"],
-        (Step::Pivot, Errno::INVAL) => &["the host runs from its initial RAM file system, which pivot_root cannot leave"],
+        (Step::Pivot, Errno::INVAL) => {
+            &["the host runs from its initial RAM file system, which pivot_root cannot leave"]
+        }
         _ => &[],
     };
     texts.iter().map(|text| (*text).to_owned()).collect()

@@ -167,11 +167,7 @@ pub(super) fn make_points(new: &mut NewRoot, pending: &mut Vec<Pending<'_>>) -> 
 }
 
 /// Makes one mount point; returns the new root if that had to be covered.
-fn make_point(
-    underlay: &mut Underlay<'_>,
-    root: &OwnedFd,
-    this: &Pending<'_>,
-) -> Result<Option<OwnedFd>, EnterError> {
+fn make_point(underlay: &mut Underlay<'_>, root: &OwnedFd, this: &Pending<'_>) -> Result<Option<OwnedFd>, EnterError> {
     let mut new_root = None;
     loop {
         let root = new_root.as_ref().unwrap_or(root);
@@ -196,16 +192,14 @@ fn make_point(
 }
 
 fn path_of(fd: &OwnedFd) -> rustix::io::Result<PathBuf> {
-    let path = rustix::fs::readlink(FdPath::new(fd).as_c_str(), Vec::new())?;
+    let path = rustix::fs::readlink(FdPath::new(fd.as_fd()).as_c_str(), Vec::new())?;
     Ok(PathBuf::from(std::ffi::OsStr::from_bytes(path.as_bytes())))
 }
 
 /// Makes all mounts, in order.
 pub(super) fn mount_all(new: &NewRoot, pending: &mut [Pending<'_>]) -> Result<(), EnterError> {
     pending.iter_mut().try_for_each(|this| match mount_one(new, this) {
-        Err(
-            EnterError::System { step: Step::Target, .. } | EnterError::KindMismatch { .. },
-        ) if this.optional => Ok(()),
+        Err(EnterError::System { step: Step::Target, .. } | EnterError::KindMismatch { .. }) if this.optional => Ok(()),
         done => done,
     })
 }

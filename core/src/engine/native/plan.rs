@@ -53,7 +53,8 @@ mod tests {
                 keep_fds: KeepFds::All,
             };
             let plan = plan(&spec, RootPlan { tree: "/tree".into(), write: RootWrite::ReadOnly });
-            let expected = IdentityPlan { uid, gid: uid, map, fake_root_filter: filter, docker_capabilities: capabilities };
+            let expected =
+                IdentityPlan { uid, gid: uid, map, fake_root_filter: filter, docker_capabilities: capabilities };
             assert_eq!(plan.identity, expected);
             assert_eq!(plan.mode, ExecMode::N1);
         }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
@@ -99,7 +99,7 @@ fn use_overlay(root: &OwnedFd, upper: &Path) -> Result<(), EnterError> {
     rustix::fs::mkdirat(root, LOWER_DIRECTORY, Mode::from_raw_mode(0o755)).on(Step::ProbeOpaque, upper)?;
     let file = rustix::fs::openat(root, RENAMED, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let file = file.on(Step::ProbeAttribute, upper)?;
-    let path = FdPath::new(&file);
+    let path = FdPath::new(file.as_fd());
     rustix::fs::setxattr(path.as_c_str(), c"user.udocker", b"1", XattrFlags::CREATE).on(Step::ProbeAttribute, upper)
 }
 
@@ -114,9 +114,22 @@ fn clean_up(upper: &OwnedFd, work: &OwnedFd) -> rustix::io::Result<()> {
     }
     // overlayfs makes these; an index only where the kernel's default says so.
     for name in ["work", "index"] {
-        unless_absent(rustix::fs::unlinkat(work, name, AtFlags::REMOVEDIR))?;
+        unless_absent(remove_flat(work, name))?;
     }
     Ok(())
+}
+
+/// Removes a directory of files: overlayfs keeps one whiteout at hand, to link to.
+fn remove_flat(parent: &OwnedFd, name: &str) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            rustix::fs::unlinkat(&directory, entry.file_name(), AtFlags::empty())?;
+        }
+    }
+    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
 }
 
 fn unless_absent(done: rustix::io::Result<()>) -> rustix::io::Result<()> {
@@ -134,7 +147,8 @@ fn caller() -> IdentityPlan {
 
 /// Runs `body` in a child and brings its error back: one byte for the step, four for errno.
 fn probe(body: impl FnOnce() -> Result<(), EnterError>) -> Result<(), ProbeError> {
-    let failed = |error: std::io::Error| ProbeError { step: Step::Fork, errno: error.raw_os_error().unwrap_or(libc::EIO) };
+    let failed =
+        |error: std::io::Error| ProbeError { step: Step::Fork, errno: error.raw_os_error().unwrap_or(libc::EIO) };
     let (read_end, write_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
     let child = process::fork_child(|| match body() {
         Ok(()) => 0,

@@ -36,10 +36,9 @@ impl Trees {
     /// Opens the directories of `plan`.
     pub fn open(plan: &RootPlan) -> Result<Self, EnterError> {
         let layer = match &plan.write {
-            RootWrite::Layer { upper, work } => Some((
-                open_directory(upper).on(Step::Layer, upper)?,
-                open_directory(work).on(Step::Layer, work)?,
-            )),
+            RootWrite::Layer { upper, work } => {
+                Some((open_directory(upper).on(Step::Layer, upper)?, open_directory(work).on(Step::Layer, work)?))
+            }
             _ => None,
         };
         Ok(Self { tree: open_directory(&plan.tree).on(Step::Tree, &plan.tree)?, layer })

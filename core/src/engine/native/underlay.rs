@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::{Errno, Result};
 
 use super::root::make_directory;
-use crate::sys::resolve::{self, MakeKind};
 use crate::sys::mount;
+use crate::sys::resolve::{self, MakeKind};
 
 /// Covering a directory costs a mount per entry.
 const MAX_OPTIONAL_ENTRIES: usize = 512;
@@ -41,12 +41,8 @@ impl<'a> Underlay<'a> {
         self.count += 1;
         let name = format!("cover{}", self.count);
         let copy = make_directory(self.scratch, &name)?;
-        let readable = rustix::fs::openat(
-            directory,
-            c".",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let readable =
+            rustix::fs::openat(directory, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         for entry in Dir::new(readable)? {
             let entry = entry?;
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
