@@ -145,8 +145,8 @@ impl Store {
     /// Makes the store, or what of it is missing; several may do so at once.
     pub fn create(settings: &StoreSettings) -> Result<Self, StoreError> {
         let mode = if settings.kind == StoreKind::User { 0o700 } else { 0o755 };
-        for name in ["."].iter().chain(&DIRECTORIES) {
-            let path = settings.path.join(name);
+        let paths = DIRECTORIES.iter().map(|name| settings.path.join(name));
+        for path in std::iter::once(settings.path.clone()).chain(paths) {
             fs::DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(io_error("make", &path))?;
         }
         let file = settings.path.join(FORMAT_FILE);

@@ -53,7 +53,7 @@ pub fn open_in_root(root: impl AsFd, path: &Path, flags: OFlags) -> Result<Owned
     match resolve(root, path)? {
         // A second open by descriptor: what was found cannot be replaced in between.
         Resolved::Found(fd) => {
-            let again = super::fds::FdPath::new(&fd);
+            let again = super::fds::FdPath::new(fd.as_fd());
             rustix::fs::open(again.as_c_str(), flags | OFlags::CLOEXEC, Mode::empty())
         }
         Resolved::Missing { .. } => Err(Errno::NOENT),
