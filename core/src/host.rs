@@ -25,7 +25,9 @@ fn group_limit() -> Option<u64> {
         let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
         let file = match controllers {
             "" => format!("/sys/fs/cgroup{path}/memory.max"),
-            _ if controllers.split(',').any(|c| c == "memory") => format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes"),
+            _ if controllers.split(',').any(|c| c == "memory") => {
+                format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes")
+            }
             _ => return None,
         };
         fs::read_to_string(file).ok()?.trim().parse().ok()

@@ -62,7 +62,11 @@ pub struct IndexPlatform {
 impl IndexPlatform {
     /// The same as our type.
     pub fn to_platform(&self) -> Platform {
-        Platform { os: self.os.clone(), architecture: self.architecture.clone(), variant: self.variant.clone().filter(|v| !v.is_empty()) }
+        Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone().filter(|v| !v.is_empty()),
+        }
     }
 }
 
@@ -148,7 +152,9 @@ impl Document {
             return Err(ManifestError::Contradiction(format!("it was sent as `{outer}` and calls itself `{inner}`")));
         }
         let media_type = raw.media_type.as_deref().or(outer);
-        if raw.schema_version == 1 || media_type.is_some_and(|t| t.contains(".manifest.v1+")) && !media_type.is_some_and(|t| t.contains("oci")) {
+        if raw.schema_version == 1
+            || media_type.is_some_and(|t| t.contains(".manifest.v1+")) && !media_type.is_some_and(|t| t.contains("oci"))
+        {
             return Err(ManifestError::MediaType(media_type.unwrap_or("schema version 1").to_owned()));
         }
         let is_index = media_type.map(|t| t.ends_with("index.v1+json") || t.ends_with("manifest.list.v2+json"));
@@ -222,7 +228,9 @@ mod tests {
         let entry = |arch: &str, variant: &str| {
             format!(
                 r#"{{"mediaType":"m","digest":"sha256:{}","size":2,"platform":{{"os":"linux","architecture":"{arch}","variant":"{variant}"}}}}"#,
-                crate::text::to_hex(crate::digest::Digest::sha256_of((arch.to_owned() + variant).as_bytes()).hex()[..32].as_bytes())
+                crate::text::to_hex(
+                    crate::digest::Digest::sha256_of((arch.to_owned() + variant).as_bytes()).hex()[..32].as_bytes()
+                )
             )
         };
         let text = format!(r#"{{"manifests":[{},{}]}}"#, entry("amd64", ""), entry("arm", "v7"));

@@ -92,13 +92,17 @@ pub enum ReferenceError {
     #[error("`{0}` is no registry host: expected host or host:port")]
     Host(String),
     /// The name has characters or an order that no registry takes.
-    #[error("`{0}` is no image name: expected lower-case letters, digits and single `.`, `_`, `__`, `-` between them, in parts joined by `/`")]
+    #[error(
+        "`{0}` is no image name: expected lower-case letters, digits and single `.`, `_`, `__`, `-` between them, in parts joined by `/`"
+    )]
     Name(String),
     /// The name is longer than registries take.
     #[error("the image name `{0}` is longer than {MAX_NAME_BYTES} bytes")]
     TooLong(String),
     /// The text after `:` is no tag.
-    #[error("`{0}` is no tag: expected at most {MAX_TAG_BYTES} letters, digits, `_`, `.`, `-`, the first no `.` or `-`")]
+    #[error(
+        "`{0}` is no tag: expected at most {MAX_TAG_BYTES} letters, digits, `_`, `.`, `-`, the first no `.` or `-`"
+    )]
     Tag(String),
     /// The text after `@` is no digest.
     #[error(transparent)]
@@ -208,7 +212,9 @@ fn is_name_part(part: &str) -> bool {
     plain(first)
         && plain(last)
         && bytes.iter().all(|b| plain(b) || b"._-".contains(b))
-        && bytes.split(plain).all(|joint| matches!(joint, b"" | b"." | b"_" | b"__") || joint.iter().all(|b| *b == b'-'))
+        && bytes
+            .split(plain)
+            .all(|joint| matches!(joint, b"" | b"." | b"_" | b"__") || joint.iter().all(|b| *b == b'-'))
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -284,8 +290,29 @@ mod tests {
     #[test]
     fn what_is_no_reference() {
         for text in [
-            "", "/", "a/", "/a", "a//b", "Alpine", "a b", "a:", "a:.x", "a:x/y", "a@", "a@sha256:00", "-a", "a-", "a..b",
-            "a___b", "host:99999/a", "ho_st.x/a", "[::1/a", "../../etc", "a/../b", "a:x@md5:00", "a\0b",
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "Alpine",
+            "a b",
+            "a:",
+            "a:.x",
+            "a:x/y",
+            "a@",
+            "a@sha256:00",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "host:99999/a",
+            "ho_st.x/a",
+            "[::1/a",
+            "../../etc",
+            "a/../b",
+            "a:x@md5:00",
+            "a\0b",
         ] {
             assert!(text.parse::<ImageReference>().is_err(), "{text}");
         }
@@ -295,9 +322,13 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_loopback() {
-        for (host, expected) in
-            [("localhost:1", true), ("127.9.9.9", true), ("[::1]:5", true), ("127.0.0.1.evil.org", false), ("10.0.0.1", false)]
-        {
+        for (host, expected) in [
+            ("localhost:1", true),
+            ("127.9.9.9", true),
+            ("[::1]:5", true),
+            ("127.0.0.1.evil.org", false),
+            ("10.0.0.1", false),
+        ] {
             assert_eq!(host.parse::<RegistryHost>().unwrap().is_loopback(), expected, "{host}");
         }
     }

@@ -66,7 +66,9 @@ impl Copier {
                 continue;
             }
             let status = rustix::fs::statat(&source, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            below.push(std::ffi::OsStr::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name.to_bytes())));
+            below.push(std::ffi::OsStr::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
+                name.to_bytes(),
+            )));
             match FileType::from_raw_mode(status.st_mode) {
                 FileType::Directory => {
                     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -106,7 +108,8 @@ impl Copier {
             }
             self.links.insert(key, below.to_owned());
         }
-        let from = rustix::fs::openat(source, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let from =
+            rustix::fs::openat(source, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to = rustix::fs::openat(target, name, flags, Mode::RUSR | Mode::WUSR)?;
         if rustix::fs::ioctl_ficlone(&to, &from).is_err() {

@@ -25,7 +25,9 @@ use crate::image_config::{ImageConfig, MAX_CONFIG_BYTES};
 use crate::platform::Platform;
 use crate::reference::ImageReference;
 use crate::run::ExecMode;
-use crate::store::{Record, RunDirectory, Store, StoreError, Stores, TreeFormat, TreeId, io_error, read_limited, remove_tree};
+use crate::store::{
+    Record, RunDirectory, Store, StoreError, Stores, TreeFormat, TreeId, io_error, read_limited, remove_tree,
+};
 
 const MAX_NAME_BYTES: usize = 2048;
 
@@ -62,7 +64,9 @@ pub struct ContainerName(String);
 
 /// A string is no container name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("invalid container name: `{0}` may not be empty, longer than {MAX_NAME_BYTES} bytes, an ID, or hold / . [ ] or blanks")]
+#[error(
+    "invalid container name: `{0}` may not be empty, longer than {MAX_NAME_BYTES} bytes, an ID, or hold / . [ ] or blanks"
+)]
 pub struct ContainerNameError(String);
 
 impl FromStr for ContainerName {
@@ -214,10 +218,9 @@ impl Store {
         let path = directory.join("layered");
         let base = match read_limited(&path, 4096)? {
             None => None,
-            Some(bytes) => Some(parse_base(&bytes).ok_or_else(|| StoreError::Damaged {
-                path,
-                what: "it names no tree".into(),
-            })?),
+            Some(bytes) => {
+                Some(parse_base(&bytes).ok_or_else(|| StoreError::Damaged { path, what: "it names no tree".into() })?)
+            }
         };
         Ok(Container { id: ContainerId(id), names, directory, image, base })
     }
@@ -273,7 +276,10 @@ impl Store {
             make(upper)?;
             make(work)?;
             let tree = &options.record.tree;
-            write("layered", format!("{} {}\n{}\n", tree.format.as_str(), tree.hex(), options.record.manifest).as_bytes())?;
+            write(
+                "layered",
+                format!("{} {}\n{}\n", tree.format.as_str(), tree.hex(), options.record.manifest).as_bytes(),
+            )?;
         } else {
             let root = directory.join("ROOT");
             copy_tree(options.tree, &root).map_err(|error| match error {
@@ -369,7 +375,15 @@ mod tests {
 
     #[test]
     fn names_are_checked() {
-        for (name, good) in [("work", true), ("a_b-c", true), ("", false), ("a.b", false), ("a/b", false), ("a b", false), ("[x]", false)] {
+        for (name, good) in [
+            ("work", true),
+            ("a_b-c", true),
+            ("", false),
+            ("a.b", false),
+            ("a/b", false),
+            ("a b", false),
+            ("[x]", false),
+        ] {
             assert_eq!(name.parse::<ContainerName>().is_ok(), good, "{name}");
         }
     }

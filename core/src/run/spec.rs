@@ -74,7 +74,8 @@ impl ImageFiles {
     /// [`ImageFilesError`] if `root` itself cannot be opened.
     pub fn read(root: &std::path::Path) -> Result<Self, ImageFilesError> {
         use rustix::fs::{Mode, OFlags};
-        let failed = |name| move |errno: rustix::io::Errno| ImageFilesError { name, root: root.into(), source: errno.into() };
+        let failed =
+            |name| move |errno: rustix::io::Errno| ImageFilesError { name, root: root.into(), source: errno.into() };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(root, flags, Mode::empty()).map_err(failed("the accounts"))?;
         let read = |name: &str| {

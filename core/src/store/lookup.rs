@@ -68,7 +68,11 @@ impl Stores {
     }
 
     /// The image that `reference` names for `platform`: by tag, or by the digest of a manifest or an index.
-    pub fn find_image(&self, reference: &ImageReference, platform: &Platform) -> Result<Option<FoundImage<'_>>, StoreError> {
+    pub fn find_image(
+        &self,
+        reference: &ImageReference,
+        platform: &Platform,
+    ) -> Result<Option<FoundImage<'_>>, StoreError> {
         for store in self.iter() {
             if let Some(found) = store.find_image(reference, platform)? {
                 return Ok(Some(found));
@@ -79,7 +83,11 @@ impl Stores {
 }
 
 impl Store {
-    fn find_image(&self, reference: &ImageReference, platform: &Platform) -> Result<Option<FoundImage<'_>>, StoreError> {
+    fn find_image(
+        &self,
+        reference: &ImageReference,
+        platform: &Platform,
+    ) -> Result<Option<FoundImage<'_>>, StoreError> {
         if let Some(digest) = reference.digest()
             && let Some(record) = self.read_record(digest, platform)?
             && let Some(found) = self.flattened(record, None)
@@ -100,7 +108,13 @@ impl Store {
     fn flattened(&self, record: Record, tag_directory: Option<PathBuf>) -> Option<FoundImage<'_>> {
         let tree = self.tree(&record.tree);
         let manifest = record.manifest.clone();
-        tree.is_dir().then_some(FoundImage { store: self, manifest, record: Some(record), tag_directory, tree: Some(tree) })
+        tree.is_dir().then_some(FoundImage {
+            store: self,
+            manifest,
+            record: Some(record),
+            tag_directory,
+            tree: Some(tree),
+        })
     }
 
     /// The record of a manifest or an index for `platform`, without its list of changed entries.

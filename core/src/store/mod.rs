@@ -26,4 +26,3 @@ pub use record::*;
 pub use repos::*;
 pub use run_directory::*;
 pub use temporary::*;
-

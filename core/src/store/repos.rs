@@ -44,7 +44,13 @@ impl Store {
         Ok(found)
     }
 
-    fn find_tags(&self, directory: &Path, name: &str, depth: usize, found: &mut Vec<TagEntry>) -> Result<(), StoreError> {
+    fn find_tags(
+        &self,
+        directory: &Path,
+        name: &str,
+        depth: usize,
+        found: &mut Vec<TagEntry>,
+    ) -> Result<(), StoreError> {
         let list = match fs::read_dir(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(io_error("list", directory))?,
@@ -143,7 +149,9 @@ impl Store {
         for blob in blobs {
             let link = directory.join(blob.to_string());
             match symlink(format!("{up}layers/{blob}"), &link) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_error("link", &link)(error)),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(io_error("link", &link)(error));
+                }
                 _ => {}
             }
         }

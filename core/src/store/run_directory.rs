@@ -26,9 +26,9 @@ impl RunDirectory {
         let _ = fs::DirBuilder::new().mode(0o700).create(path);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let Ok(directory) = rustix::fs::open(path, flags, Mode::empty()) else { return false };
-        File::from(directory).metadata().is_ok_and(|status| {
-            status.uid() == rustix::process::geteuid().as_raw() && status.mode() & 0o7777 == 0o700
-        })
+        File::from(directory)
+            .metadata()
+            .is_ok_and(|status| status.uid() == rustix::process::geteuid().as_raw() && status.mode() & 0o7777 == 0o700)
     }
 
     /// Where it is.
@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn a_foreign_or_open_directory_is_not_taken() {
         let directory = tempfile::tempdir().unwrap();
-        let (open, link, good) = (directory.path().join("open"), directory.path().join("link"), directory.path().join("good"));
+        let (open, link, good) =
+            (directory.path().join("open"), directory.path().join("link"), directory.path().join("good"));
         fs::DirBuilder::new().mode(0o755).create(&open).unwrap();
         fs::create_dir(&good).unwrap();
         std::os::unix::fs::symlink(&good, &link).unwrap();

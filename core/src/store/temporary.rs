@@ -68,9 +68,10 @@ impl Store {
                 Some(maker) if maker.host == me.host => {
                     maker.boot != me.boot || start_time(maker.pid).ok() != Some(maker.start)
                 }
-                _ => entry.metadata().and_then(|m| m.modified()).is_ok_and(|time| {
-                    SystemTime::now().duration_since(time).is_ok_and(|age| age > FOREIGN_AGE)
-                }),
+                _ => entry
+                    .metadata()
+                    .and_then(|m| m.modified())
+                    .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > FOREIGN_AGE)),
             };
             if dead && remove_tree(&entry.path()).is_ok() {
                 removed += 1;

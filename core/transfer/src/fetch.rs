@@ -312,7 +312,10 @@ impl Read for Follower {
         let limit = buffer.len().min(usize::try_from(available).unwrap_or(usize::MAX));
         let count = self.file.read_at(&mut buffer[..limit], self.position)?;
         if count == 0 && limit > 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the blob's file is shorter than its descriptor says"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the blob's file is shorter than its descriptor says",
+            ));
         }
         self.position += count as u64;
         Ok(count)
@@ -406,7 +409,9 @@ mod tests {
         let bytes: Vec<u8> = (0..5000u32).flat_map(u32::to_le_bytes).collect();
         let blob = Blob::missing(descriptor(&bytes, bytes.len() as u64), directory.path().join("b")).unwrap();
         let blobs = [blob];
-        let twice = fetch_during(&blobs, &Slow(bytes.clone()), 4, &Silent, || Ok::<_, FetchError>((read_all(&blobs[0])?, read_all(&blobs[0])?)));
+        let twice = fetch_during(&blobs, &Slow(bytes.clone()), 4, &Silent, || {
+            Ok::<_, FetchError>((read_all(&blobs[0])?, read_all(&blobs[0])?))
+        });
         assert_eq!(twice.unwrap(), (bytes.clone(), bytes));
     }
 

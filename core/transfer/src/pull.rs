@@ -76,7 +76,8 @@ impl Explain for PullError {
             PullCause::Stage(error) => error.hints(),
             PullCause::Store(error) => error.hints(),
             PullCause::Manifest(ManifestError::NoPlatform { available, .. }) => {
-                let first = available.first().map(|platform| format!("`--platform={platform}` takes the first of them"));
+                let first =
+                    available.first().map(|platform| format!("`--platform={platform}` takes the first of them"));
                 first.into_iter().collect()
             }
             PullCause::Platform { found, .. } => {

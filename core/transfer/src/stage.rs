@@ -138,7 +138,8 @@ pub fn stage(
     let tree = TreeId::of(store.format(), &digests);
     let manifest = Digest::sha256_of(&incoming.manifest_bytes);
 
-    let known = store.read_record(&manifest, &incoming.platform)?.filter(|r| r.tree == tree && store.tree(&tree).is_dir());
+    let known =
+        store.read_record(&manifest, &incoming.platform)?.filter(|r| r.tree == tree && store.tree(&tree).is_dir());
     let is_missing = |layer: &&Descriptor| !store.blob(&layer.digest).is_file();
     let has_blobs = || !incoming.manifest.layers.iter().any(|layer| is_missing(&layer));
     if let Some(mut record) = known
@@ -180,8 +181,11 @@ pub fn stage(
     })?;
 
     let config_path = folder.path().join("config");
-    fs::write(&config_path, &incoming.config_bytes)
-        .map_err(|source| StageError::File { action: "write", path: config_path.clone(), source })?;
+    fs::write(&config_path, &incoming.config_bytes).map_err(|source| StageError::File {
+        action: "write",
+        path: config_path.clone(),
+        source,
+    })?;
     if options.sync {
         rustix::fs::syncfs(&root).map_err(|errno| StageError::File {
             action: "flush the file system of",

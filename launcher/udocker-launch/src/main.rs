@@ -15,7 +15,9 @@ use udocker_core::engine::{RootPlan, RootWrite, execute};
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
-use udocker_core::run::{Accounts, Caller, ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, RunSpec, WriteSpec};
+use udocker_core::run::{
+    Accounts, Caller, ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, RunSpec, WriteSpec,
+};
 use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, Record, Stores};
 use udocker_site_config::Sources;
@@ -138,7 +140,8 @@ fn find(request: &RunRequest, settings: &Settings) -> Result<Target, Failure> {
     }
     pull(&reference, &platform)?;
     let stores = Stores::open(settings)?;
-    stored(&stores, &reference, &platform, request, settings)?.ok_or_else(|| LaunchError::StillMissing(reference).into())
+    stored(&stores, &reference, &platform, request, settings)?
+        .ok_or_else(|| LaunchError::StillMissing(reference).into())
 }
 
 fn stored(
@@ -148,7 +151,8 @@ fn stored(
     request: &RunRequest,
     settings: &Settings,
 ) -> Result<Option<Target>, Failure> {
-    let Some(FoundImage { record: Some(record), tree: Some(tree), .. }) = stores.find_image(reference, platform)? else {
+    let Some(FoundImage { record: Some(record), tree: Some(tree), .. }) = stores.find_image(reference, platform)?
+    else {
         return Ok(None);
     };
     let write = match &request.write {
@@ -172,8 +176,7 @@ fn pull(reference: &ImageReference, platform: &Platform) -> Result<(), LaunchErr
     }
     command.arg("pull").arg(format!("--platform={platform}")).arg(reference.to_string());
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    let status =
-        command.status().map_err(|source| LaunchError::PullNotRun { reference: reference.clone(), source })?;
+    let status = command.status().map_err(|source| LaunchError::PullNotRun { reference: reference.clone(), source })?;
     if status.success() {
         return Ok(());
     }

@@ -91,8 +91,8 @@ const OPTIONS: [(&str, Kind, Apply); 18] = [
 
 /// Options of the interface whose engine part is not built: refused by name, never accepted.
 const NOT_BUILT: [&str; 19] = [
-    "profile", "name", "save", "share", "gpu", "device", "mpi", "fabric", "module", "unshare", "timeout", "batch", "explain",
-    "verbose", "fd", "pass-pmi", "reap", "exec", "no-gpu",
+    "profile", "name", "save", "share", "gpu", "device", "mpi", "fabric", "module", "unshare", "timeout", "batch",
+    "explain", "verbose", "fd", "pass-pmi", "reap", "exec", "no-gpu",
 ];
 
 fn text(value: &OsStr) -> Result<&str, UsageError> {

@@ -75,6 +75,22 @@ pub enum Command {
 
 /// Commands of udocker that this version does not have yet; named so that the message can say so.
 pub const NOT_BUILT: [&str; 18] = [
-    "search", "name", "rename", "rmname", "clone", "tag", "export", "save", "verify", "manifest", "protect", "unprotect",
-    "mkrepo", "setup", "login", "logout", "install", "showconf",
+    "search",
+    "name",
+    "rename",
+    "rmname",
+    "clone",
+    "tag",
+    "export",
+    "save",
+    "verify",
+    "manifest",
+    "protect",
+    "unprotect",
+    "mkrepo",
+    "setup",
+    "login",
+    "logout",
+    "install",
+    "showconf",
 ];

@@ -46,10 +46,9 @@ impl Explain for ImageError {
     }
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::NotHere(reference) | Self::NotFound(reference) => vec![
-                "`udocker images` lists what is here".into(),
-                format!("`udocker pull {reference}` gets it"),
-            ],
+            Self::NotHere(reference) | Self::NotFound(reference) => {
+                vec!["`udocker images` lists what is here".into(), format!("`udocker pull {reference}` gets it")]
+            }
             Self::Damaged { reference, .. } => vec![format!("`udocker pull {reference}` gets it anew")],
         }
     }

@@ -173,7 +173,9 @@ pub fn bytes(count: u64) -> String {
 mod tests {
     #[test]
     fn sizes_have_three_digits_and_a_unit() {
-        for (count, expected) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (1 << 20, "1.0 MiB"), (431 << 20, "431.0 MiB")] {
+        for (count, expected) in
+            [(0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (1 << 20, "1.0 MiB"), (431 << 20, "431.0 MiB")]
+        {
             assert_eq!(super::bytes(count), expected);
         }
     }

@@ -69,8 +69,7 @@ pub fn import(
         size: config_bytes.len() as u64,
         urls: Vec::new(),
     };
-    let layer =
-        Descriptor { media_type: layer_media_type(&head[..count]).to_owned(), digest, size, urls: Vec::new() };
+    let layer = Descriptor { media_type: layer_media_type(&head[..count]).to_owned(), digest, size, urls: Vec::new() };
     let manifest = ImageManifest { config, layers: vec![layer] };
     let blobs = [manifest.layers[0].digest.clone(), manifest.config.digest.clone()];
     let incoming = Incoming {

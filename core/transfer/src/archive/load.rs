@@ -115,14 +115,17 @@ fn layout_image(
             match Document::parse(None, &bytes)? {
                 Document::Image(manifest) => manifest,
                 Document::Index(_) => {
-                    return Err(ManifestError::Contradiction("an index within an index within `index.json`".into()).into());
+                    return Err(
+                        ManifestError::Contradiction("an index within an index within `index.json`".into()).into()
+                    );
                 }
             }
         }
     };
     let config_bytes = members.blob(&manifest.config.digest, MAX_CONFIG_BYTES)?;
     let platform = ImageConfig::parse(&config_bytes)?.platform.unwrap_or_else(|| native.clone());
-    let full = entry.annotations.get(CONTAINERD_NAME).or(entry.annotations.get(REF_NAME).filter(|n| n.contains([':', '/'])));
+    let full =
+        entry.annotations.get(CONTAINERD_NAME).or(entry.annotations.get(REF_NAME).filter(|n| n.contains([':', '/'])));
     let reference = match (name, full) {
         (None, Some(full)) => full.parse()?,
         _ => named(name, entry.annotations.get(REF_NAME).map(|n| n.rsplit(':').next().unwrap_or(n)))?,
@@ -142,8 +145,8 @@ struct DockerImage {
 
 fn from_docker_archive(members: &Members, name: Option<&ImageReference>) -> Result<Vec<Found>, ArchiveError> {
     let bytes = members.read("manifest.json", MAX_MANIFEST_BYTES)?;
-    let images: Vec<DockerImage> = serde_json::from_slice(&bytes)
-        .map_err(|source| ArchiveError::Json { name: "manifest.json".into(), source })?;
+    let images: Vec<DockerImage> =
+        serde_json::from_slice(&bytes).map_err(|source| ArchiveError::Json { name: "manifest.json".into(), source })?;
     images.iter().map(|image| docker_image(members, image, name)).collect()
 }
 

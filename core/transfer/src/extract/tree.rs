@@ -228,7 +228,8 @@ impl<'a> Tree<'a> {
 
     /// The directory that a link of the layer itself leads to, inside the root.
     fn follow(&self, link: &[u8]) -> io::Result<(OwnedFd, TreePath)> {
-        let fd = resolve::open_in_root(self.root, Path::new(OsStr::from_bytes(link)), OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let fd =
+            resolve::open_in_root(self.root, Path::new(OsStr::from_bytes(link)), OFlags::RDONLY | OFlags::DIRECTORY)?;
         let where_is = |fd: BorrowedFd<'_>| {
             let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
             rustix::fs::readlink(path, Vec::new()).map(|text| text.into_bytes())
@@ -356,7 +357,9 @@ impl<'a> Tree<'a> {
         let mut counts = (0, 0);
         let finished = count(self.root, &mut counts).and_then(|()| {
             let mut deepest_first: Vec<_> = std::mem::take(&mut self.directories).into_iter().collect();
-            deepest_first.sort_by_key(|(path, _)| std::cmp::Reverse(path.iter().filter(|b| **b == b'/').count() + usize::from(!path.is_empty())));
+            deepest_first.sort_by_key(|(path, _)| {
+                std::cmp::Reverse(path.iter().filter(|b| **b == b'/').count() + usize::from(!path.is_empty()))
+            });
             deepest_first.iter().try_for_each(|(path, (mode, time))| self.set_directory(path, *mode, *time))
         });
         finished.map_err(|errno| ExtractError::Tree(errno.into()))?;
@@ -368,7 +371,11 @@ impl<'a> Tree<'a> {
     fn set_directory(&self, path: &[u8], mode: u32, time: Timespec) -> Result<(), Errno> {
         let directory = match path.is_empty() {
             true => rustix::fs::openat(self.root, ".", DIRECTORY, Mode::empty())?,
-            false => resolve::open_in_root(self.root, Path::new(OsStr::from_bytes(path)), OFlags::RDONLY | OFlags::DIRECTORY)?,
+            false => resolve::open_in_root(
+                self.root,
+                Path::new(OsStr::from_bytes(path)),
+                OFlags::RDONLY | OFlags::DIRECTORY,
+            )?,
         };
         rustix::fs::futimens(&directory, &Timestamps { last_access: time, last_modification: time })?;
         rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))

@@ -103,10 +103,17 @@ mod tests {
     #[test]
     fn challenges_are_read() {
         let bearer = |realm: &str, service: Option<&str>, scope: Option<&str>| {
-            Some(Challenge::Bearer { realm: realm.into(), service: service.map(Into::into), scope: scope.map(Into::into) })
+            Some(Challenge::Bearer {
+                realm: realm.into(),
+                service: service.map(Into::into),
+                scope: scope.map(Into::into),
+            })
         };
         for (text, expected) in [
-            (r#"Bearer realm="https://a/t",service="s",scope="repository:x:pull,push""#, bearer("https://a/t", Some("s"), Some("repository:x:pull,push"))),
+            (
+                r#"Bearer realm="https://a/t",service="s",scope="repository:x:pull,push""#,
+                bearer("https://a/t", Some("s"), Some("repository:x:pull,push")),
+            ),
             (r#"bearer realm=https://a/t, service="a\"b""#, bearer("https://a/t", Some("a\"b"), None)),
             (r#"Basic realm="x""#, Some(Challenge::Basic)),
             ("Negotiate", None),

@@ -76,7 +76,9 @@ impl Client {
             Some(url) => builder.proxy(reqwest::Proxy::all(url).map_err(|error| failed(error.to_string()))?),
             None => builder,
         };
-        for certificate in settings.ca_dir.iter().flat_map(|directory| std::fs::read_dir(directory).into_iter().flatten().flatten()) {
+        for certificate in
+            settings.ca_dir.iter().flat_map(|directory| std::fs::read_dir(directory).into_iter().flatten().flatten())
+        {
             let pem = std::fs::read(certificate.path()).unwrap_or_default();
             for certificate in reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default() {
                 builder = builder.add_root_certificate(certificate);
@@ -248,7 +250,11 @@ impl Inner {
                 self.log_in(&response, &first, repository).map_err(|error| (error, None))?;
                 continue;
             }
-            let wait = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+            let wait = response
+                .headers()
+                .get(RETRY_AFTER)
+                .and_then(|v| v.to_str().ok()?.parse().ok())
+                .map(Duration::from_secs);
             let mut body = Vec::new();
             // The detail is a courtesy; the status says enough.
             let _ = response.take(MAX_ERROR_BYTES).read_to_end(&mut body);
@@ -290,11 +296,15 @@ impl Inner {
         });
         let value = match challenge {
             None => return Err(failed("it asks for no way of logging in that is known (Basic, Bearer)".into())),
-            Some(Challenge::Basic) => {
-                basic.ok_or_else(|| failed(format!("it wants a user and a password; `udocker login --registry=https://{}` stores them", self.host)))?
-            }
+            Some(Challenge::Basic) => basic.ok_or_else(|| {
+                failed(format!(
+                    "it wants a user and a password; `udocker login --registry=https://{}` stores them",
+                    self.host
+                ))
+            })?,
             Some(Challenge::Bearer { realm, service, scope }) => {
-                let mut url = Url::parse(&realm).map_err(|_| failed(format!("its token server `{realm}` is no URL")))?;
+                let mut url =
+                    Url::parse(&realm).map_err(|_| failed(format!("its token server `{realm}` is no URL")))?;
                 // A password never goes in clear to a host that the answer chose.
                 if url.scheme() != "https" && url.origin() != registry.origin() {
                     return Err(failed(format!("its token server {realm} is neither https nor the registry itself")));
@@ -310,8 +320,10 @@ impl Inner {
                     return Err(failed(format!("its token server answered {}", answer.status().as_u16())));
                 }
                 let bytes = self.read_all(answer, "the token", MAX_TOKEN_BYTES)?;
-                let token: Token = serde_json::from_slice(&bytes).map_err(|_| failed("its token is unreadable".into()))?;
-                let token = token.token.or(token.access_token).ok_or_else(|| failed("its token server sent none".into()))?;
+                let token: Token =
+                    serde_json::from_slice(&bytes).map_err(|_| failed("its token is unreadable".into()))?;
+                let token =
+                    token.token.or(token.access_token).ok_or_else(|| failed("its token server sent none".into()))?;
                 format!("Bearer {token}")
             }
         };

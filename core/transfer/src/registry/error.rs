@@ -122,7 +122,9 @@ impl Explain for RegistryError {
                 vec![format!("{host} limits requests: try later, or log in by `udocker login`")]
             }
             Self::Unreachable { source, host } if is_tls(source) => vec![
-                format!("if {host} speaks plain http or has a certificate of its own, `udocker --insecure` allows that"),
+                format!(
+                    "if {host} speaks plain http or has a certificate of its own, `udocker --insecure` allows that"
+                ),
                 "`ca_dir` in site.toml names a directory of certificates".into(),
             ],
             Self::Unreachable { .. } => vec!["check the host's name and port, and the proxy if there is one".into()],

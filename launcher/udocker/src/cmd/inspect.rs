@@ -29,7 +29,11 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let bytes = match stores.find_container(name)? {
         Some((store, container)) if args.path => {
             if container.is_layered() {
-                return Err(crate::refused("inspect -p of a layered container", "`udocker run CONTAINER` to look inside").into());
+                return Err(crate::refused(
+                    "inspect -p of a layered container",
+                    "`udocker run CONTAINER` to look inside",
+                )
+                .into());
             }
             context.ui.result(store.container_root(&container, &stores)?.tree.display().to_string());
             return Ok(ExitCode::SUCCESS);

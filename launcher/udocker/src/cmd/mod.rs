@@ -38,7 +38,8 @@ impl RegistryArgs {
     pub fn apply(&self, settings: &mut udocker_core::settings::Settings) -> Result<(), Failure> {
         if let Some(url) = &self.registry {
             let host = url.strip_prefix("https://").or(url.strip_prefix("http://")).unwrap_or(url);
-            let host: udocker_core::reference::RegistryHost = host.trim_end_matches('/').parse().map_err(crate::usage)?;
+            let host: udocker_core::reference::RegistryHost =
+                host.trim_end_matches('/').parse().map_err(crate::usage)?;
             if url.starts_with("http://") {
                 settings.registries.insecure.push(host.clone());
             }

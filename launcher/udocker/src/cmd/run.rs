@@ -229,7 +229,8 @@ fn target(args: &Args, context: &Context, request: &RunRequest) -> Result<Target
         WriteSpec::Directory(path) => {
             let (upper, work) = (path.join("upper"), path.join("work"));
             for directory in [&upper, &work] {
-                std::fs::create_dir_all(directory).map_err(|e| usage(format!("cannot make {}: {e}", directory.display())))?;
+                std::fs::create_dir_all(directory)
+                    .map_err(|e| usage(format!("cannot make {}: {e}", directory.display())))?;
             }
             target.write = RootWrite::Layer { upper, work };
         }
@@ -299,7 +300,9 @@ fn start(args: &Args, context: &Context, target: Target, plan: ExecPlan) -> Outc
 }
 
 fn refuse_unbuilt(args: &Args, context: &Context) -> Result<(), Failure> {
-    for (given, option) in [(!args.device.is_empty(), "--device"), (args.dri, "--dri"), (args.kernel.is_some(), "--kernel")] {
+    for (given, option) in
+        [(!args.device.is_empty(), "--device"), (args.dri, "--dri"), (args.kernel.is_some(), "--kernel")]
+    {
         if given {
             return Err(refused(option, "`-v` for files of the host; /dev is bound already").into());
         }
@@ -315,7 +318,9 @@ fn refuse_unbuilt(args: &Args, context: &Context) -> Result<(), Failure> {
         (args.privileged, "--privileged"),
     ] {
         if given {
-            context.ui.warning(&format!("{option} has no effect: the container shares the host's network and privileges are never given"));
+            context.ui.warning(&format!(
+                "{option} has no effect: the container shares the host's network and privileges are never given"
+            ));
         }
     }
     Ok(())

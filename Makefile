@@ -1,0 +1,37 @@
+# The entry points. Everything a fresh Debian 12 machine with a Rust toolchain lacks is installed by tests/setup.sh.
+
+CARGO ?= cargo
+LAUNCH_DIR := target/static
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+export UDOCKER_LAUNCH_BIN := $(CURDIR)/$(LAUNCH_DIR)/$(HOST)/debug/udocker-launch
+
+.PHONY: demo test trials lint audit setup build
+
+setup:
+	@bash tests/setup.sh
+
+# The launcher is linked statically, into a directory of its own: other flags would rebuild everything else.
+build: setup
+	$(CARGO) build --locked --workspace --bins --examples
+	$(CARGO) rustc --locked -p udocker-launch --bin udocker-launch --target $(HOST) --target-dir $(LAUNCH_DIR) -- -C target-feature=+crt-static
+
+test: build
+	$(CARGO) nextest run --locked --workspace --no-fail-fast
+
+# Randomised trials in full; the log is kept.
+trials: build
+	@mkdir -p tests/bench/results
+	UDOCKER_TRIALS=20 $(CARGO) nextest run --locked --workspace --no-fail-fast 2>&1 \
+	  | tee tests/bench/results/trials-$$(git rev-parse --short HEAD).log
+
+lint:
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	bash tests/borders.sh
+
+audit:
+	$(CARGO) deny check
+
+demo: build
+	@bash tests/demo.sh $(IMAGE)

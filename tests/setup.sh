@@ -1,0 +1,18 @@
+#!/bin/bash
+# Installs what building and testing needs on Debian 12; does nothing where all is there. Without root it names what is missing.
+set -euo pipefail
+packages=(busybox-static docker-registry skopeo uidmap strace util-linux curl ca-certificates gcc libc6-dev pkg-config)
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null)" = "install ok installed" ] || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" != 0 ]; then
+    echo "missing packages; as root: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest

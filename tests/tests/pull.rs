@@ -1,0 +1,86 @@
+//! Pulling from Debian's docker-registry: references, repetition, what stays in the store.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use udocker_tests::{Registry, TestEnv, run, stderr, stdout};
+
+/// An OCI layout of one gzip layer over busybox and one that hides and adds, made by hand.
+fn layout(env: &TestEnv) -> PathBuf {
+    let layout = env.path("layout");
+    let tar = env.busybox_tar();
+    let script = include_str!("../images/layout.py");
+    run(Command::new("python3").arg("-c").arg(script).arg(&layout).arg(&tar));
+    layout
+}
+
+#[test]
+fn by_tag_and_by_digest_and_what_is_hidden_stays_hidden() {
+    let env = TestEnv::new();
+    let registry = Registry::start(&env);
+    registry.push(&layout(&env), "t", "test/two:t");
+    let reference = format!("{}/test/two:t", registry.host);
+    run(&mut env.udocker(&["pull", &reference]));
+    assert_eq!(stdout(&run(&mut env.udocker(&["images"]))), format!("REPOSITORY\n{reference}    .\n"));
+    let script = "ls /etc /opq; cat /etc/new; readlink /link";
+    let seen = stdout(&run(&mut env.udocker(&["run", &reference, "sh", "-c", script])));
+    assert_eq!(seen, "/etc:\nnew\npasswd\n\n/opq:\nafter\nnew\ntarget\n");
+
+    let manifest = std::fs::read(env.path("store/repos").join(&registry.host).join("test/two/t/manifest")).unwrap();
+    let digest = udocker_core::digest::Digest::sha256_of(&manifest);
+    let pinned = format!("{}/test/two@{digest}", registry.host);
+    run(&mut env.udocker(&["pull", &pinned]));
+    run(&mut env.udocker(&["run", "--pull=never", &pinned, "true"]));
+    // Once here, no registry is needed.
+    drop(registry);
+    run(&mut env.udocker(&["run", &reference, "true"]));
+    run(&mut env.udocker(&["rmi", &reference]));
+    run(&mut env.udocker(&["rmi", &pinned]));
+    let left = stdout(&run(Command::new("find").arg(env.path("store")).args(["-type", "f", "-printf", "%P\n"])));
+    assert_eq!(left, "udocker.store\n");
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_named() {
+    let env = TestEnv::new();
+    let registry = Registry::start(&env);
+    registry.push(&layout(&env), "t", "test/two:t");
+    let host = &registry.host;
+    for (reference, message) in [
+        (format!("{host}/test/two:nope"), "answered 404 MANIFEST_UNKNOWN"),
+        (format!("{host}/no/such:1"), "answered 404"),
+        ("127.0.0.1:1/a:1".to_owned(), "cannot reach the registry 127.0.0.1:1"),
+        ("UPPER".to_owned(), "is no image name"),
+    ] {
+        let output = env.udocker(&["pull", &reference]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{reference}");
+        assert!(stderr(&output).contains(message), "{reference}: {}", stderr(&output));
+    }
+    let output = env.udocker(&["pull", "--platform=linux/s390x", &format!("{host}/test/two:t")]).output().unwrap();
+    assert!(stderr(&output).contains("the image is for linux/amd64, not for linux/s390x"), "{}", stderr(&output));
+    assert_eq!(stdout(&run(&mut env.udocker(&["images"]))), "REPOSITORY\n");
+    let left = stdout(&run(Command::new("find").arg(env.path("store")).args(["-type", "f", "-printf", "%P\n"])));
+    assert_eq!(left, "udocker.store\n");
+}
+
+#[test]
+fn a_killed_pull_leaves_nothing_and_the_next_succeeds() {
+    let env = TestEnv::new();
+    let registry = Registry::start(&env);
+    registry.push(&layout(&env), "t", "test/two:t");
+    let reference = format!("{}/test/two:t", registry.host);
+    let trials = std::env::var("UDOCKER_TRIALS").ok().and_then(|n| n.parse().ok()).unwrap_or(1) * 10;
+    for trial in 0..trials {
+        let mut child = env.udocker(&["-q", "pull", &reference]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(trial * 7 % 90));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let listed = stdout(&run(&mut env.udocker(&["images"])));
+        assert!(listed == "REPOSITORY\n" || listed == format!("REPOSITORY\n{reference}    .\n"), "{listed}");
+        let left = std::fs::read_dir(env.path("store/tmp")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "temporaries after udocker ran once more");
+        run(&mut env.udocker(&["pull", &reference]));
+        run(&mut env.udocker(&["run", "--pull=never", &reference, "true"]));
+        run(&mut env.udocker(&["rmi", &reference]));
+    }
+}

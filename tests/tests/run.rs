@@ -1,0 +1,152 @@
+//! Running an image natively: statuses, streams, volumes, signals, and that nothing stays.
+
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+
+use udocker_tests::{TestEnv, run, stderr, stdout};
+
+fn image() -> TestEnv {
+    let env = TestEnv::new();
+    env.import_busybox("bb:1");
+    env
+}
+
+#[test]
+fn the_program_s_status_is_ours() {
+    let env = image();
+    for status in [0, 1, 2, 42, 125, 126, 127, 200, 255] {
+        let output = env.udocker(&["run", "bb:1", "sh", "-c", &format!("exit {status}")]).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{}", stderr(&output));
+        assert_eq!((stdout(&output), stderr(&output)), (String::new(), String::new()));
+    }
+    let killed = env.udocker(&["run", "bb:1", "sh", "-c", "kill -9 $$"]).output().unwrap();
+    // Exec in place: the signal is the process's own; a shell shows it as 137.
+    assert_eq!(killed.status.signal(), Some(9));
+}
+
+#[test]
+fn docker_s_statuses_for_what_does_not_start() {
+    let env = image();
+    for (words, status, message) in [
+        (&["run", "bb:1", "nothere"][..], 127, "nothere"),
+        (&["run", "bb:1", "/etc/passwd"], 126, "/etc/passwd"),
+        (&["run", "--workdir=/nothere", "bb:1", "true"], 125, "/nothere"),
+        (&["run", "-v", "/nothere:/x", "bb:1", "true"], 125, "/nothere"),
+        (&["run", "--pull=never", "no/such:image", "true"], 125, "no/such:image"),
+        (&["run", "127.0.0.1:1/x:1", "true"], 125, "127.0.0.1:1"),
+        (&["run", "--nope", "bb:1", "true"], 1, "syntax error at: --nope"),
+        (&["run", "--mode=P1", "bb:1", "true"], 1, "--mode=P1 is not supported by this version"),
+        (&["nope"], 1, "invalid command: nope"),
+        (&["search", "x"], 1, "command `search` is not supported by this version"),
+    ] {
+        let output = env.udocker(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(message), "{words:?}: {}", stderr(&output));
+        assert!(stderr(&output).starts_with("Error: "), "{words:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{words:?}");
+    }
+}
+
+#[test]
+fn streams_stay_apart_and_whole() {
+    let env = image();
+    let output = run(&mut env.udocker(&["run", "bb:1", "sh", "-c", "echo out; echo err >&2"]));
+    assert_eq!((stdout(&output), stderr(&output)), ("out\n".into(), "err\n".into()));
+
+    let sent: Vec<u8> = (0..16u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut command = env.udocker(&["run", "bb:1", "cat"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let copy = sent.clone();
+    let writer = std::thread::spawn(move || input.write_all(&copy).unwrap());
+    let mut received = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut received).unwrap();
+    writer.join().unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(received == sent, "{} bytes came of {}", received.len(), sent.len());
+}
+
+#[test]
+fn volumes_are_bound_and_ro_is_kept() {
+    let env = image();
+    std::fs::create_dir(env.path("data")).unwrap();
+    std::fs::write(env.path("data/file"), "content\n").unwrap();
+    let data = env.path("data").display().to_string();
+    let script = "cat /new/deep/file /f; echo more > /new/deep/other; echo x > /ro/no 2>/dev/null || echo refused";
+    let volumes = [format!("{data}:/new/deep"), format!("{data}/file:/f"), format!("{data}:/ro:ro")];
+    let words: Vec<&str> =
+        ["run", "-v", &volumes[0], "-v", &volumes[1], "-v", &volumes[2], "bb:1", "sh", "-c", script].to_vec();
+    let output = run(&mut env.udocker(&words));
+    assert_eq!(stdout(&output), "content\ncontent\nrefused\n");
+    assert_eq!(std::fs::read_to_string(env.path("data/other")).unwrap(), "more\n");
+}
+
+#[test]
+fn writes_go_with_the_run_and_stay_in_a_container() {
+    let env = image();
+    let listing = |env: &TestEnv| stdout(&run(&mut env.udocker(&["run", "bb:1", "ls", "/"])));
+    let before = listing(&env);
+    run(&mut env.udocker(&["run", "bb:1", "touch", "/written"]));
+    assert_eq!(listing(&env), before);
+
+    let id = stdout(&run(&mut env.udocker(&["create", "--name=c", "bb:1"])));
+    run(&mut env.udocker(&["run", "c", "touch", "/written"]));
+    assert!(stdout(&run(&mut env.udocker(&["run", "c", "ls", "/"]))).contains("written"));
+    let listed = stdout(&run(&mut env.udocker(&["ps"])));
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    assert!(listed.contains(id.trim()) && listed.contains("['c']"), "{listed}");
+    let twice = env.udocker(&["create", "--name=c", "bb:1"]).output().unwrap();
+    assert_eq!(
+        (twice.status.code(), stderr(&twice).lines().next().unwrap_or("").to_owned()),
+        (Some(1), "Error: container name already exists".into())
+    );
+    run(&mut env.udocker(&["rm", "c"]));
+    assert_eq!(stdout(&run(&mut env.udocker(&["ps"]))).lines().count(), 1);
+    assert_eq!(std::fs::read_dir(env.path("store/tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn the_launcher_gives_a_read_only_root_in_place() {
+    let env = image();
+    let script = "touch /x 2>&1; echo $$; pwd";
+    let mut command = env.launch(&["bb:1", "sh", "-c", script]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(stdout(&output), format!("touch: /x: Read-only file system\n{pid}\n/\n"), "{}", stderr(&output));
+    for (words, status, message) in [
+        (&["bb:1", "nothere"][..], 127, "nothere"),
+        (&["--pull=never", "no/such:1", "true"], 122, "no/such:1"),
+        (&["--gpu=all", "bb:1", "true"], 125, "option --gpu is not supported by this version"),
+    ] {
+        let output = env.launch(words).env("SLURM_PROCID", "3").output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {}", stderr(&output));
+        assert!(
+            stderr(&output).starts_with("udocker: [") && stderr(&output).contains(" task 3] "),
+            "{}",
+            stderr(&output)
+        );
+        assert!(stderr(&output).contains(message), "{words:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn many_at_once_leave_nothing() {
+    let env = image();
+    let list = || {
+        stdout(&run(std::process::Command::new("find")
+            .arg(env.path("store"))
+            .args(["-printf", "%p %y %m %s %T@ %i\n"])))
+    };
+    // The first run answers the probe.
+    run(&mut env.udocker(&["run", "bb:1", "true"]));
+    let before = list();
+    let children: Vec<_> = (0..64).map(|_| env.udocker(&["run", "bb:1", "true"]).spawn().unwrap()).collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(list(), before);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains("udocker-test-"), "{mounts}");
+}
