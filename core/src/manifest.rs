@@ -228,9 +228,7 @@ mod tests {
         let entry = |arch: &str, variant: &str| {
             format!(
                 r#"{{"mediaType":"m","digest":"sha256:{}","size":2,"platform":{{"os":"linux","architecture":"{arch}","variant":"{variant}"}}}}"#,
-                crate::text::to_hex(
-                    crate::digest::Digest::sha256_of((arch.to_owned() + variant).as_bytes()).hex()[..32].as_bytes()
-                )
+                crate::digest::Digest::sha256_of((arch.to_owned() + variant).as_bytes()).hex()
             )
         };
         let text = format!(r#"{{"manifests":[{},{}]}}"#, entry("amd64", ""), entry("arm", "v7"));

@@ -22,9 +22,23 @@ fn by_tag_and_by_digest_and_what_is_hidden_stays_hidden() {
     let reference = format!("{}/test/two:t", registry.host);
     run(&mut env.udocker(&["pull", &reference]));
     assert_eq!(stdout(&run(&mut env.udocker(&["images"]))), format!("REPOSITORY\n{reference}    .\n"));
-    let script = "ls /etc /opq; cat /etc/new; readlink /link";
-    let seen = stdout(&run(&mut env.udocker(&["run", &reference, "sh", "-c", script])));
-    assert_eq!(seen, "/etc:\nnew\npasswd\n\n/opq:\nafter\nnew\ntarget\n");
+    let root = stdout(&run(&mut env.udocker(&["inspect", "-p", &reference])));
+    let listed = stdout(&run(Command::new("find")
+        .arg(root.trim())
+        .args(["-path", "*/etc/*", "-o", "-path", "*/opq*", "-o", "-type", "l", "-name", "link"])
+        .args(["-printf", "%P %y %m %T@ %l\n"])));
+    let mut lines: Vec<&str> = listed.lines().filter(|line| !line.starts_with("etc/passwd")).collect();
+    lines.sort_unstable();
+    let time = "1700000000.0000000000";
+    let expected = [
+        format!("etc/new f 644 {time} "),
+        format!("link l 777 {time} target"),
+        // Its own entry is in the lower layer, and stays.
+        format!("opq d 755 {time} "),
+        format!("opq/after f 644 {time} "),
+    ];
+    assert_eq!(lines, expected);
+    run(&mut env.udocker(&["run", &reference, "cat", "/etc/new"]));
 
     let manifest = std::fs::read(env.path("store/repos").join(&registry.host).join("test/two/t/manifest")).unwrap();
     let digest = udocker_core::digest::Digest::sha256_of(&manifest);

@@ -132,8 +132,8 @@ fn copy_bytes(from: OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
 fn times_of(status: &rustix::fs::Stat) -> Timestamps {
     let time = |seconds, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
     Timestamps {
-        last_access: time(status.st_atime, status.st_atime_nsec as u64),
-        last_modification: time(status.st_mtime, status.st_mtime_nsec as u64),
+        last_access: time(status.st_atime, status.st_atime_nsec),
+        last_modification: time(status.st_mtime, status.st_mtime_nsec),
     }
 }
 

@@ -164,6 +164,6 @@ struct Remote<'a> {
 
 impl BlobSource for Remote<'_> {
     fn open(&self, descriptor: &Descriptor) -> io::Result<Box<dyn Read + Send>> {
-        Ok(self.client.blob(self.repository, descriptor).map_err(io::Error::other)?)
+        self.client.blob(self.repository, descriptor).map_err(io::Error::other)
     }
 }

@@ -174,7 +174,6 @@ pub fn stage(
         format: store.format(),
         max_bytes: options.limits.image_bytes,
         max_entries: options.limits.image_entries,
-        ..FlattenOptions::for_directory(folder.path())
     };
     let flattened = fetch_during(&blobs, source, options.parallel, progress, || {
         flatten(&layers, root.as_fd(), &flatten_options).map_err(StageError::from)

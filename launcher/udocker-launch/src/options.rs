@@ -68,6 +68,7 @@ enum Kind {
 
 /// Name, kind, what it does to the request.
 type Apply = fn(&mut RunRequest, &OsStr) -> Result<(), UsageError>;
+#[expect(clippy::unit_arg, reason = "a table of one-line setters reads better")]
 const OPTIONS: [(&str, Kind, Apply); 18] = [
     ("mount", Kind::List, |r, v| Ok(r.mounts.push(text(v)?.parse::<MountSpec>().map_err(usage)?))),
     ("umount", Kind::List, |r, v| Ok(r.umounts.push(v.to_owned()))),

@@ -3,6 +3,10 @@
 //! `main` parses and reports; each command is a file in `cmd`. Results go to stdout, all else to stderr. A run ends in
 //! [`udocker_core::engine::execute`], in this process: phase one (fetch, extract, threads) is over before phase two begins.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "comments on options are their help texts, with `[default: …]` and the like"
+)]
 
 mod cli;
 mod cmd;

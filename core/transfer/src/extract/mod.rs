@@ -15,7 +15,6 @@ pub use error::ExtractError;
 
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 
 use udocker_core::digest::Digest;
 use udocker_core::store::{ChangedEntry, TreeFormat};
@@ -40,13 +39,6 @@ pub struct FlattenOptions {
     pub max_bytes: u64,
     /// Most entries of all layers together.
     pub max_entries: u64,
-}
-
-impl FlattenOptions {
-    /// Options for a tree in `_directory`'s file system.
-    pub fn for_directory(_directory: &Path) -> Self {
-        Self { format: TreeFormat::Private1, max_bytes: u64::MAX, max_entries: u64::MAX }
-    }
 }
 
 /// What was made.

@@ -11,7 +11,7 @@ pub enum RegistryError {
     /// No answer.
     #[error("cannot reach the registry {host}")]
     Unreachable {
-        /// host[:port]
+        /// `host[:port]`
         host: String,
         /// Why not.
         #[source]
@@ -20,7 +20,7 @@ pub enum RegistryError {
     /// An answer that is none of the expected ones.
     #[error("the registry {host} answered {status}{detail} for {what}")]
     Status {
-        /// host[:port]
+        /// `host[:port]`
         host: String,
         /// HTTP status.
         status: u16,
@@ -34,7 +34,7 @@ pub enum RegistryError {
     /// The stream broke off, and repetitions did not help.
     #[error("the registry {host} broke off {what} after {got} of {size} bytes")]
     Truncated {
-        /// host[:port]
+        /// `host[:port]`
         host: String,
         /// Which blob.
         what: String,
@@ -46,7 +46,7 @@ pub enum RegistryError {
     /// Larger than allowed.
     #[error("{what} from {host} has more than {limit} bytes")]
     TooLarge {
-        /// host[:port]
+        /// `host[:port]`
         host: String,
         /// What it was.
         what: String,
@@ -56,7 +56,7 @@ pub enum RegistryError {
     /// Other bytes than the digest names.
     #[error("{host} sent other bytes for {expected}: their digest is {actual}")]
     Digest {
-        /// host[:port]
+        /// `host[:port]`
         host: String,
         /// Asked for.
         expected: Digest,
@@ -69,7 +69,7 @@ pub enum RegistryError {
     /// The registry wants a way of logging in that is not known, or its token server is not to be trusted.
     #[error("cannot log in to the registry {host}: {what}")]
     Login {
-        /// host[:port]
+        /// `host[:port]`
         host: String,
         /// Why not.
         what: String,
@@ -77,7 +77,7 @@ pub enum RegistryError {
     /// A redirect that is not followed.
     #[error("the registry {host} redirects {what}")]
     Redirect {
-        /// host[:port]
+        /// `host[:port]`
         host: String,
         /// To where, and why that is refused.
         what: String,
@@ -85,7 +85,7 @@ pub enum RegistryError {
     /// The client could not be made.
     #[error("cannot set up the connection to {host}: {what}")]
     Setup {
-        /// host[:port]
+        /// `host[:port]`
         host: String,
         /// Why not.
         what: String,

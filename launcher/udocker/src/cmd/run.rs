@@ -130,7 +130,7 @@ pub struct Args {
     #[arg(long, hide = true)]
     pub privileged: bool,
     /// The image or container, and the command with its arguments.
-    #[arg(value_name = "IMAGE [COMMAND…]", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "IMAGE [COMMAND…]", trailing_var_arg = true)]
     pub words: Vec<OsString>,
 }
 
