@@ -23,10 +23,9 @@ fn by_tag_and_by_digest_and_what_is_hidden_stays_hidden() {
     run(&mut env.udocker(&["pull", &reference]));
     assert_eq!(stdout(&run(&mut env.udocker(&["images"]))), format!("REPOSITORY\n{reference}    .\n"));
     let root = stdout(&run(&mut env.udocker(&["inspect", "-p", &reference])));
-    let listed = stdout(&run(Command::new("find")
-        .arg(root.trim())
-        .args(["-path", "*/etc/*", "-o", "-path", "*/opq*", "-o", "-type", "l", "-name", "link"])
-        .args(["-printf", "%P %y %m %T@ %l\n"])));
+    let tests = ["(", "-path", "*/etc/*", "-o", "-path", "*/opq*", "-o", "-name", "link", ")"];
+    let format = ["-printf", "%P %y %m %T@ %l\n"];
+    let listed = stdout(&run(Command::new("find").arg(root.trim()).args(tests).args(format)));
     let mut lines: Vec<&str> = listed.lines().filter(|line| !line.starts_with("etc/passwd")).collect();
     lines.sort_unstable();
     let time = "1700000000.0000000000";
