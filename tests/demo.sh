@@ -23,14 +23,8 @@ if [ -z "$image" ]; then
   registry=$!
   for _ in $(seq 100); do curl -fs "http://127.0.0.1:$port/v2/" >/dev/null 2>&1 && break; sleep 0.1; done
   tar -C "$work/root" --owner=0 --group=0 -cf "$work/root.tar" .
-  UDOCKER_DIR=$work/maker "${udocker[@]}" -q import "$work/root.tar" demo:1
-  layer=$(ls "$work/maker/layers" | while read -r blob; do tar -tf "$work/maker/layers/$blob" >/dev/null 2>&1 && echo "$blob"; done)
-  config=$(ls "$work/maker/layers" | grep -v "$layer")
-  mkdir "$work/dir"
-  cp "$work/maker/repos/demo/1/manifest" "$work/dir/manifest.json"
-  echo 'Directory Transport Version: 1.1' >"$work/dir/version"
-  cp "$work/maker/layers/$layer" "$work/dir/${layer#sha256:}"; cp "$work/maker/layers/$config" "$work/dir/${config#sha256:}"
-  skopeo copy -q --preserve-digests --dest-tls-verify=false "dir:$work/dir" "docker://127.0.0.1:$port/demo/busybox:1"
+  python3 tests/images/layout.py "$work/layout" "$work/root.tar"
+  skopeo copy -q --preserve-digests --dest-tls-verify=false "oci:$work/layout:t" "docker://127.0.0.1:$port/demo/busybox:1"
   image=127.0.0.1:$port/demo/busybox:1
 fi
 say "udocker pull $image"; time "${udocker[@]}" pull "$image"
