@@ -5,13 +5,62 @@ use std::process::Command;
 
 use udocker_tests::{Registry, TestEnv, run, stderr, stdout};
 
-/// An OCI layout of one gzip layer over busybox and one that hides and adds, made by hand.
-fn layout(env: &TestEnv) -> PathBuf {
-    let layout = env.path("layout");
+/// An OCI layout of three layers over busybox; the last one hides and adds. `options`: see the script.
+fn layout_of(env: &TestEnv, options: &[&str]) -> PathBuf {
+    let layout = env.path(&format!("layout-{}", options.join("-")));
     let tar = env.busybox_tar();
     let script = include_str!("../images/layout.py");
-    run(Command::new("python3").arg("-c").arg(script).arg(&layout).arg(&tar));
+    run(Command::new("python3").arg("-c").arg(script).arg(&layout).arg(&tar).args(options));
     layout
+}
+
+fn layout(env: &TestEnv) -> PathBuf {
+    layout_of(env, &[])
+}
+
+/// Every path of the image's tree with type, mode, size, time and target.
+fn tree(env: &TestEnv, reference: &str) -> String {
+    let root = stdout(&run(&mut env.udocker(&["inspect", "-p", reference])));
+    let listed = run(Command::new("find").arg(root.trim()).args(["-printf", "%P %y %m %s %T@ %l\n"]));
+    let mut lines: Vec<String> = stdout(&listed).lines().filter(|line| !line.contains(" d ")).map(Into::into).collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+#[test]
+fn every_codec_gives_the_same_tree() {
+    let env = TestEnv::new();
+    let registry = Registry::start(&env);
+    let trees: Vec<String> = ["gzip", "zstd", "plain"]
+        .into_iter()
+        .map(|codec| {
+            registry.push(&layout_of(&env, &[codec]), "t", &format!("test/{codec}:t"));
+            let reference = format!("{}/test/{codec}:t", registry.host);
+            run(&mut env.udocker(&["pull", &reference]));
+            tree(&env, &reference)
+        })
+        .collect();
+    assert!(trees[0].contains("etc/new f 644 4 1700000000.0000000000"), "{}", trees[0]);
+    assert_eq!(trees[0], trees[1]);
+    assert_eq!(trees[0], trees[2]);
+}
+
+#[test]
+fn an_image_that_claims_another_one_s_diff_ids_gets_its_own_tree() {
+    let env = TestEnv::new();
+    let registry = Registry::start(&env);
+    registry.push(&layout_of(&env, &["gzip"]), "t", "test/honest:t");
+    registry.push(&layout_of(&env, &["gzip", "a lie"]), "t", "test/liar:t");
+    let (honest, liar) = (format!("{}/test/honest:t", registry.host), format!("{}/test/liar:t", registry.host));
+    for order in [[&honest, &liar], [&liar, &honest]] {
+        for reference in order {
+            run(&mut env.udocker(&["pull", reference]));
+        }
+        for (reference, text) in [(&honest, "new\n"), (&liar, "a lie\n")] {
+            assert_eq!(stdout(&run(&mut env.udocker(&["run", reference, "cat", "/etc/new"]))), text);
+            run(&mut env.udocker(&["rmi", reference]));
+        }
+    }
 }
 
 #[test]
