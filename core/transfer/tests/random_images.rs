@@ -1,5 +1,6 @@
-//! Random images of one to six layers against a model: whiteouts, opaque marks, type changes, hard links, implied
-//! directories. `UDOCKER_TRIALS` multiplies the number of images; the seeds are fixed.
+//! Random images of one to six layers against a model: whiteouts, opaque marks, type changes, hard links within and
+//! across layers, implied directories; each image in three schedules. `UDOCKER_TRIALS` multiplies the number of images;
+//! the seeds are fixed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +11,7 @@ use std::path::Path;
 
 use udocker_core::digest::Digest;
 use udocker_core::store::TreeFormat;
-use udocker_transfer::extract::{FlattenOptions, LayerSource, flatten};
+use udocker_transfer::extract::{FlattenOptions, LayerSource, Schedule, flatten_with};
 
 /// xorshift64*: the same numbers everywhere.
 struct Random(u64);
@@ -55,17 +56,22 @@ fn is_below(path: &str, top: &str) -> bool {
     path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// A layer that is legal in itself: no path twice, nothing below what is no directory in it.
-fn layer(random: &mut Random, number: usize) -> Vec<Entry> {
+/// A layer that is legal in itself: no path twice, nothing below what is no directory in it; a hard link of it leads to a
+/// file of its own or to one of the layers below (`lower`) that it leaves alone.
+fn layer(random: &mut Random, number: usize, lower: &Model) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut used: BTreeMap<String, char> = BTreeMap::new();
     for _ in 0..random.below(8) + 1 {
         let depth = random.pick(&[1, 1, 2, 2, 3]);
         let path = (0..depth).map(|_| random.pick(&["a", "b", "c"])).collect::<Vec<_>>().join("/");
-        let kind = random.pick(&['f', 'f', 'f', 'd', 'd', 'l', 'w', 'o', 'h']);
+        let kind = random.pick(&['f', 'f', 'f', 'd', 'd', 'l', 'w', 'o', 'h', 't']);
         let occupied = parents(&path).iter().any(|parent| used.get(parent).is_some_and(|kind| *kind != 'd'));
         let filled = used.keys().any(|known| is_below(known, &path));
         if used.contains_key(&path) || occupied || (filled && kind != 'd' && kind != 'o') {
+            continue;
+        }
+        // The target of a hard link into a lower layer is not to be hidden by the same layer.
+        if kind == 'o' && used.iter().any(|(known, kind)| *kind == 't' && is_below(known, &path)) {
             continue;
         }
         match kind {
@@ -80,6 +86,27 @@ fn layer(random: &mut Random, number: usize) -> Vec<Entry> {
             }
             'l' => entries.push(Entry::Link(path.clone(), random.pick(&["a", "b/c", "/x", "../../../etc"]))),
             'w' => entries.push(Entry::Whiteout(path.clone())),
+            't' => {
+                let hidden = |target: &str| {
+                    parents(target).iter().any(|parent| used.get(parent).is_some_and(|kind| *kind != 'd'))
+                        || entries.iter().any(|e| matches!(e, Entry::Opaque(top) if is_below(target, top)))
+                        || used.contains_key(target)
+                        || path == target
+                        || is_below(target, &path)
+                        || is_below(&path, target)
+                };
+                let files = lower.iter().filter(|(path, node)| matches!(node, Node::File(..)) && !hidden(path));
+                let files: Vec<&String> = files.map(|(path, _)| path).collect();
+                if files.is_empty() {
+                    continue;
+                }
+                let target = files[random.below(files.len() as u64) as usize].clone();
+                for parent in parents(&target) {
+                    used.entry(parent).or_insert('d');
+                }
+                entries.push(Entry::Hard(path.clone(), target.clone()));
+                used.insert(target, 't');
+            }
             _ => {
                 let Some((target, _)) = used.iter().find(|(_, kind)| **kind == 'f') else { continue };
                 entries.push(Entry::Hard(path.clone(), target.clone()));
@@ -88,7 +115,7 @@ fn layer(random: &mut Random, number: usize) -> Vec<Entry> {
         for parent in parents(&path) {
             used.entry(parent).or_insert('d');
         }
-        used.insert(path, if kind == 'o' { 'd' } else { kind });
+        used.insert(path, if kind == 'o' { 'd' } else if kind == 't' { 'h' } else { kind });
     }
     entries
 }
@@ -196,34 +223,59 @@ impl LayerSource for Layer {
     }
 }
 
+/// Threads, memory and order in which nothing of an image may show.
+fn schedules(random: &mut Random, layers: usize) -> Vec<Schedule> {
+    let mut shuffled: Vec<usize> = (0..layers).collect();
+    for index in (1..layers).rev() {
+        shuffled.swap(index, random.below(index as u64 + 1) as usize);
+    }
+    let schedule = |decoders, writers, block_bytes, open_directories, order| Schedule {
+        decoders,
+        writers,
+        blocks: 1,
+        block_bytes,
+        open_directories,
+        order,
+    };
+    vec![
+        schedule(2, 2, 256 << 10, None, None),
+        schedule(1, 1, 512, Some(1), Some((0..layers).collect())),
+        schedule(3, 4, random.pick(&[512, 700, 4096]), Some(2), Some(shuffled)),
+    ]
+}
+
 #[test]
 fn random_images_are_what_an_overlay_of_their_layers_shows() {
     let factor: u64 = std::env::var("UDOCKER_TRIALS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     for seed in 1..=500 * factor {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let count = random.below(6) as usize + 1;
-        let images: Vec<Vec<Entry>> = (1..=count).map(|number| layer(&mut random, number)).collect();
-        let (mut wanted, mut blobs) = (Model::new(), Vec::new());
-        for (number, entries) in images.iter().enumerate() {
-            apply(&mut wanted, entries, 1000 + number as i64);
-            let bytes = tar(entries, 1000 + number as u64, seed % 2 == 0);
+        let (mut wanted, mut images, mut blobs) = (Model::new(), Vec::new(), Vec::new());
+        for number in 0..count {
+            let entries = layer(&mut random, number + 1, &wanted);
+            apply(&mut wanted, &entries, 1000 + number as i64);
+            let bytes = tar(&entries, 1000 + number as u64, seed % 2 == 0);
             blobs.push(Layer(Digest::sha256_of(&bytes), bytes));
+            images.push(entries);
         }
-        let directory = tempfile::tempdir().unwrap();
-        let root = fs::File::open(directory.path()).unwrap();
-        let layers: Vec<&dyn LayerSource> = blobs.iter().map(|blob| blob as &dyn LayerSource).collect();
-        let options = FlattenOptions { format: TreeFormat::Private1, max_bytes: 1 << 30, max_entries: 1 << 20 };
-        let flattened = flatten(&layers, root.as_fd(), &options);
-        let flattened = flattened.unwrap_or_else(|error| panic!("seed {seed}: {error:?}\n{images:#?}"));
-        let mut found = Model::new();
-        scan(directory.path(), "", &mut found);
-        // The time of a directory that no entry made is not specified.
-        for (path, node) in &mut found {
-            if let (Node::Directory(_, time), Some(Node::Directory(_, None))) = (node, wanted.get(path)) {
-                *time = None;
+        for schedule in schedules(&mut random, count) {
+            let case = format!("seed {seed}, {schedule:?}: {images:#?}");
+            let directory = tempfile::tempdir().unwrap();
+            let root = fs::File::open(directory.path()).unwrap();
+            let layers: Vec<&dyn LayerSource> = blobs.iter().map(|blob| blob as &dyn LayerSource).collect();
+            let options = FlattenOptions { format: TreeFormat::Private1, max_bytes: 1 << 30, max_entries: 1 << 20 };
+            let flattened = flatten_with(&layers, root.as_fd(), &options, &schedule);
+            let flattened = flattened.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+            let mut found = Model::new();
+            scan(directory.path(), "", &mut found);
+            // The time of a directory that no entry made is not specified.
+            for (path, node) in &mut found {
+                if let (Node::Directory(_, time), Some(Node::Directory(_, None))) = (node, wanted.get(path)) {
+                    *time = None;
+                }
             }
+            assert_eq!(found, wanted, "{case}");
+            assert_eq!(flattened.entries, wanted.len() as u64, "{case}");
         }
-        assert_eq!(found, wanted, "seed {seed}: {images:#?}");
-        assert_eq!(flattened.entries, wanted.len() as u64, "seed {seed}");
     }
 }

@@ -1,20 +1,40 @@
-//! Extraction: the layers of an image become one tree.
+//! Extraction: the layers of an image become one tree, all at once and in any order.
 //!
-//! Layers are applied lowest first, each entry beneath the descriptor of its parent directory, which is reached one
-//! component at a time and never through a link; so nothing an archive says leads outside. A whiteout or an opaque mark
-//! hides what *lower* layers made, whatever its place in its own layer. A component that a lower layer made a symbolic
-//! link gives way to a real directory, as in an overlay of the layers; one of the same layer is followed inside the root.
-//! Directories stay writable until the end; their modes and times are set last, deepest first.
+//! ```text
+//! LayerSource → decode → entry ─┬→ writer (by directory) ─┬→ tree: openat, mkdirat, unlinkat …  → finish
+//!   (a thread per layer)        └→ writer …               ┘   one name below one descriptor
+//! ```
+//!
+//! The tree is kept in memory ([`tree`]) and decides by versions what wins, so the order in which entries arrive does not
+//! matter, and what an upper layer hides is mostly never written. Nothing on disk is ever resolved: an archive has no
+//! path to lead outside. Memory is bounded by the block pool ([`blocks`]) and some 200 bytes per entry.
+//!
+//! A component that a lower layer made a symbolic link gives way to a real directory, as in an overlay of the layers; one
+//! of the same layer is followed inside the root ([`path`]). Directories stay writable until the end; their modes and
+//! times are set last, deepest first ([`finish`]).
 
+mod blocks;
 mod codec;
+mod decoder;
+mod directory;
+mod entry;
 mod error;
+mod finish;
+mod path;
+mod pax;
+mod pipeline;
+mod repair;
+mod sparse;
 mod tree;
+mod writer;
 
 pub use codec::decode;
 pub use error::ExtractError;
+pub use pipeline::Schedule;
 
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use udocker_core::digest::Digest;
 use udocker_core::store::{ChangedEntry, TreeFormat};
@@ -35,7 +55,7 @@ pub trait LayerSource: Sync {
 pub struct FlattenOptions {
     /// Modes of what is made.
     pub format: TreeFormat,
-    /// Most bytes of all files together.
+    /// Most bytes of all files of all layers together.
     pub max_bytes: u64,
     /// Most entries of all layers together.
     pub max_entries: u64,
@@ -63,21 +83,23 @@ pub fn flatten(
     root: BorrowedFd<'_>,
     options: &FlattenOptions,
 ) -> Result<Flattened, ExtractError> {
-    let mut tree = tree::Tree::new(root, options)?;
-    for layer in layers {
-        apply(&mut tree, *layer)?;
-    }
-    tree.finish()
+    flatten_with(layers, root, options, &Schedule::for_directory(root))
 }
 
-fn apply(tree: &mut tree::Tree<'_>, layer: &dyn LayerSource) -> Result<(), ExtractError> {
-    let broken = |source| ExtractError::Layer { digest: layer.digest().clone(), source };
-    let mut archive = tar::Archive::new(layer.open().and_then(decode).map_err(broken)?);
-    tree.begin_layer(layer.digest());
-    for entry in archive.entries().map_err(broken)? {
-        tree.apply(&mut entry.map_err(broken)?)?;
-    }
-    // The source tells only at its end whether the bytes were right.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(broken)?;
-    Ok(())
+/// The same with a schedule of the caller's; the tree is the same with each.
+///
+/// # Errors
+/// As [`flatten`].
+pub fn flatten_with(
+    layers: &[&dyn LayerSource],
+    root: BorrowedFd<'_>,
+    options: &FlattenOptions,
+    schedule: &Schedule,
+) -> Result<Flattened, ExtractError> {
+    pipeline::flatten(layers, root, options, schedule)
+}
+
+/// A panic elsewhere has ended the work already; what is under the lock is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

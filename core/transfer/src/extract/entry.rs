@@ -1,0 +1,270 @@
+//! One entry of a layer: ustar, GNU and pax headers, read with caps.
+//!
+//! What the header blocks hold is POSIX.1-2017 `pax`, "ustar Interchange Format" and "pax Extended Header", and GNU tar's
+//! manual, "Basic Tar Format" and "Storing Sparse Files". Extensions are capped at 1 MiB, values of extended attributes
+//! at 64 KiB; sizes that contradict each other are refused, since two readers would see two archives (CVE-2025-62518).
+
+use std::io;
+
+use rustix::fs::Timespec;
+use udocker_core::text::escape;
+
+use super::pax::Pax;
+use super::sparse::{self, SparseMap};
+
+pub(super) const BLOCK: usize = 512;
+pub(super) const MAX_EXTENSION_BYTES: u64 = 1 << 20;
+/// From here on a size does not fit into the eleven octal digits of a header.
+const OCTAL_LIMIT: u64 = 1 << 33;
+
+/// Where header blocks and data come from.
+pub(super) trait ByteSource {
+    /// Fills `buffer`, or fewer bytes at the end of the stream; returns how many.
+    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Reads `count` bytes and the padding to a whole block behind them.
+    fn read_padded(&mut self, count: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(count).expect("the caller capped it").next_multiple_of(BLOCK)];
+        if self.fill(&mut bytes)? < bytes.len() {
+            return Err(ended());
+        }
+        bytes.truncate(count as usize);
+        Ok(bytes)
+    }
+}
+
+pub(super) fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends in the middle of an entry")
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EntryKind {
+    File,
+    Directory,
+    Symlink,
+    HardLink,
+    /// Device or fifo: noted, never made.
+    Device,
+}
+
+/// An entry as the archive has it; `data_bytes` of the stream follow it, and then padding to a whole block.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub path: Vec<u8>,
+    pub kind: EntryKind,
+    pub mode: u32,
+    pub uid: u64,
+    pub gid: u64,
+    pub mtime: Timespec,
+    pub link: Vec<u8>,
+    /// `user.*` only.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub data_bytes: u64,
+    /// Bytes to skip behind the data.
+    pub padding: u64,
+    pub sparse: Option<SparseMap>,
+}
+
+/// An entry cannot be read.
+#[derive(Debug)]
+pub(super) enum EntryError {
+    /// The stream failed, or what it holds is no tar archive.
+    Stream(io::Error),
+    /// This entry is refused.
+    Bad { entry: String, what: &'static str },
+}
+
+impl From<io::Error> for EntryError {
+    fn from(error: io::Error) -> Self {
+        Self::Stream(error)
+    }
+}
+
+fn damaged(what: &'static str) -> EntryError {
+    EntryError::Stream(io::Error::new(io::ErrorKind::InvalidData, what))
+}
+
+/// Reads the next entry's headers; `None` at the end of the archive.
+pub(super) fn next_entry(source: &mut impl ByteSource) -> Result<Option<Entry>, EntryError> {
+    let mut long_name = None;
+    let mut long_link = None;
+    let mut pax = Pax::default();
+    loop {
+        let Some(header) = next_header(source)? else {
+            return match long_name.is_some() || long_link.is_some() || pax.seen {
+                true => Err(EntryError::Stream(ended())),
+                false => Ok(None),
+            };
+        };
+        let old = header.as_old();
+        let size = unsigned(&old.size).ok_or_else(|| damaged("the size of an entry is no number"))?;
+        let extension = |source: &mut _| -> Result<Vec<u8>, EntryError> {
+            if size > MAX_EXTENSION_BYTES {
+                return Err(damaged("an extension header of more than 1 MiB"));
+            }
+            Ok(ByteSource::read_padded(source, size)?)
+        };
+        match old.linkflag[0] {
+            b'L' => long_name = Some(until_nul(&extension(source)?).to_vec()),
+            b'K' => long_link = Some(until_nul(&extension(source)?).to_vec()),
+            b'x' | b'X' => pax.read(&extension(source)?).map_err(damaged)?,
+            // Global records and volume labels say nothing about files.
+            b'g' | b'V' => drop(extension(source)?),
+            _ => return build(source, &header, size, long_name, long_link, pax).map(Some),
+        }
+    }
+}
+
+fn next_header(source: &mut impl ByteSource) -> Result<Option<tar::Header>, EntryError> {
+    let mut header = tar::Header::new_old();
+    match source.fill(header.as_mut_bytes())? {
+        // Archives without the closing zeros are common enough.
+        0 => return Ok(None),
+        BLOCK => {}
+        _ => return Err(EntryError::Stream(ended())),
+    }
+    if header.as_bytes().iter().all(|byte| *byte == 0) {
+        let mut second = [0; BLOCK];
+        let count = source.fill(&mut second)?;
+        return match second[..count].iter().all(|byte| *byte == 0) {
+            true => Ok(None),
+            false => Err(damaged("a block of zeros stands in the middle of the archive")),
+        };
+    }
+    let bytes = header.as_bytes();
+    let sum: u32 = bytes.iter().map(|byte| u32::from(*byte)).sum();
+    let field: u32 = bytes[148..156].iter().map(|byte| u32::from(*byte)).sum();
+    if unsigned(&header.as_old().cksum) != Some(u64::from(sum - field + 8 * u32::from(b' '))) {
+        return Err(damaged("this is no tar archive, or a header of it is damaged (wrong checksum)"));
+    }
+    Ok(Some(header))
+}
+
+fn build(
+    source: &mut impl ByteSource,
+    header: &tar::Header,
+    size: u64,
+    long_name: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+    mut pax: Pax,
+) -> Result<Entry, EntryError> {
+    let old = header.as_old();
+    let path = pax.path.take().or(long_name).unwrap_or_else(|| header.path_bytes().into_owned());
+    let bad = |what| EntryError::Bad { entry: escape(&path), what };
+    let kind = match old.linkflag[0] {
+        // Before ustar a directory was a file whose name ends in a slash.
+        b'0' | 0 | b'7' if path.ends_with(b"/") => EntryKind::Directory,
+        b'0' | 0 | b'7' | b'S' => EntryKind::File,
+        b'1' => EntryKind::HardLink,
+        b'2' => EntryKind::Symlink,
+        b'3' | b'4' | b'6' => EntryKind::Device,
+        b'5' | b'D' => EntryKind::Directory,
+        _ => return Err(bad("of a kind that is not known")),
+    };
+    let link = pax.link.take().or(long_link).unwrap_or_else(|| until_nul(&old.linkname).to_vec());
+    if matches!(kind, EntryKind::Symlink | EntryKind::HardLink) && (link.is_empty() || link.contains(&0)) {
+        return Err(bad("a link with an empty or broken target"));
+    }
+    let stored = match pax.size {
+        None => size,
+        Some(told) if told == size => told,
+        // Writers put nothing, or all ones, into a field that is too small.
+        Some(told) if told >= OCTAL_LIMIT && (size == 0 || size == OCTAL_LIMIT - 1) => told,
+        Some(_) => return Err(bad("whose two sizes contradict each other")),
+    };
+    // Links and directories have no data, whatever some writers put into their size.
+    let stored = match kind {
+        EntryKind::File => stored,
+        EntryKind::Directory if old.linkflag[0] == b'D' => stored,
+        EntryKind::Directory | EntryKind::Symlink | EntryKind::HardLink | EntryKind::Device => 0,
+    };
+    let mut data_bytes = stored;
+    let sparse = match (kind, old.linkflag[0], header.as_gnu()) {
+        (EntryKind::File, b'S', Some(gnu)) => Some(sparse::read_old_gnu(source, gnu)),
+        (EntryKind::File, b'S', None) => return Err(bad("a sparse file without GNU's header")),
+        (EntryKind::File, _, _) => sparse::read_pax(source, &pax.sparse, &mut data_bytes),
+        _ => None,
+    };
+    let sparse = match sparse {
+        None => None,
+        Some(map) => Some(map?.ok_or_else(|| bad("whose map of holes is wrong"))?),
+    };
+    if sparse.as_ref().is_some_and(|map| !map.is_of(data_bytes)) {
+        return Err(bad("whose map of holes is wrong"));
+    }
+    let number = |field: &[u8]| number(field).ok_or_else(|| bad("with a field that is no number"));
+    Ok(Entry {
+        kind,
+        mode: number(&old.mode)? as u32 & 0o7777,
+        uid: pax.uid.unwrap_or(number(&old.uid)? as u64),
+        gid: pax.gid.unwrap_or(number(&old.gid)? as u64),
+        mtime: match pax.mtime {
+            Some(time) => time,
+            None => Timespec { tv_sec: number(&old.mtime)?, tv_nsec: 0 },
+        },
+        link,
+        xattrs: pax.xattrs,
+        data_bytes,
+        padding: stored.next_multiple_of(BLOCK as u64) - stored,
+        sparse,
+        path,
+    })
+}
+
+/// A numeric field: octal digits among blanks, or GNU's signed base 256. A blank field is 0.
+pub(super) fn number(field: &[u8]) -> Option<i64> {
+    if let Some(first) = field.first()
+        && first & 0x80 != 0
+    {
+        let negative = first & 0x40 != 0;
+        let mut value: i128 = if negative { -1 } else { 0 };
+        for (index, byte) in field.iter().enumerate() {
+            // Of the first byte, the top bit only marks the form.
+            let byte = if index == 0 { byte & 0x7f | if negative { 0x80 } else { 0 } } else { *byte };
+            value = value << 8 | i128::from(byte);
+        }
+        return i64::try_from(value).ok();
+    }
+    let digits = until_nul(field).trim_ascii();
+    if digits.is_empty() {
+        return Some(0);
+    }
+    digits.iter().try_fold(0i64, |value, digit| match digit {
+        b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
+        _ => None,
+    })
+}
+
+/// A numeric field that cannot be negative.
+pub(super) fn unsigned(field: &[u8]) -> Option<u64> {
+    number(field).and_then(|value| u64::try_from(value).ok())
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_octal_or_base_256() {
+        for (field, wanted) in [
+            (&b"0000644\0"[..], Some(0o644)),
+            (b" 644 \0\0\0", Some(0o644)),
+            (b"        ", Some(0)),
+            (b"\0\0\0\0\0\0\0\0", Some(0)),
+            (b"77777777777\0", Some((1 << 33) - 1)),
+            (b"\x80\0\0\0\0\0\0\x02\0\0\0\0", Some(1 << 33)),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe", Some(-2)),
+            (b"\x80\x80\0\0\0\0\0\0\0\0\0\0", None),
+            (b"00x0644\0", None),
+            (b"-1\0", None),
+        ] {
+            assert_eq!(number(field), wanted, "{field:?}");
+        }
+        assert_eq!(unsigned(b"\xff\xff\xff\xff"), None);
+    }
+}

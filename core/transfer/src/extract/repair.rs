@@ -1,0 +1,188 @@
+//! Hard links whose target lost to a higher layer, or was never in this layer: their bytes are found again in the blobs.
+//!
+//! Seen from the link, the target is the highest entry of its path that is lower than the link and that nothing between
+//! them hides. Rare: so the layers are simply read once more, from the link's downward.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode};
+use udocker_core::text::escape;
+
+use super::ExtractError;
+use super::decoder::scan_layer;
+use super::directory::{Kind, Owner, Version};
+use super::finish::{Link, find};
+use super::path::TreePath;
+use super::pipeline::{Shared, write_error};
+use super::tree::{Item, Node};
+use super::writer::{file_mode, set_times, set_xattrs};
+
+/// A target that is looked for: by this path, as it was before this version.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Wanted {
+    path: TreePath,
+    before: Version,
+}
+
+/// What a layer has for a wanted target.
+enum Found {
+    /// A file, copied to this name of the trash.
+    File { name: String, size: u64, mode: u32, owner: Owner },
+    Symlink { name: String },
+    /// A link itself: the search goes on from there.
+    Link(Wanted),
+    /// Something that cannot be linked to, or that hides what is below.
+    Nothing,
+}
+
+pub(super) fn repair(shared: &Shared<'_>, mut lost: Vec<Link>) -> Result<(), ExtractError> {
+    let mut wanted: Vec<Wanted> =
+        lost.iter().map(|link| Wanted { path: link.target.clone(), before: link.version }).collect();
+    let mut layer = shared.layers.len();
+    while layer > 0 && !lost.is_empty() {
+        layer -= 1;
+        let concerned: Vec<Wanted> = wanted.iter().filter(|want| want.before.layer() >= layer).cloned().collect();
+        if concerned.is_empty() {
+            continue;
+        }
+        let found = search(shared, layer, &concerned)?;
+        let mut again = false;
+        let mut open = Vec::new();
+        for (link, want) in lost.into_iter().zip(wanted) {
+            match found.get(&want) {
+                None => open.push((link, want)),
+                Some(Found::Link(next)) => {
+                    again |= next.before.layer() == layer;
+                    open.push((link, next.clone()));
+                }
+                Some(Found::Nothing) => return Err(missing(shared, &link)),
+                Some(source) => place(shared, &link, source)?,
+            }
+        }
+        (lost, wanted) = open.into_iter().unzip();
+        // A link to a link of this layer: it is read once more.
+        layer += usize::from(again);
+    }
+    match lost.first() {
+        Some(link) => Err(missing(shared, link)),
+        None => Ok(()),
+    }
+}
+
+fn missing(shared: &Shared<'_>, link: &Link) -> ExtractError {
+    ExtractError::BadEntry {
+        digest: shared.layers[link.version.layer()].digest().clone(),
+        entry: escape(&link.path),
+        what: "a hard link to a file that is not there",
+    }
+}
+
+/// Looks for targets in one layer; those that it neither has nor hides are not in the answer.
+fn search(
+    shared: &Shared<'_>,
+    index: usize,
+    wanted: &[Wanted],
+) -> Result<HashMap<Wanted, Found>, ExtractError> {
+    let layer = shared.layers[index];
+    let mut found: HashMap<Wanted, Found> = HashMap::new();
+    let mut by_path: HashMap<&[u8], Vec<&Wanted>> = HashMap::new();
+    for want in wanted {
+        by_path.entry(&want.path).or_default().push(want);
+    }
+    let mut hides: Vec<(TreePath, bool)> = Vec::new();
+    let scanned = scan_layer(layer, index, &mut |item, data| {
+        if matches!(item.node, Node::Whiteout | Node::Opaque) {
+            hides.push((item.path, matches!(item.node, Node::Opaque)));
+            return Ok(());
+        }
+        let Some(wants) = by_path.get(&*item.path) else {
+            if !matches!(item.node, Node::Directory) && wanted.iter().any(|want| is_below(&want.path, &item.path)) {
+                hides.push((item.path, false));
+            }
+            return Ok(());
+        };
+        let wants: Vec<&Wanted> = wants.iter().copied().filter(|want| item.version < want.before).collect();
+        if wants.is_empty() {
+            return Ok(());
+        }
+        let source = copy(shared, item, data)?;
+        // All that want the same entry share the copy, and so the inode.
+        for want in wants {
+            found.insert(want.clone(), source.share());
+        }
+        Ok(())
+    });
+    scanned.map_err(|source| ExtractError::Layer { digest: layer.digest().clone(), source })?;
+    for want in wanted {
+        let is_hidden = hides.iter().any(|(path, opaque)| {
+            is_below(&want.path, path) || !opaque && want.path == *path
+        });
+        if is_hidden && !found.contains_key(want) {
+            found.insert(want.clone(), Found::Nothing);
+        }
+    }
+    Ok(found)
+}
+
+fn is_below(path: &[u8], top: &[u8]) -> bool {
+    top.is_empty() || path.strip_prefix(top).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
+impl Found {
+    fn share(&self) -> Self {
+        match self {
+            Self::File { name, size, mode, owner } => {
+                Self::File { name: name.clone(), size: *size, mode: *mode, owner: owner.clone() }
+            }
+            Self::Symlink { name } => Self::Symlink { name: name.clone() },
+            Self::Link(wanted) => Self::Link(wanted.clone()),
+            Self::Nothing => Self::Nothing,
+        }
+    }
+}
+
+/// Copies what was found into the trash, from where links are made.
+fn copy(shared: &Shared<'_>, item: Item, data: &mut dyn io::Read) -> io::Result<Found> {
+    let tree = &shared.tree;
+    Ok(match item.node {
+        Node::File(size) => {
+            let (mut file, name) = tree.create_in_trash()?;
+            io::copy(data, &mut file)?;
+            set_xattrs(&file, &item.xattrs)?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(file_mode(shared.format, item.mode)))?;
+            set_times(&file, item.mtime)?;
+            Found::File { name, size, mode: item.mode, owner: item.owner }
+        }
+        Node::Symlink(target) => {
+            let (_, name) = tree.create_in_trash()?;
+            rustix::fs::unlinkat(&tree.trash, &*name, AtFlags::empty())?;
+            rustix::fs::symlinkat(&*target, &tree.trash, &*name)?;
+            let times = rustix::fs::Timestamps { last_access: item.mtime, last_modification: item.mtime };
+            rustix::fs::utimensat(&tree.trash, &*name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+            Found::Symlink { name }
+        }
+        Node::HardLink(path) => Found::Link(Wanted { path, before: item.version }),
+        _ => Found::Nothing,
+    })
+}
+
+fn place(shared: &Shared<'_>, link: &Link, source: &Found) -> Result<(), ExtractError> {
+    let digest = shared.layers[link.version.layer()].digest();
+    let tree = &shared.tree;
+    let (directory, _) = find(tree, &link.path).expect("the link is in the tree");
+    let name = super::path::split(&link.path).1;
+    let (trashed, kind, mode, owner) = match source {
+        Found::File { name, size, mode, owner } => (name, Kind::File { size: *size }, *mode, owner.clone()),
+        Found::Symlink { name } => (name, Kind::Symlink, 0o777, None),
+        Found::Link(_) | Found::Nothing => unreachable!("the caller has sorted them out"),
+    };
+    let Ok(to) = tree.open.descriptor(&Arc::clone(&directory)) else { return Err(missing(shared, link)) };
+    rustix::fs::linkat(&tree.trash, &**trashed, &*to, name, AtFlags::empty())
+        .map_err(|errno| write_error(digest, &link.path, errno.into()))?;
+    let mut inner = directory.lock();
+    let child = inner.children.get_mut(name).expect("the link is in the tree");
+    (child.kind, child.mode, child.owner) = (kind, mode, owner);
+    Ok(())
+}
