@@ -33,6 +33,8 @@ pub struct StoreSettings {
     pub readonly: bool,
     /// Whether blobs stay after flattening.
     pub keep_layers: bool,
+    /// Whether an image is on the disk (syncfs(2)) before it is published; a power failure cannot leave a hollow one then.
+    pub sync: bool,
 }
 
 /// Whose a store is.

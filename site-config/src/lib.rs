@@ -88,8 +88,14 @@ fn defaults(sources: &Sources) -> Loaded {
     let uid = sources.uid;
     let own = sources.home.join(".udocker");
     let registries = RegistrySettings { keystore: Some(own.join("keystore")), ..RegistrySettings::default() };
-    let store =
-        StoreSettings { name: USER_STORE.into(), path: own, kind: StoreKind::User, readonly: false, keep_layers: true };
+    let store = StoreSettings {
+        name: USER_STORE.into(),
+        path: own,
+        kind: StoreKind::User,
+        readonly: false,
+        keep_layers: true,
+        sync: true,
+    };
     let settings = Settings {
         stores: vec![store],
         run_dirs: vec![

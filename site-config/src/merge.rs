@@ -152,6 +152,7 @@ fn add_store(
         kind,
         readonly: store.readonly.unwrap_or(kind == StoreKind::Site),
         keep_layers: store.keep_layers.unwrap_or(true),
+        sync: store.sync.unwrap_or(kind != StoreKind::Cache),
     });
     Ok(())
 }

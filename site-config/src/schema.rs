@@ -16,7 +16,7 @@ struct Known(&'static str, &'static [&'static str], &'static [&'static str]);
 const TABLES: &[Known] = &[
     Known("site", &["name", "contact"], &["schema", "docs_url"]),
     Known("paths", &["run_dir"], &["node_cache", "tmp", "launcher", "log_dir"]),
-    Known("store", &["name", "path", "kind", "readonly", "keep_layers"], &["trust", "acl"]),
+    Known("store", &["name", "path", "kind", "readonly", "keep_layers", "sync"], &["trust", "acl"]),
     Known(
         "registries",
         &["default", "insecure", "ca_dir", "parallel", "retries"],
@@ -63,6 +63,7 @@ pub(crate) struct Store {
     pub kind: Kind,
     pub readonly: Option<bool>,
     pub keep_layers: Option<bool>,
+    pub sync: Option<bool>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]

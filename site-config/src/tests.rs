@@ -57,7 +57,8 @@ fn env(list: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
 
 fn stores(loaded: &Loaded) -> Vec<String> {
     let flags = |store: &StoreSettings| {
-        format!("{}{}", if store.readonly { " ro" } else { "" }, if store.keep_layers { "" } else { " flat" })
+        let flag = |on: bool, text| if on { text } else { "" };
+        [flag(store.readonly, " ro"), flag(!store.keep_layers, " flat"), flag(!store.sync, " unsynced")].concat()
     };
     let line = |s: &StoreSettings| format!("{} {} {:?}{}", s.name, s.path.display(), s.kind, flags(s));
     loaded.settings.stores.iter().map(line).collect()
@@ -99,6 +100,7 @@ name = "group"
 path = "/project/images"
 kind = "project"
 keep_layers = false
+sync = false
 [registries]
 default = "registry.example.org:5000"
 insecure = ["a.example.org"]
@@ -118,7 +120,7 @@ image_max = 1048576
     let settings = &loaded.settings;
     assert_eq!(
         stores(&loaded),
-        ["user /home/alice/.udocker User", "group /project/images Project flat", "central /sw/images Site ro"]
+        ["user /home/alice/.udocker User", "group /project/images Project flat unsynced", "central /sw/images Site ro"]
     );
     assert_eq!(settings.contact.as_deref(), Some("b"));
     assert_eq!(loaded.site_name.as_deref(), Some("Example"));
@@ -131,7 +133,7 @@ image_max = 1048576
     assert_eq!((settings.limits.tmpfs_bytes, settings.limits.image_bytes), (Some(2 << 30), 1 << 20));
     let origin = |key: &str| loaded.origins[key].replace(site.0.path().to_str().unwrap(), "DIR");
     assert_eq!(origin("site.contact"), "DIR/conf.d/20-b.toml:2:11");
-    assert_eq!(origin("registries.default"), "DIR/site.toml:16:11");
+    assert_eq!(origin("registries.default"), "DIR/site.toml:17:11");
     assert_eq!(origin("registries.keystore"), "default");
 
     sources.env = env(&[

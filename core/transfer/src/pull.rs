@@ -114,12 +114,7 @@ fn try_pull(
     let client = Client::new(registries, reference.registry(&registries.default))?;
     let repository = reference.repository(&registries.default);
     let incoming = resolve(&client, &repository, &reference.selector(), platform)?;
-    let options = StageOptions {
-        limits: settings.limits.clone(),
-        parallel: registries.parallel,
-        sync: true,
-        keep_layers: store.settings().keep_layers,
-    };
+    let options = StageOptions::of(settings, store);
     let source = Remote { client: &client, repository: &repository };
     let record = stage(store, &incoming, &source, &options, progress)?;
     let mut blobs: Vec<_> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();

@@ -14,7 +14,7 @@ use udocker_core::image_config::{ImageConfig, ImageConfigError};
 use udocker_core::manifest::{Descriptor, ImageManifest};
 use udocker_core::platform::Platform;
 use udocker_core::progress::Progress;
-use udocker_core::settings::Limits;
+use udocker_core::settings::{Limits, Settings};
 use udocker_core::store::{Record, Store, StoreError, TreeId};
 
 use crate::extract::{ExtractError, FlattenOptions, LayerSource, flatten};
@@ -46,6 +46,18 @@ pub struct StageOptions {
     pub sync: bool,
     /// Keep the blobs beside the tree.
     pub keep_layers: bool,
+}
+
+impl StageOptions {
+    /// What the settings say for this store.
+    pub fn of(settings: &Settings, store: &Store) -> Self {
+        Self {
+            limits: settings.limits.clone(),
+            parallel: settings.registries.parallel,
+            sync: store.settings().sync,
+            keep_layers: store.settings().keep_layers,
+        }
+    }
 }
 
 /// An image could not be brought into the store.

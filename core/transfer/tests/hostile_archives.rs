@@ -39,7 +39,8 @@ fn extract_within(layers: &[Vec<u8>], max_bytes: u64, max_entries: u64) -> Trial
     let layers: Vec<Layer> = layers.iter().map(|bytes| Layer(Digest::sha256_of(bytes), bytes.clone())).collect();
     let layers: Vec<&dyn LayerSource> = layers.iter().map(|layer| layer as &dyn LayerSource).collect();
     let root = fs::File::open(directory.path().join("root")).unwrap();
-    let result = flatten(&layers, root.as_fd(), &FlattenOptions { format: TreeFormat::Private1, max_bytes, max_entries });
+    let result =
+        flatten(&layers, root.as_fd(), &FlattenOptions { format: TreeFormat::Private1, max_bytes, max_entries });
     assert_eq!(fs::read_to_string(directory.path().join("outside/precious")).unwrap(), "precious");
     assert_eq!(fs::read_dir(directory.path().join("outside")).unwrap().count(), 1);
     Trial { directory, result }
@@ -132,12 +133,32 @@ fn refused_entries_are_named() {
         (vec![pax(&[("size", "512")]), file("x", "")], "whose two sizes contradict each other"),
         (vec![raw(b"pax", b'x', b"", b"99 path=x\n", |_| {}), file("x", "")], "a pax header with a broken record"),
         (vec![raw(b"l", b'L', b"", &[b'a'; 5000], |_| {}), file("x", "")], "whose name is longer than 4096 bytes"),
-        (vec![raw(b"x", b'0', b"", b"", |h| h.as_old_mut().size = *b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")], "the size of an entry is no number"),
+        (
+            vec![raw(b"x", b'0', b"", b"", |h| {
+                h.as_old_mut().size = *b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+            })],
+            "the size of an entry is no number",
+        ),
         (vec![raw(b"x", b'0', b"", b"", |h| h.as_old_mut().mode = *b"rwxr-xr\0")], "with a field that is no number"),
-        (vec![pax(&[("GNU.sparse.size", "10"), ("GNU.sparse.map", "0,4,2,4")]), file("x", "12345678")], "whose map of holes is wrong"),
-        (vec![pax(&[("GNU.sparse.size", "10"), ("GNU.sparse.map", "8,4")]), file("x", "1234")], "whose map of holes is wrong"),
-        (vec![pax(&[("GNU.sparse.size", "10"), ("GNU.sparse.map", "0,4")]), file("x", "12345678")], "whose map of holes is wrong"),
-        (vec![pax(&[("GNU.sparse.size", "18446744073709551615"), ("GNU.sparse.map", "18446744073709551614,4")]), file("x", "1234")], "whose map of holes is wrong"),
+        (
+            vec![pax(&[("GNU.sparse.size", "10"), ("GNU.sparse.map", "0,4,2,4")]), file("x", "12345678")],
+            "whose map of holes is wrong",
+        ),
+        (
+            vec![pax(&[("GNU.sparse.size", "10"), ("GNU.sparse.map", "8,4")]), file("x", "1234")],
+            "whose map of holes is wrong",
+        ),
+        (
+            vec![pax(&[("GNU.sparse.size", "10"), ("GNU.sparse.map", "0,4")]), file("x", "12345678")],
+            "whose map of holes is wrong",
+        ),
+        (
+            vec![
+                pax(&[("GNU.sparse.size", "18446744073709551615"), ("GNU.sparse.map", "18446744073709551614,4")]),
+                file("x", "1234"),
+            ],
+            "whose map of holes is wrong",
+        ),
         (vec![file(&format!("{long}\0{long}")[..95], "")], ""),
     ] {
         let trial = extract(&[layer(&entries)]);
@@ -163,7 +184,9 @@ fn damaged_streams_are_no_layers() {
     assert!(extract(&[b"hello, world".repeat(100)]).error().contains("wrong checksum"));
     let gap = [file("a", ""), vec![0; 512], file("b", "")].concat();
     assert!(extract(&[gap]).error().contains("a block of zeros stands in the middle"));
-    for bytes in [&[0x1f, 0x8b, 8, 0, 0][..], &[0x28, 0xb5, 0x2f, 0xfd, 0], b"BZh9junk", &[0xfd, b'7', b'z', b'X', b'Z', 0, 1]] {
+    for bytes in
+        [&[0x1f, 0x8b, 8, 0, 0][..], &[0x28, 0xb5, 0x2f, 0xfd, 0], b"BZh9junk", &[0xfd, b'7', b'z', b'X', b'Z', 0, 1]]
+    {
         assert!(matches!(extract(&[bytes.to_vec()]).result, Err(ExtractError::Layer { .. })), "{bytes:?}");
     }
     assert_eq!(extract(&[Vec::new()]).result.unwrap().entries, 0);
@@ -176,11 +199,14 @@ fn memory_and_space_are_bounded() {
     let bomb = raw(b"x", b'x', b"", b"", |header| header.set_size((1 << 20) + 1));
     assert!(extract(&[bomb]).error().contains("an extension header of more than 1 MiB"));
     let large = layer(&[file("a", &"x".repeat(3000)), file("b", &"x".repeat(3000))]);
-    assert!(extract_within(&[large.clone()], 5999, 9).error().contains("more than 5999 bytes"));
-    assert!(extract_within(&[large.clone()], 1 << 20, 1).error().contains("more than 1 entries"));
+    assert!(extract_within(std::slice::from_ref(&large), 5999, 9).error().contains("more than 5999 bytes"));
+    assert!(extract_within(std::slice::from_ref(&large), 1 << 20, 1).error().contains("more than 1 entries"));
     assert_eq!(extract_within(&[large], 1 << 20, 2).result.unwrap().tree_bytes, 6000);
     // A sparse file of eight exabytes costs nothing but its data.
-    let huge = layer(&[pax(&[("GNU.sparse.size", "4000000000000"), ("GNU.sparse.map", "3999999999996,4")]), file("h", "tail")]);
+    let huge = layer(&[
+        pax(&[("GNU.sparse.size", "4000000000000"), ("GNU.sparse.map", "3999999999996,4")]),
+        file("h", "tail"),
+    ]);
     let trial = extract_within(&[huge], 100, 9);
     let status = trial.path("h").metadata().unwrap();
     assert_eq!(status.size(), 4_000_000_000_000);
@@ -203,7 +229,8 @@ fn links_lead_nowhere_outside() {
     assert!(trial.path("etc").symlink_metadata().unwrap().is_dir());
     assert_eq!(trial.read("etc/passwd"), "new");
     assert_eq!(trial.read("abs/x"), "1");
-    let trial = extract(&[layer(&[symlink("etc", "../outside"), file("etc/passwd", "new"), file("etc/precious", "1")])]);
+    let trial =
+        extract(&[layer(&[symlink("etc", "../outside"), file("etc/passwd", "new"), file("etc/precious", "1")])]);
     assert_eq!(trial.read("outside/passwd"), "new");
     assert_eq!(trial.read("outside/precious"), "1");
     // A file over a link replaces the link, not its target; a hard link to a link is a link.
@@ -231,7 +258,11 @@ fn set_id_devices_and_foreign_attributes_are_left_out() {
         }),
         raw(b"null", b'3', b"", b"", |_| {}),
         raw(b"pipe", b'6', b"", b"", |_| {}),
-        pax(&[("SCHILY.xattr.user.note", "kept"), ("SCHILY.xattr.security.capability", "cap"), ("SCHILY.xattr.user.overlay.opaque", "y")]),
+        pax(&[
+            ("SCHILY.xattr.user.note", "kept"),
+            ("SCHILY.xattr.security.capability", "cap"),
+            ("SCHILY.xattr.user.overlay.opaque", "y"),
+        ]),
         file("noted", "x"),
     ])]);
     let mode = |path| trial.path(path).metadata().unwrap().permissions().mode() & 0o7777;
@@ -356,7 +387,8 @@ fn lost_targets_of_hard_links_are_found_again() {
     assert!(!trial.path("s").exists());
     // A whiteout between them makes the target missing, and a file above it too.
     for hider in [file(".wh.a", ""), file(".wh..wh..opq", "")] {
-        let trial = extract(&[layer(&[file("a", "low")]), layer(&[hider]), layer(&[hard_link("b", "a"), file("a", "new")])]);
+        let trial =
+            extract(&[layer(&[file("a", "low")]), layer(&[hider]), layer(&[hard_link("b", "a"), file("a", "new")])]);
         assert!(trial.error().contains("`b`, a hard link to a file that is not there"), "{}", trial.error());
     }
 }

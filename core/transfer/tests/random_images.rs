@@ -115,7 +115,16 @@ fn layer(random: &mut Random, number: usize, lower: &Model) -> Vec<Entry> {
         for parent in parents(&path) {
             used.entry(parent).or_insert('d');
         }
-        used.insert(path, if kind == 'o' { 'd' } else if kind == 't' { 'h' } else { kind });
+        used.insert(
+            path,
+            if kind == 'o' {
+                'd'
+            } else if kind == 't' {
+                'h'
+            } else {
+                kind
+            },
+        );
     }
     entries
 }

@@ -13,7 +13,7 @@ use udocker_core::reference::ImageReference;
 use udocker_core::run::PullPolicy;
 use udocker_core::store::{FoundImage, Record, Store, Stores};
 use udocker_transfer::fetch::BlobSource;
-use udocker_transfer::stage::{Incoming, stage};
+use udocker_transfer::stage::{Incoming, StageOptions, stage};
 
 use crate::context::Context;
 use crate::usage_text;
@@ -129,7 +129,7 @@ fn flatten_stored(
     }
     let store = context.writable_store()?;
     let incoming = Incoming { manifest_bytes, manifest, index: None, config_bytes, platform: platform.clone() };
-    let mut options = crate::cmd::load::stage_options(context);
+    let mut options = StageOptions::of(&context.settings, &store);
     options.keep_layers = store.path() == found.store.path();
     context.ui.info(&format!("extracting {reference}, which no store has as a tree yet"));
     let progress = context.ui.progress();

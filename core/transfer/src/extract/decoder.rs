@@ -68,7 +68,8 @@ pub(super) fn decode_layer(
         let writer = stream.writer_of(&item.path);
         match item.node {
             Node::File(real_size) if data_bytes > SMALL_FILE_BYTES || map.is_some() => {
-                let failed = |source| ExtractError::Write { digest: layer.digest().clone(), entry: escape(&raw), source };
+                let failed =
+                    |source| ExtractError::Write { digest: layer.digest().clone(), entry: escape(&raw), source };
                 match shared.tree.place(&item).map_err(|errno| failed(errno.into()))? {
                     Placed::File(file) => {
                         // One byte more than there is keeps the file open until all parts are on their way.
@@ -104,7 +105,6 @@ pub(super) fn decode_layer(
 }
 
 /// What an entry means for the tree; `None` if nothing.
-#[expect(clippy::type_complexity, reason = "a pair that lives for two lines")]
 fn resolve(
     entry: Entry,
     version: Version,

@@ -127,13 +127,7 @@ pub(super) fn make_link(tree: &Tree, link: &Link) -> Result<bool, DirectoryError
     };
     let (to, _) = find(tree, &link.path).expect("the link is in the tree");
     let (_, name) = split(&link.path);
-    rustix::fs::linkat(
-        &*descriptor(tree, &from)?,
-        target_name,
-        &*descriptor(tree, &to)?,
-        name,
-        AtFlags::empty(),
-    )?;
+    rustix::fs::linkat(&*descriptor(tree, &from)?, target_name, &*descriptor(tree, &to)?, name, AtFlags::empty())?;
     let mut inner = to.lock();
     let child = inner.children.get_mut(name).expect("the link is in the tree");
     (child.kind, child.mode, child.owner) = (kind, mode, owner);

@@ -51,7 +51,14 @@ impl Schedule {
             false => (cores.clamp(2, 8), 16 << 20),
         };
         let block_bytes = 256 << 10;
-        Self { decoders: cores.min(8), writers, blocks: bytes / block_bytes, block_bytes, open_directories: None, order: None }
+        Self {
+            decoders: cores.min(8),
+            writers,
+            blocks: bytes / block_bytes,
+            block_bytes,
+            open_directories: None,
+            order: None,
+        }
     }
 
     /// As many blocks as decoders hold while they wait for one: two under way and a small file's.
@@ -64,7 +71,15 @@ impl Schedule {
 /// `f_type` of statfs(2): NFS, Lustre, GPFS, BeeGFS, CIFS, SMB2, Ceph, PanFS, AFS, FUSE (sshfs and the like).
 fn is_network(directory: BorrowedFd<'_>) -> bool {
     const MAGIC: [u64; 10] = [
-        0x6969, 0x0bd0_0bd0, 0x4750_4653, 0x1983_0326, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0xaad7_aaea, 0x5346_414f,
+        0x6969,
+        0x0bd0_0bd0,
+        0x4750_4653,
+        0x1983_0326,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x00c3_6400,
+        0xaad7_aaea,
+        0x5346_414f,
         0x6573_5546,
     ];
     rustix::fs::fstatfs(directory).is_ok_and(|status| MAGIC.contains(&(status.f_type as u64 & 0xffff_ffff)))
@@ -204,6 +219,6 @@ impl RaisedLimit {
 impl Drop for RaisedLimit {
     fn drop(&mut self) {
         // Lowering one's own soft limit cannot fail.
-        let _ = rustix::process::setrlimit(Resource::Nofile, self.before.clone());
+        let _ = rustix::process::setrlimit(Resource::Nofile, self.before);
     }
 }

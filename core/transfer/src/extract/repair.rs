@@ -29,8 +29,15 @@ struct Wanted {
 /// What a layer has for a wanted target.
 enum Found {
     /// A file, copied to this name of the trash.
-    File { name: String, size: u64, mode: u32, owner: Owner },
-    Symlink { name: String },
+    File {
+        name: String,
+        size: u64,
+        mode: u32,
+        owner: Owner,
+    },
+    Symlink {
+        name: String,
+    },
     /// A link itself: the search goes on from there.
     Link(Wanted),
     /// Something that cannot be linked to, or that hides what is below.
@@ -80,11 +87,7 @@ fn missing(shared: &Shared<'_>, link: &Link) -> ExtractError {
 }
 
 /// Looks for targets in one layer; those that it neither has nor hides are not in the answer.
-fn search(
-    shared: &Shared<'_>,
-    index: usize,
-    wanted: &[Wanted],
-) -> Result<HashMap<Wanted, Found>, ExtractError> {
+fn search(shared: &Shared<'_>, index: usize, wanted: &[Wanted]) -> Result<HashMap<Wanted, Found>, ExtractError> {
     let layer = shared.layers[index];
     let mut found: HashMap<Wanted, Found> = HashMap::new();
     let mut by_path: HashMap<&[u8], Vec<&Wanted>> = HashMap::new();
@@ -116,9 +119,7 @@ fn search(
     });
     scanned.map_err(|source| ExtractError::Layer { digest: layer.digest().clone(), source })?;
     for want in wanted {
-        let is_hidden = hides.iter().any(|(path, opaque)| {
-            is_below(&want.path, path) || !opaque && want.path == *path
-        });
+        let is_hidden = hides.iter().any(|(path, opaque)| is_below(&want.path, path) || !opaque && want.path == *path);
         if is_hidden && !found.contains_key(want) {
             found.insert(want.clone(), Found::Nothing);
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use udocker_transfer::archive::{ImportOptions, import};
+use udocker_transfer::stage::StageOptions;
 
 use super::Outcome;
 use crate::context::Context;
@@ -51,7 +52,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let progress = context.ui.progress();
     let options = ImportOptions {
         platform: super::pull::parse_platform(args.platform.as_deref())?,
-        stage: super::load::stage_options(context),
+        stage: StageOptions::of(&context.settings, &store),
     };
     let record = import(&store, input, &shown, &reference, &options, progress.as_ref())?;
     if args.tocontainer {

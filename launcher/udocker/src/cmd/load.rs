@@ -31,7 +31,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let name = name.map(str::parse).transpose().map_err(crate::usage)?;
     let store = context.writable_store()?;
     let progress = context.ui.progress();
-    let options = stage_options(context);
+    let options = StageOptions::of(&context.settings, &store);
     let loaded = udocker_transfer::archive::load(&store, input, &shown, name.as_ref(), &options, progress.as_ref())?;
     for reference in loaded {
         context.ui.result(reference.to_string());
@@ -52,15 +52,5 @@ pub fn open_input(path: Option<&PathBuf>) -> Result<(Box<dyn Read + Send>, Strin
             })?;
             Ok((Box::new(file), shown))
         }
-    }
-}
-
-/// How archives are staged under the settings.
-pub fn stage_options(context: &Context) -> StageOptions {
-    StageOptions {
-        limits: context.settings.limits.clone(),
-        parallel: context.settings.registries.parallel,
-        sync: true,
-        keep_layers: true,
     }
 }
