@@ -146,3 +146,44 @@ fn a_killed_pull_leaves_nothing_and_the_next_succeeds() {
         run(&mut env.udocker(&["rmi", &reference]));
     }
 }
+
+#[test]
+fn a_damaged_stored_blob_is_fetched_anew() {
+    let env = TestEnv::new();
+    let registry = Registry::start(&env);
+    registry.push(&layout(&env), "t", "test/heal:t");
+    let reference = format!("{}/test/heal:t", registry.host);
+    run(&mut env.udocker(&["pull", &reference]));
+    let wanted = tree(&env, &reference);
+    let blobs = || -> Vec<PathBuf> {
+        let list = std::fs::read_dir(env.path("store/layers")).unwrap();
+        let mut paths: Vec<PathBuf> = list.map(|entry| entry.unwrap().path()).collect();
+        paths.sort_by_key(|path| std::fs::metadata(path).unwrap().len());
+        paths
+    };
+    let whole: Vec<Vec<u8>> = blobs().iter().map(|path| std::fs::read(path).unwrap()).collect();
+    for (case, damage) in [
+        ("a bit", (|bytes| bytes[700] ^= 1) as fn(&mut Vec<u8>)),
+        ("its end", |bytes| bytes.truncate(900)),
+        ("too long", |bytes| bytes.extend(b"more")),
+        ("empty", |bytes| bytes.clear()),
+    ] {
+        let largest = blobs().pop().unwrap();
+        let mut bytes = std::fs::read(&largest).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&largest, &bytes).unwrap();
+        for directory in ["rootfs", "records"] {
+            udocker_core::store::remove_tree(&env.path("store").join(directory)).unwrap();
+        }
+        let run_it = env.udocker(&["run", "--pull=never", &reference, "true"]).output().unwrap();
+        assert_eq!(run_it.status.code(), Some(125), "{case}");
+        let message = format!("the stored blob {} is damaged", largest.display());
+        assert!(stderr(&run_it).contains(&message), "{case}: {}", stderr(&run_it));
+        let healed = run(&mut env.udocker(&["pull", &reference]));
+        assert!(stderr(&healed).contains("is damaged and is fetched anew"), "{case}: {}", stderr(&healed));
+        assert_eq!(tree(&env, &reference), wanted, "{case}");
+        let now: Vec<Vec<u8>> = blobs().iter().map(|path| std::fs::read(path).unwrap()).collect();
+        assert_eq!(now, whole, "{case}");
+        assert_eq!(std::fs::read_dir(env.path("store/tmp")).unwrap().count(), 0, "{case}");
+    }
+}

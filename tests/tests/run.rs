@@ -107,6 +107,49 @@ fn writes_go_with_the_run_and_stay_in_a_container() {
 }
 
 #[test]
+fn a_layered_container_becomes_a_full_one_with_all_its_changes() {
+    let env = image();
+    let id = stdout(&run(&mut env.udocker(&["create", "--name=c", "bb:1"])));
+    let change = "cd /; echo new > etc/new; echo changed > etc/group; rm bin/touch; rm -r tmp; mkdir tmp; echo x > tmp/x; \
+                  rm bin/pwd; mkdir bin/pwd; echo in > bin/pwd/in; ln -s new etc/link; ln etc/new etc/hard; chmod 4711 etc/new; \
+                  rm -r root";
+    run(&mut env.udocker(&[
+        "run",
+        "c",
+        "/bin/busybox",
+        "sh",
+        "-c",
+        &change
+            .replace("rm", "busybox rm")
+            .replace("mkdir", "busybox mkdir")
+            .replace("ln ", "busybox ln ")
+            .replace("chmod", "busybox chmod"),
+    ]));
+    let look = "busybox find / -xdev -path /proc -prune -o -path /sys -prune -o -path /dev -prune -o -print | busybox sort; \
+                cat /etc/new /etc/group /etc/link /tmp/x /bin/pwd/in";
+    let inside = |env: &TestEnv| stdout(&run(&mut env.udocker(&["run", "c", "busybox", "sh", "-c", look])));
+    let before = inside(&env);
+    assert!(before.contains("/bin/pwd/in\n") && !before.contains("/bin/touch\n"), "{before}");
+    let root = stdout(&run(&mut env.udocker(&["inspect", "-p", "c"])));
+    let root = std::path::Path::new(root.trim());
+    assert_eq!(root, env.path("store/containers").join(id.trim()).join("ROOT"));
+    assert_eq!(inside(&env), before);
+    assert_eq!(std::fs::read_to_string(root.join("etc/group")).unwrap(), "changed\n");
+    let mut left: Vec<_> = root
+        .parent()
+        .unwrap()
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["ROOT", "container.json", "imagerepo.name"]);
+    // A second time nothing happens.
+    assert_eq!(stdout(&run(&mut env.udocker(&["inspect", "-p", "c"]))).trim(), root.to_str().unwrap());
+    assert_eq!(std::fs::read_dir(env.path("store/tmp")).unwrap().count(), 0);
+}
+
+#[test]
 fn the_launcher_gives_a_read_only_root_in_place() {
     let env = image();
     let script = "touch /x 2>&1; echo $$; pwd";

@@ -121,7 +121,7 @@ impl Copier {
     }
 }
 
-fn copy_bytes(from: OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
+pub(super) fn copy_bytes(from: OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
     let to = rustix::io::fcntl_dupfd_cloexec(to, 3)?;
     // io::copy uses copy_file_range(2), then sendfile(2), then read and write.
     io::copy(&mut std::fs::File::from(from), &mut std::fs::File::from(to))
@@ -129,7 +129,7 @@ fn copy_bytes(from: OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
-fn times_of(status: &rustix::fs::Stat) -> Timestamps {
+pub(super) fn times_of(status: &rustix::fs::Stat) -> Timestamps {
     let time = |seconds, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
     Timestamps {
         last_access: time(status.st_atime, status.st_atime_nsec),

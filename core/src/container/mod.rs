@@ -9,6 +9,7 @@
 //! A container is made in `tmp/` and renamed, so that no half of one is ever seen.
 
 mod copy;
+mod full;
 
 pub use copy::{CopyError, copy_tree};
 

@@ -11,11 +11,13 @@ mod account;
 mod caller;
 mod env;
 mod identity;
+mod image_files;
 mod mount;
 mod parse;
 mod request;
 mod spec;
 
+pub use image_files::*;
 pub use parse::*;
 pub use request::*;
 pub use spec::*;

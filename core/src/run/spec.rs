@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::{ExecMode, RunRequest};
+use super::{ExecMode, ImageFiles, RunRequest};
 use crate::engine::{Cwd, ExecPlan, GeneratedFile, IdMap, KeepFds, MountPlan, RootPlan};
 use crate::image_config::ImageConfig;
 
@@ -36,59 +36,6 @@ pub enum Defaults {
     Interactive,
     /// `udocker-launch`: host user, no entrypoint, the host's environment minus the drop list, home and cwd bound.
     Job,
-}
-
-/// The accounts that a spec is built from: the image's, read by the front end beneath the root; the host's with
-/// [`super::Accounts::Host`].
-#[derive(Clone, Debug, Default)]
-pub struct ImageFiles {
-    /// /etc/passwd, at most 1 MiB; empty if absent.
-    pub passwd: Vec<u8>,
-    /// /etc/group, at most 1 MiB; empty if absent.
-    pub group: Vec<u8>,
-}
-
-/// Largest account file that is read, in bytes.
-const MAX_ACCOUNT_BYTES: u64 = 1 << 20;
-
-/// The accounts of an image or of the host could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read {name} of the root {root}")]
-pub struct ImageFilesError {
-    name: &'static str,
-    root: PathBuf,
-    #[source]
-    source: std::io::Error,
-}
-
-impl crate::error::Explain for ImageFilesError {
-    fn kind(&self) -> crate::error::ErrorKind {
-        crate::error::ErrorKind::from_io(&self.source)
-    }
-}
-
-impl ImageFiles {
-    /// Reads the files beneath `root`: regular ones only, links resolved inside; what is absent or unreadable is empty.
-    ///
-    /// # Errors
-    /// [`ImageFilesError`] if `root` itself cannot be opened.
-    pub fn read(root: &std::path::Path) -> Result<Self, ImageFilesError> {
-        use rustix::fs::{Mode, OFlags};
-        let failed =
-            |name| move |errno: rustix::io::Errno| ImageFilesError { name, root: root.into(), source: errno.into() };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(root, flags, Mode::empty()).map_err(failed("the accounts"))?;
-        let read = |name: &str| {
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-            let opened = crate::sys::resolve::open_in_root(&directory, std::path::Path::new(name), flags);
-            let file = opened.ok().map(std::fs::File::from)?;
-            let mut bytes = Vec::new();
-            let regular = file.metadata().is_ok_and(|status| status.is_file());
-            let limited = std::io::Read::take(file, MAX_ACCOUNT_BYTES);
-            (regular && std::io::copy(&mut { limited }, &mut bytes).is_ok()).then_some(bytes)
-        };
-        Ok(Self { passwd: read("/etc/passwd").unwrap_or_default(), group: read("/etc/group").unwrap_or_default() })
-    }
 }
 
 /// Everything that a run is.

@@ -114,6 +114,15 @@ impl Store {
         fs::rename(file, &target).map_err(io_error("publish", &target))
     }
 
+    /// Removes a blob that turned out to be damaged.
+    pub fn remove_blob(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.blob(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Moves a finished root to its place; if the tree is there already, `root` stays where it is.
     pub fn publish_tree(&self, root: &Path, tree: &TreeId) -> Result<(), StoreError> {
         let target = self.tree(tree);

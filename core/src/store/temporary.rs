@@ -125,7 +125,11 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     Ok(remove_at(parent.as_fd(), &name)?)
 }
 
-fn remove_at(parent: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<(), Errno> {
+/// Removes `name` beneath `parent` and all below it; see [`remove_tree`].
+///
+/// # Errors
+/// The first that is not "gone already".
+pub fn remove_at(parent: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<(), Errno> {
     let gone = |result| match result {
         Err(Errno::NOENT) => Ok(()),
         other => other,

@@ -85,8 +85,14 @@ pub enum FetchError {
         digest: Digest,
         /// What arrived.
         actual: Digest,
-        /// The store's file, if it was there before.
-        stored: Option<PathBuf>,
+    },
+    /// The store has other bytes than the digest names.
+    #[error("the stored blob {path} is damaged")]
+    Stored {
+        /// Which blob.
+        digest: Digest,
+        /// Its file.
+        path: PathBuf,
     },
 }
 
@@ -95,7 +101,7 @@ impl Explain for FetchError {
         match self {
             Self::Source { source, .. } | Self::Write { source, .. } => ErrorKind::from_io(source),
             Self::Registry { source, .. } => source.kind(),
-            Self::Size { .. } | Self::Digest { .. } => ErrorKind::Corrupt,
+            Self::Size { .. } | Self::Digest { .. } | Self::Stored { .. } => ErrorKind::Corrupt,
             Self::Cancelled { .. } => ErrorKind::System,
         }
     }
@@ -108,9 +114,7 @@ impl Explain for FetchError {
             Self::Write { source, .. } if ErrorKind::from_io(source) == ErrorKind::NoSpace => {
                 vec!["free space or quota there, or name another store by `--repo=DIR` or UDOCKER_DIR".into()]
             }
-            Self::Digest { stored: Some(path), .. } => {
-                vec![format!("the store's file is damaged: remove {} and pull again", path.display())]
-            }
+            Self::Stored { .. } => vec!["pull the image again, which fetches the blob anew".into()],
             Self::Size { .. } | Self::Digest { .. } => {
                 vec!["pull again; if it stays, the registry or a proxy on the way damages the blob".into()]
             }
@@ -194,7 +198,13 @@ impl Blob {
         let mut hash = Hasher::new(digest.algorithm());
         let mut buffer = vec![0; CHUNK_BYTES];
         let mut written = 0;
-        while !cancel.load(Ordering::Relaxed) {
+        // What the store has is read to its end all the same: if extraction failed on it, the digest tells why.
+        let is_cancelled = || !self.present && cancel.load(Ordering::Relaxed);
+        let wrong = |error| match self.present {
+            true => FetchError::Stored { digest: digest.clone(), path: self.path.clone() },
+            false => error,
+        };
+        while !is_cancelled() {
             let count = match reader.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
@@ -203,7 +213,7 @@ impl Blob {
             };
             written += count as u64;
             if written > *size {
-                return Err(FetchError::Size { digest: digest.clone(), expected: *size, actual: written });
+                return Err(wrong(FetchError::Size { digest: digest.clone(), expected: *size, actual: written }));
             }
             hash.update(&buffer[..count]);
             if !self.present {
@@ -214,16 +224,15 @@ impl Blob {
             self.update(|state| state.written = written);
             progress.layer_advanced(digest, count as u64);
         }
-        if cancel.load(Ordering::Relaxed) {
+        if is_cancelled() {
             return Err(FetchError::Cancelled { digest: digest.clone() });
         }
         if written != *size {
-            return Err(FetchError::Size { digest: digest.clone(), expected: *size, actual: written });
+            return Err(wrong(FetchError::Size { digest: digest.clone(), expected: *size, actual: written }));
         }
         let actual = hash.finish();
         if actual != *digest {
-            let stored = self.present.then(|| self.path.clone());
-            return Err(FetchError::Digest { digest: digest.clone(), actual, stored });
+            return Err(wrong(FetchError::Digest { digest: digest.clone(), actual }));
         }
         Ok(())
     }
@@ -251,10 +260,12 @@ pub fn fetch_during<T, E: From<FetchError>>(
             progress.layer_started(digest, *size, blob.present);
             let result = blob.fetch(source, &cancel, progress);
             let end = if result.is_ok() { End::Verified } else { End::Failed };
-            if let Err(error) = result
-                && !cancel.swap(true, Ordering::Relaxed)
-            {
-                *first_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            if let Err(error) = result {
+                cancel.store(true, Ordering::Relaxed);
+                let mut first = first_error.lock().unwrap_or_else(PoisonError::into_inner);
+                if !matches!(error, FetchError::Cancelled { .. }) {
+                    first.get_or_insert(error);
+                }
             }
             blob.update(|state| state.end = Some(end));
             if matches!(end, End::Failed) {

@@ -11,7 +11,7 @@ use udocker_core::reference::ImageReference;
 use udocker_core::settings::Settings;
 use udocker_core::store::{Record, Store};
 
-use crate::fetch::BlobSource;
+use crate::fetch::{BlobSource, FetchError};
 use crate::registry::{Client, RegistryError};
 use crate::stage::{Incoming, StageError, StageOptions, stage};
 
@@ -116,7 +116,16 @@ fn try_pull(
     let incoming = resolve(&client, &repository, &reference.selector(), platform)?;
     let options = StageOptions::of(settings, store);
     let source = Remote { client: &client, repository: &repository };
-    let record = stage(store, &incoming, &source, &options, progress)?;
+    let record = loop {
+        match stage(store, &incoming, &source, &options, progress) {
+            // Somebody wrote into the store, or its disk did: the registry has the right bytes.
+            Err(StageError::Fetch(FetchError::Stored { digest, .. })) => {
+                progress.warning(&format!("the stored blob {digest} is damaged and is fetched anew"));
+                store.remove_blob(&digest)?;
+            }
+            other => break other?,
+        }
+    };
     let mut blobs: Vec<_> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
     blobs.push(incoming.manifest.config.digest.clone());
     store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &blobs)?;

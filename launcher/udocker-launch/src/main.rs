@@ -8,7 +8,6 @@ mod report;
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use udocker_core::engine::{RootPlan, RootWrite, execute};
@@ -105,8 +104,10 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
     };
     let settings = udocker_site_config::load(&sources)?.settings;
     let target = find(request, &settings)?;
-    let accounts = if request.accounts == Accounts::Host { Path::new("/") } else { &target.root.tree };
-    let files = ImageFiles::read(accounts)?;
+    let files = match request.accounts {
+        Accounts::Host => ImageFiles::of_host()?,
+        Accounts::Generated | Accounts::Container => ImageFiles::of_root(&target.root)?,
+    };
     let spec = RunSpec::build(request, &target.record.config, &files, &caller, Defaults::Job, &target.facts)?;
     let plan = spec.native_plan(target.root);
     if dry_run {

@@ -1,15 +1,15 @@
 //! What is done once, when all entries are in the tree: hard links, what turned out hidden, directories' modes and times.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ffi::CString;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, Dir, Mode};
-use rustix::io::Errno;
-use udocker_core::store::{ChangedEntry, TreeFormat};
+use rustix::fs::{AtFlags, Mode};
+use udocker_core::store::{ChangedEntry, TreeFormat, remove_at};
 
-use super::directory::{Child, Directory, DirectoryError, Kind, Meta, OPEN_DIRECTORY, Version};
+use super::directory::{Child, Directory, DirectoryError, Kind, Meta, Version};
 use super::path::{TreePath, components, join, split};
 use super::pipeline::{Shared, write_error};
 use super::repair::repair;
@@ -50,7 +50,7 @@ pub(super) fn finish(shared: &Shared<'_>, threads: usize) -> Result<Flattened, E
     if !lost.is_empty() {
         repair(shared, lost)?;
     }
-    remove_name(descriptor(tree, &tree.root).map_err(failed)?.as_fd(), TRASH)
+    remove_at(descriptor(tree, &tree.root).map_err(failed)?.as_fd(), TRASH)
         .map_err(|errno| ExtractError::Tree(errno.into()))?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| ExtractError::Tree(std::io::Error::other(error)))?;
@@ -178,7 +178,8 @@ fn settle(
         match &child.kind {
             Kind::Absent | Kind::HardLink(_) => {}
             Kind::Directory(next) if next.top() < hidden => {
-                remove_name(descriptor(tree, directory)?.as_fd(), &name)?;
+                let name = CString::new(name).expect("names were checked");
+                remove_at(descriptor(tree, directory)?.as_fd(), &name)?;
             }
             Kind::Directory(next) => below.push((Arc::clone(next), hidden, join(path, &name))),
             Kind::File { .. } | Kind::Symlink if child.version < hidden => tree.unlink(directory, &name, &mut child)?,
@@ -217,21 +218,4 @@ fn set_metadata(
     set_times(&*fd, meta.mtime)?;
     rustix::fs::fchmod(&*fd, Mode::from_raw_mode(mode))?;
     Ok(mode)
-}
-
-/// Removes a name with all below it.
-pub(super) fn remove_name(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        other => return other,
-    }
-    let directory = rustix::fs::openat(parent, name, OPEN_DIRECTORY, Mode::empty())?;
-    for entry in Dir::read_from(&directory)? {
-        let entry = entry?;
-        let inner = entry.file_name().to_bytes();
-        if inner != b"." && inner != b".." {
-            remove_name(directory.as_fd(), inner)?;
-        }
-    }
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
 }

@@ -4,6 +4,7 @@
 //! "hidden below this version" on the name, so a lower entry that comes later is skipped before it is written; one that
 //! came earlier is unlinked, or moved into the trash if it is a directory.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::directory::{Child, Directory, DirectoryError, Kind, Meta, OPEN_DIRECT
 use super::path::{TreePath, components, split};
 
 /// No entry can have this name: `.wh.` begins whiteouts only.
-pub(super) const TRASH: &[u8] = b".wh..wh.trash";
+pub(super) const TRASH: &CStr = c".wh..wh.trash";
 
 /// An entry whose path is resolved within its own layer.
 #[derive(Debug)]

@@ -28,14 +28,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let stores = context.stores()?;
     let bytes = match stores.find_container(name)? {
         Some((store, container)) if args.path => {
-            if container.is_layered() {
-                return Err(crate::refused(
-                    "inspect -p of a layered container",
-                    "`udocker run CONTAINER` to look inside",
-                )
-                .into());
-            }
-            context.ui.result(store.container_root(&container, &stores)?.tree.display().to_string());
+            let root = store.make_full(&container, &stores, &context.settings.run_dirs)?;
+            context.ui.result(root.display().to_string());
             return Ok(ExitCode::SUCCESS);
         }
         Some((_, container)) => container.config_bytes()?,

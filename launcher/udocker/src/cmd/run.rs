@@ -148,11 +148,13 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
     }
     let target = target(args, context, &request)?;
     let caller = Caller::gather(std::env::vars_os().collect());
-    let accounts = if request.accounts == Accounts::Host { Path::new("/") } else { &target.tree };
-    let files = ImageFiles::read(accounts)?;
+    let root = RootPlan { tree: target.tree.clone(), write: target.write.clone() };
+    let files = match request.accounts {
+        Accounts::Host => ImageFiles::of_host()?,
+        Accounts::Generated | Accounts::Container => ImageFiles::of_root(&root)?,
+    };
     let facts = ContainerFacts { id: target.id.clone(), names: target.names.clone(), root: target.tree.clone() };
     let spec = RunSpec::build(&request, &target.config, &files, &caller, Defaults::Interactive, &facts)?;
-    let root = RootPlan { tree: target.tree.clone(), write: target.write.clone() };
     let plan = spec.native_plan(root);
     if args.dry_run {
         context.ui.result(serde_json::to_string_pretty(&plan).expect("a plan serialises"));
