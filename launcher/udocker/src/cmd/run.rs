@@ -1,7 +1,7 @@
 //! `udocker run`.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use udocker_core::engine::{ExecPlan, RootPlan, RootWrite};
