@@ -1,28 +1,70 @@
-//! Helpers of the end-to-end tests: a fresh home and store, images made on the spot, a registry on loopback.
+//! What the end-to-end tests stand on: a fresh home and store, a real registry, faults on its wire, images, references.
+//!
+//! ```text
+//! TestEnv        a home and a store of their own, `udocker` and `udocker-launch` as the tester or as an ordinary user
+//! Registry       Debian's docker-registry on a free port of loopback, its data beside the test
+//! FaultProxy     HTTP in front of it: delays, cut and corrupted bodies, other answers
+//! images         images made on the spot, each once per recipe below `target/test-images`
+//! tree           listings to compare trees by, and the reference tree of GNU tar and a whiteout pass
+//! random         random choices from a seed that a failure prints
+//! ```
+//!
+//! A test that lacks something fails and names the package; `tests/setup.sh` installs them all.
 #![allow(clippy::missing_panics_doc)]
+
+mod fault_proxy;
+pub mod images;
+pub mod random;
+pub mod tree;
+
+pub use fault_proxy::{Fault, FaultProxy};
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Where cargo put the programs: beside the test's own directory.
-pub fn program(name: &str) -> PathBuf {
+/// The uid and gid of the ordinary user that root's tests run our programs as. No account has it, as on a node whose
+/// directory service is away.
+pub const ORDINARY_USER: u32 = 65_533;
+
+/// The directory that cargo puts programs into: `target/debug`.
+fn built() -> PathBuf {
     let mut path = std::env::current_exe().expect("a test has a path");
     path.pop();
     if path.ends_with("deps") {
         path.pop();
     }
-    let path = path.join(name);
+    path
+}
+
+/// Where a program of ours is.
+pub fn program(name: &str) -> PathBuf {
+    let path = built().join(name);
     assert!(path.is_file(), "{} is missing: `make build` makes it", path.display());
     path
+}
+
+/// Where images are kept between runs: `target/test-images`.
+pub fn image_cache() -> PathBuf {
+    let directory = built().parent().expect("a profile lies in target").join("test-images");
+    fs::create_dir_all(&directory).expect("mkdir");
+    directory
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// A fresh home and store.
 pub struct TestEnv {
     directory: tempfile::TempDir,
+    /// Who runs our programs, if not the one who runs the tests.
+    uid: Option<u32>,
 }
 
 impl Default for TestEnv {
@@ -36,7 +78,38 @@ impl TestEnv {
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("udocker-test-").tempdir().expect("a temporary directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-        Self { directory }
+        Self { directory, uid: None }
+    }
+    /// The same for an ordinary user: [`ORDINARY_USER`] if the tests run as root, else the one who runs them.
+    pub fn ordinary() -> Self {
+        let env = Self { uid: is_root().then_some(ORDINARY_USER), ..Self::new() };
+        for name in ["home", "store", "work"] {
+            env.own_directory(name, 0o700);
+        }
+        env
+    }
+    /// Makes a directory that belongs to who runs our programs.
+    pub fn own_directory(&self, name: &str, mode: u32) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(&path).expect("mkdir");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod");
+        chown(&path, self.uid, self.uid).expect("chown");
+        path
+    }
+    /// The directory of the store.
+    pub fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+    /// The flattened trees of the store, sorted.
+    pub fn trees(&self) -> Vec<PathBuf> {
+        let formats = children(&self.store().join("rootfs"));
+        formats.iter().flat_map(|format| children(format)).map(|tree| tree.join("root")).collect()
+    }
+    /// The only tree of the store.
+    pub fn only_tree(&self) -> PathBuf {
+        let mut trees = self.trees();
+        assert_eq!(trees.len(), 1, "{trees:?}");
+        trees.remove(0)
     }
     /// A path in it.
     pub fn path(&self, name: &str) -> PathBuf {
@@ -56,10 +129,27 @@ impl TestEnv {
         command
     }
     fn command(&self, path: &Path) -> Command {
-        let mut command = Command::new(path);
+        let mut command = match self.uid {
+            None => Command::new(path),
+            Some(uid) => {
+                let mut command = Command::new(self.reachable(path));
+                command.uid(uid).gid(uid);
+                command
+            }
+        };
         command.env_clear().env("HOME", self.path("home")).env("UDOCKER_DIR", self.path("store"));
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null()).current_dir("/");
         command
+    }
+    /// A link or a copy of a program where everybody can reach it: this checkout may lie below a private directory.
+    fn reachable(&self, program: &Path) -> PathBuf {
+        let directory = self.path("programs");
+        let link = directory.join(program.file_name().expect("a program has a name"));
+        if !link.exists() {
+            fs::create_dir_all(&directory).expect("mkdir");
+            fs::hard_link(program, &link).or_else(|_| fs::copy(program, &link).map(drop)).expect("a program can be copied");
+        }
+        link
     }
     /// A small root of Debian's static busybox, as a tar.
     pub fn busybox_tar(&self) -> PathBuf {
@@ -87,6 +177,19 @@ impl TestEnv {
     }
 }
 
+/// What lies in a directory, sorted; nothing if there is no such directory.
+pub fn children(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("a readable directory").path()).collect();
+    paths.sort();
+    paths
+}
+
+/// How it ended, as a shell tells it: 128 + n for a signal.
+pub fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| 128 + output.status.signal().expect("ended by a signal"))
+}
+
 /// Runs `command`, which must succeed, and returns what it printed.
 pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -107,6 +210,7 @@ pub fn stderr(output: &Output) -> String {
 /// Debian's docker-registry on loopback; ends with the value.
 pub struct Registry {
     child: Child,
+    storage: PathBuf,
     /// `127.0.0.1:PORT`
     pub host: String,
 }
@@ -131,13 +235,22 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .expect("docker-registry of the package of that name");
-        let registry = Self { child, host };
+        let registry = Self { child, storage: data, host };
         let since = Instant::now();
         while std::net::TcpStream::connect(&registry.host).is_err() {
             assert!(since.elapsed() < Duration::from_secs(20), "the registry does not listen");
             std::thread::yield_now();
         }
         registry
+    }
+    /// Serves `image` as `test/NAME:latest` at once and returns its reference.
+    pub fn publish(&self, image: &images::Image, name: &str) -> String {
+        image.publish(&self.storage, &format!("test/{name}"), "latest");
+        format!("{}/test/{name}:latest", self.host)
+    }
+    /// Serves an image of the set under its own name and returns its reference.
+    pub fn serve(&self, kind: images::Kind) -> String {
+        self.publish(&kind.image(), &kind.name())
     }
     /// Pushes an OCI layout's `tag` as `NAME:TAG`.
     pub fn push(&self, layout: &Path, tag: &str, name: &str) {
