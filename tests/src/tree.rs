@@ -10,7 +10,7 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use crate::images::{Image, hex};
+use crate::images::{Image, cached, hex};
 
 /// Lists everything below `root`, one line per path in the order of the paths' bytes:
 /// type, mode, size, time of change in nanoseconds, link target, SHA-256 of the contents, first name of a hard-linked file.
@@ -65,13 +65,13 @@ pub fn fingerprint(root: &Path) -> Vec<String> {
     paths.into_iter().map(line).collect()
 }
 
-/// Asserts that two trees are equal; names the first differences.
+/// Asserts that the tree `ours` has the listing `reference`; names the first differences.
 ///
 /// # Panics
-/// If they are not.
+/// If it has not.
 #[track_caller]
-pub fn assert_same_tree(ours: &Path, reference: &Path) {
-    let (ours, reference) = (listing(ours), listing(reference));
+pub fn assert_listed(ours: &Path, reference: &[String]) {
+    let ours = listing(ours);
     if ours != reference {
         let only = |a: &[String], b: &[String]| -> Vec<String> {
             let b: std::collections::HashSet<_> = b.iter().collect();
@@ -81,22 +81,32 @@ pub fn assert_same_tree(ours: &Path, reference: &Path) {
             "the trees differ ({} and {} entries)\nours alone:\n{}\nreference alone:\n{}",
             ours.len(),
             reference.len(),
-            only(&ours, &reference).join("\n"),
-            only(&reference, &ours).join("\n"),
+            only(&ours, reference).join("\n"),
+            only(reference, &ours).join("\n"),
         );
     }
 }
 
-/// Extracts an image into the new directory `root` without our code: GNU tar and a whiteout pass, `images/reference.py`.
+/// The listing of an image's tree as made without our code: GNU tar and a whiteout pass, `images/reference.py`.
+///
+/// Made once for the same layers, however they are packed: it is some minutes of a processor for the large ones.
 ///
 /// # Panics
 /// If python3, tar or zstd are missing.
-pub fn extract_reference(image: &Image, architecture: &str, root: &Path) {
-    fs::create_dir(root).expect("a new directory");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/reference.py");
-    let output = Command::new(script).arg(root).args(image.layers(architecture)).output().expect("package python3");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "images/reference.py: {}\n{text}", output.status);
+pub fn reference_listing(image: &Image) -> Vec<String> {
+    let recipe = [include_bytes!("../images/reference.py").as_slice(), include_bytes!("tree.rs")].concat();
+    let directory = cached("reference", &[&recipe, image.diff_ids().concat().as_bytes()], |directory| {
+        let root = directory.join("root");
+        fs::create_dir(&root).expect("a new directory");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/reference.py");
+        let output = Command::new(script).arg(&root).args(image.layers("amd64")).output().expect("package python3");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "images/reference.py: {}\n{text}", output.status);
+        fs::write(directory.join("listing"), listing(&root).join("\n")).expect("a listing can be written");
+        udocker_core::store::remove_tree(&root).expect("the reference goes");
+    });
+    let text = fs::read_to_string(directory.join("listing")).expect("it was written");
+    text.lines().map(Into::into).collect()
 }
 
 fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
