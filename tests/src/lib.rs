@@ -111,6 +111,10 @@ impl TestEnv {
         assert_eq!(trees.len(), 1, "{trees:?}");
         trees.remove(0)
     }
+    /// Who runs our programs, if not the one who runs the tests.
+    pub fn uid(&self) -> Option<u32> {
+        self.uid
+    }
     /// A path in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -147,7 +151,9 @@ impl TestEnv {
         let link = directory.join(program.file_name().expect("a program has a name"));
         if !link.exists() {
             fs::create_dir_all(&directory).expect("mkdir");
-            fs::hard_link(program, &link).or_else(|_| fs::copy(program, &link).map(drop)).expect("a program can be copied");
+            fs::hard_link(program, &link)
+                .or_else(|_| fs::copy(program, &link).map(drop))
+                .expect("a program can be copied");
         }
         link
     }

@@ -74,14 +74,20 @@ fn an_index_gives_the_platform_that_is_asked_for() {
     let registry = Registry::start(&env);
     let image = Kind::Multi.image();
     let tag = registry.publish(&image, "multi");
-    for (words, architecture) in [(&[][..], "amd64"), (&["--platform=linux/arm64"], "arm64"), (&["--platform=linux/amd64"], "amd64")] {
+    for (words, architecture) in
+        [(&[][..], "amd64"), (&["--platform=linux/arm64"], "arm64"), (&["--platform=linux/amd64"], "amd64")]
+    {
         // By tag and by the digest of the index.
         for reference in [tag.clone(), format!("{}/test/multi@{}", registry.host, image.digest())] {
             let alone = TestEnv::ordinary();
             let words: Vec<&str> = [&["pull"], words, &[&reference]].concat();
             run(&mut alone.udocker(&words));
             let tree = alone.only_tree();
-            assert_eq!(std::fs::read_to_string(tree.join("etc/arch")).unwrap(), format!("{architecture}\n"), "{words:?}");
+            assert_eq!(
+                std::fs::read_to_string(tree.join("etc/arch")).unwrap(),
+                format!("{architecture}\n"),
+                "{words:?}"
+            );
         }
     }
     let output = env.udocker(&["pull", "--platform=linux/s390x", &tag]).output().unwrap();

@@ -126,28 +126,6 @@ fn what_is_missing_or_wrong_is_named() {
 }
 
 #[test]
-fn a_killed_pull_leaves_nothing_and_the_next_succeeds() {
-    let env = TestEnv::new();
-    let registry = Registry::start(&env);
-    registry.push(&layout(&env), "t", "test/two:t");
-    let reference = format!("{}/test/two:t", registry.host);
-    let trials = std::env::var("UDOCKER_TRIALS").ok().and_then(|n| n.parse().ok()).unwrap_or(1) * 10;
-    for trial in 0..trials {
-        let mut child = env.udocker(&["-q", "pull", &reference]).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(trial * 7 % 90));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let listed = stdout(&run(&mut env.udocker(&["images"])));
-        assert!(listed == "REPOSITORY\n" || listed == format!("REPOSITORY\n{reference}    .\n"), "{listed}");
-        let left = std::fs::read_dir(env.path("store/tmp")).map_or(0, Iterator::count);
-        assert_eq!(left, 0, "temporaries after udocker ran once more");
-        run(&mut env.udocker(&["pull", &reference]));
-        run(&mut env.udocker(&["run", "--pull=never", &reference, "true"]));
-        run(&mut env.udocker(&["rmi", &reference]));
-    }
-}
-
-#[test]
 fn a_damaged_stored_blob_is_fetched_anew() {
     let env = TestEnv::new();
     let registry = Registry::start(&env);

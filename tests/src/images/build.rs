@@ -63,7 +63,8 @@ impl Recipe {
         };
         // One thread a layer: the large ones take a processor each for seconds.
         let written: Vec<(String, String, u64)> = std::thread::scope(|scope| {
-            let jobs: Vec<_> = self.layers.iter().map(|tar| scope.spawn(|| image.put_layer(tar, self.packing))).collect();
+            let jobs: Vec<_> =
+                self.layers.iter().map(|tar| scope.spawn(|| image.put_layer(tar, self.packing))).collect();
             jobs.into_iter().map(|job| job.join().expect("a layer can be packed")).collect()
         });
         let diff_ids: Vec<_> = written.iter().map(|(diff_id, ..)| diff_id.clone()).collect();
@@ -77,9 +78,10 @@ impl Recipe {
         );
         let (manifest_type, config_type) = match self.format {
             Format::Oci => ("application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.config.v1+json"),
-            Format::DockerSchema2 => {
-                ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.container.image.v1+json")
-            }
+            Format::DockerSchema2 => (
+                "application/vnd.docker.distribution.manifest.v2+json",
+                "application/vnd.docker.container.image.v1+json",
+            ),
         };
         let layers: Vec<_> = written
             .iter()
@@ -119,7 +121,8 @@ impl Image {
         for image in images {
             for blob in fs::read_dir(image.directory.join("blobs/sha256")).expect("a layout has blobs") {
                 let blob = blob.expect("a readable directory");
-                fs::copy(blob.path(), index.blob(&format!("sha256:{}", blob.file_name().to_string_lossy()))).expect("copy");
+                fs::copy(blob.path(), index.blob(&format!("sha256:{}", blob.file_name().to_string_lossy())))
+                    .expect("copy");
             }
             let mut entry = image.latest();
             entry.as_object_mut().expect("a descriptor").remove("annotations");
@@ -164,7 +167,8 @@ impl Image {
         let Some(entries) = document["manifests"].as_array() else { return document };
         let wanted = |entry: &&Value| entry["platform"]["architecture"] == architecture;
         let digest = entries.iter().find(wanted).expect("the architecture is there")["digest"].clone();
-        serde_json::from_slice(&fs::read(self.blob(digest.as_str().expect("text"))).expect("a blob")).expect("our own JSON")
+        serde_json::from_slice(&fs::read(self.blob(digest.as_str().expect("text"))).expect("a blob"))
+            .expect("our own JSON")
     }
 
     /// Returns the layers' blobs, lowest first.

@@ -70,13 +70,19 @@ impl Kind {
 
     /// Returns the name within a registry.
     pub fn name(self) -> String {
-        format!("{self:?}").chars().flat_map(|c| c.is_uppercase().then_some('-').into_iter().chain([c.to_ascii_lowercase()])).skip(1).collect()
+        format!("{self:?}")
+            .chars()
+            .flat_map(|c| c.is_uppercase().then_some('-').into_iter().chain([c.to_ascii_lowercase()]))
+            .skip(1)
+            .collect()
     }
 
     /// Returns the image, made now if it is not there yet.
     pub fn image(self) -> Image {
         let recipe = [include_bytes!("set.rs").as_slice(), include_bytes!("layer.rs"), include_bytes!("build.rs")];
-        let directory = cached(&self.name(), &[&recipe.concat(), &busybox(), DEBIAN_SH, LAYER_PY], |directory| self.build(directory));
+        let directory = cached(&self.name(), &[&recipe.concat(), &busybox(), DEBIAN_SH, LAYER_PY], |directory| {
+            self.build(directory)
+        });
         Image::open(&directory)
     }
 
@@ -185,12 +191,15 @@ pub fn busybox_layer() -> Layer {
     let layer = layer.directory("tmp", 0o1777).file("bin/busybox", 0o755, busybox());
     let list = Command::new("/bin/busybox").arg("--list").output().expect("busybox runs");
     let applets = String::from_utf8(list.stdout).expect("names of applets");
-    let layer = applets.lines().filter(|name| *name != "busybox").fold(layer, |layer, name| {
-        layer.symlink(&format!("bin/{name}"), "busybox")
-    });
-    layer
-        .file("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\n")
-        .file("etc/group", 0o644, "root:x:0:\ndaemon:x:1:\n")
+    let layer = applets
+        .lines()
+        .filter(|name| *name != "busybox")
+        .fold(layer, |layer, name| layer.symlink(&format!("bin/{name}"), "busybox"));
+    layer.file("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\n").file(
+        "etc/group",
+        0o644,
+        "root:x:0:\ndaemon:x:1:\n",
+    )
 }
 
 /// Everything that a layer may hold, over five layers; names with and without `./`.
@@ -199,7 +208,18 @@ fn features() -> Vec<Layer> {
     let long = format!("long/{}/{}", "n".repeat(200), "m".repeat(90));
     let deep: Vec<String> = (1..=40).map(|depth| format!("deep{}", "/d".repeat(depth))).collect();
     let base = busybox_layer()
-        .directories(&["a", "a/b", "a/b/c", "opaque", "opaque/sub", "becomes-file", "becomes-file/in", "modes", "times", "long"])
+        .directories(&[
+            "a",
+            "a/b",
+            "a/b/c",
+            "opaque",
+            "opaque/sub",
+            "becomes-file",
+            "becomes-file/in",
+            "modes",
+            "times",
+            "long",
+        ])
         .directory(long.rsplit_once('/').expect("two parts").0, 0o755)
         .file(&long, 0o644, "long name\n")
         .symlink("long/link", &"t".repeat(300))
