@@ -71,7 +71,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
     apply_environment(&mut loaded, sources)?;
     apply_options(&mut loaded, sources);
-    loaded.settings.stores.sort_by_key(|store| match store.kind {
+    adopt_named_store(&mut loaded);
+    loaded.settings.stores[1..].sort_by_key(|store| match store.kind {
         StoreKind::User => 0,
         StoreKind::Project => 1,
         StoreKind::Site => 2,
@@ -175,6 +176,14 @@ fn apply_options(loaded: &mut Loaded, sources: &Sources) {
     if sources.insecure {
         loaded.settings.registries.insecure_all = true;
         loaded.note("registries.insecure", "--insecure");
+    }
+}
+
+/// A store that the site configured and the user named is that store, in its format, and comes first.
+fn adopt_named_store(loaded: &mut Loaded) {
+    let stores = &mut loaded.settings.stores;
+    if let Some(same) = (1..stores.len()).find(|index| stores[*index].path == stores[0].path) {
+        stores[0] = stores.remove(same);
     }
 }
 

@@ -84,6 +84,17 @@ fn defaults_without_a_site() {
 }
 
 #[test]
+fn a_configured_store_that_is_named_keeps_its_settings() {
+    let site = SiteDir::with("[[store]]\nname = \"group\"\npath = \"/project/images\"\nkind = \"project\"\n");
+    let mut sources = site.sources();
+    sources.env = env(&[("UDOCKER_DIR", "/project/images")]);
+    assert_eq!(stores(&load(&sources).unwrap()), ["group /project/images Project"]);
+    sources.env.clear();
+    sources.repo = Some("/project/images".into());
+    assert_eq!(stores(&load(&sources).unwrap()), ["group /project/images Project"]);
+}
+
+#[test]
 fn files_variables_and_options_in_their_order() {
     let site = SiteDir::with(
         r#"[site]

@@ -65,6 +65,8 @@ pub struct TestEnv {
     directory: tempfile::TempDir,
     /// Who runs our programs, if not the one who runs the tests.
     uid: Option<u32>,
+    /// What /etc is for our programs, if they shall see a site.toml.
+    etc: Option<PathBuf>,
 }
 
 impl Default for TestEnv {
@@ -78,7 +80,7 @@ impl TestEnv {
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("udocker-test-").tempdir().expect("a temporary directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-        Self { directory, uid: None }
+        Self { directory, uid: None, etc: None }
     }
     /// The same for an ordinary user: [`ORDINARY_USER`] if the tests run as root, else the one who runs them.
     pub fn ordinary() -> Self {
@@ -111,6 +113,21 @@ impl TestEnv {
         assert_eq!(trees.len(), 1, "{trees:?}");
         trees.remove(0)
     }
+    /// From here on our programs see `toml` as /etc/udocker/site.toml, in a mount namespace of their own. Needs root.
+    pub fn set_site(&mut self, toml: &str) {
+        assert!(is_root(), "only root can show a site.toml to a program");
+        let etc = self.path("etc");
+        if self.etc.is_none() {
+            run(Command::new("cp").args(["-a", "/etc"]).arg(&etc));
+            fs::create_dir_all(etc.join("udocker")).expect("mkdir");
+            self.etc = Some(etc.clone());
+        }
+        fs::write(etc.join("udocker/site.toml"), toml).expect("a file can be written");
+    }
+    /// From here on our programs run as this user, or as the tester.
+    pub fn set_uid(&mut self, uid: Option<u32>) {
+        self.uid = uid;
+    }
     /// Who runs our programs, if not the one who runs the tests.
     pub fn uid(&self) -> Option<u32> {
         self.uid
@@ -133,11 +150,24 @@ impl TestEnv {
         command
     }
     fn command(&self, path: &Path) -> Command {
-        let mut command = match self.uid {
-            None => Command::new(path),
-            Some(uid) => {
-                let mut command = Command::new(self.reachable(path));
+        let path = if self.uid.is_some() { self.reachable(path) } else { path.to_owned() };
+        let mut command = match (&self.etc, self.uid) {
+            (None, None) => Command::new(path),
+            (None, Some(uid)) => {
+                let mut command = Command::new(path);
                 command.uid(uid).gid(uid);
+                command
+            }
+            (Some(etc), uid) => {
+                let id = uid.unwrap_or_default();
+                let mut command = Command::new("unshare");
+                command.args(["-m", "sh", "-c", r#"mount --bind "$0" /etc && exec "$@""#]).arg(etc);
+                command.arg("setpriv").args([
+                    format!("--reuid={id}"),
+                    format!("--regid={id}"),
+                    "--clear-groups".into(),
+                ]);
+                command.arg(path);
                 command
             }
         };

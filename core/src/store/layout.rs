@@ -93,6 +93,9 @@ impl Explain for StoreError {
             Self::Io { source, .. } if ErrorKind::from_io(source) == ErrorKind::NoSpace => {
                 vec!["free space there, or name another store by `--repo=DIR` or UDOCKER_DIR".into()]
             }
+            Self::Io { source, .. } if ErrorKind::from_io(source) == ErrorKind::Denied => {
+                vec!["that place is not yours to write: name another store by `--repo=DIR` or UDOCKER_DIR".into()]
+            }
             Self::NewerFormat { .. } => vec!["use the newer udocker that wrote it, or another store".into()],
             Self::Damaged { path, .. } => vec![format!("remove {} and pull the image again", path.display())],
             Self::ProtectedImage | Self::ProtectedContainer => vec!["`-f` removes it all the same".into()],

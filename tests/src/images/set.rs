@@ -118,7 +118,7 @@ impl Kind {
             Self::Private => {
                 let layer = busybox_layer()
                     .directory("root/private", 0o700)
-                    .file("root/private/program", 0o711, busybox())
+                    .file("root/private/busybox", 0o711, busybox())
                     .file("root/private/data", 0o600, "for the owner alone\n");
                 Recipe { config: json!({"Env": ["PATH=/bin"], "WorkingDir": "/"}), ..recipe(vec![layer]) }
             }

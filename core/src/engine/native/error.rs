@@ -228,6 +228,11 @@ impl Explain for EnterError {
             Self::NotExecutable { source, .. } if source.raw_os_error() == Some(libc::ENOEXEC) => {
                 vec!["the image may be of another architecture: `--platform` chooses"]
             }
+            Self::NotExecutable { .. } => {
+                vec![
+                    "it needs execute permission for the user inside (`--user`), on a file system mounted without noexec",
+                ]
+            }
             Self::NotFound(_) => vec!["names without `/` are looked up in the PATH inside the container"],
             _ => Vec::new(),
         };
