@@ -3,14 +3,15 @@
 #[allow(dead_code, reason = "every test binary uses a part")]
 mod fault_registry;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use fault_registry::*;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::reference::RegistryHost;
 use udocker_core::settings::RegistrySettings;
-use udocker_transfer::registry::{Client, RegistryError, Unreached};
+use udocker_transfer::registry::{Client, Limits, RegistryError, Unreached};
 
 const BLOB: &[u8] = b"a blob";
 const CHILD: &str = "UDOCKER_TEST_CHILD";
@@ -188,15 +189,34 @@ fn certificates_that_cannot_be_read_are_named() {
 
 #[test]
 fn a_port_where_nobody_listens_is_told_at_once() {
-    // Bound and not listening: nobody else can take the port meanwhile.
+    // The port of a connection's other end: taken, and nobody listens.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let host: RegistryHost = listener.local_addr().unwrap().to_string().parse().unwrap();
-    drop(listener);
+    let taken = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let host: RegistryHost = taken.local_addr().unwrap().to_string().parse().unwrap();
     let error = read_blob(&client(&settings(), &host), &descriptor(BLOB)).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot reach the registry {host}: nobody listens there"));
     assert!(matches!(error, RegistryError::Unreachable { why: Unreached::Refused, .. }));
     assert_eq!(error.kind(), ErrorKind::Network);
     assert_eq!(error.hints(), ["check the host's name and port, and the proxy if there is one"]);
+}
+
+#[test]
+fn a_connection_that_is_never_made_is_given_up() {
+    // The kernel accepts; nobody answers the TLS handshake.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let to = format!("https://{host}/1");
+    let registry = FaultRegistry::start(move |_, _| Reply::redirect(&to));
+    let limits = Limits { connect: Duration::from_millis(300), silence: Duration::from_secs(60), ..limits() };
+    let settings = RegistrySettings { retries: 1, ..settings() };
+    let client = Client::with_limits(&settings, &registry.host(), limits).unwrap();
+    let start = Instant::now();
+    let error = read_blob(&client, &descriptor(BLOB)).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot reach the registry {host}: it does not answer"));
+    assert!(matches!(error, RegistryError::Unreachable { why: Unreached::Timeout, .. }));
+    assert!(error.is_retryable());
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(600) && took < Duration::from_secs(20), "{took:?}");
 }
 
 /// Runs this binary's test `name` with `variables` and no other that names a proxy; returns what it printed of results.

@@ -1,5 +1,6 @@
 //! What a registry, or the way to it, answers instead of an image.
 
+use std::error::Error;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -24,23 +25,20 @@ pub enum Unreached {
 
 impl Unreached {
     pub(super) fn of(error: &reqwest::Error) -> Self {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        let mut cause: Option<&(dyn Error + 'static)> = Some(error);
         while let Some(error) = cause {
-            if let Some(io) = error.downcast_ref::<std::io::Error>() {
-                if io.kind() == std::io::ErrorKind::ConnectionRefused {
-                    return Self::Refused;
-                }
-                // An io::Error hands out its inner error's source, not the inner error itself.
-                if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
-                    && is_certificate(tls)
-                {
-                    return Self::Certificate;
-                }
+            let io = error.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+                return Self::Refused;
             }
             if error.downcast_ref::<rustls::Error>().is_some_and(is_certificate) {
                 return Self::Certificate;
             }
-            cause = error.source();
+            // The source of an io::Error is its inner error's source, not the inner error itself.
+            cause = match io.and_then(std::io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            };
         }
         match () {
             () if error.is_dns() => Self::Name,
