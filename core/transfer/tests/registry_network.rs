@@ -188,6 +188,15 @@ fn certificates_that_cannot_be_read_are_named() {
 }
 
 #[test]
+fn a_proxy_that_is_no_url_is_told_without_its_password() {
+    let proxy = Some("http://alice:secret@[".to_owned());
+    let client = client(&RegistrySettings { proxy, ..settings() }, &"registry.test".parse().unwrap());
+    let error = read_blob(&client, &descriptor(BLOB)).unwrap_err();
+    assert!(matches!(&error, RegistryError::Setup { what, .. } if what.starts_with("the proxy's URL: ")), "{error}");
+    assert!(!format!("{error:?}{client:?}").contains("secret"), "{error:?}{client:?}");
+}
+
+#[test]
 fn a_port_where_nobody_listens_is_told_at_once() {
     // The port of a connection's other end: taken, and nobody listens.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -280,9 +289,11 @@ fn an_https_proxy_tunnels_to_the_registry() {
         assert_eq!(asked, vec![("CONNECT".into(), "registry.test:443".into()); number + 1], "{variable}");
         assert_eq!(registry.headers("host"), vec![Some("registry.test".to_owned()); number + 1], "{variable}");
     }
-    let past = [("CA_DIR", ca_dir), ("HTTPS_PROXY", url.as_str()), ("NO_PROXY", ".test")];
-    let results = in_child("an_https_proxy_tunnels_to_the_registry", &past);
-    assert_eq!(results, ["cannot reach the registry registry.test: its name is not known"]);
+    for variable in ["HTTPS_PROXY", "EXPLICIT_PROXY"] {
+        let past = [("CA_DIR", ca_dir), (variable, url.as_str()), ("NO_PROXY", ".test")];
+        let results = in_child("an_https_proxy_tunnels_to_the_registry", &past);
+        assert_eq!(results, ["cannot reach the registry registry.test: its name is not known"], "{variable}");
+    }
     assert_eq!(proxy.requests().len(), 3);
 }
 

@@ -11,6 +11,7 @@ use reqwest::{Certificate, NoProxy, Proxy, Url};
 use udocker_core::reference::RegistryHost;
 use udocker_core::settings::RegistrySettings;
 
+use super::auth::Secret;
 use super::error::{RegistryError, Unreached};
 use super::limits::Limits;
 
@@ -19,7 +20,10 @@ const MAX_HEADER_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct Transport {
-    settings: RegistrySettings,
+    insecure: Vec<RegistryHost>,
+    insecure_all: bool,
+    /// A URL, which may hold a password.
+    proxy: Option<Secret>,
     certificates: Vec<Certificate>,
     clients: Mutex<HashMap<Route, Http>>,
     pub(super) limits: Limits,
@@ -49,13 +53,20 @@ impl Transport {
                 .map_err(|what| RegistryError::Setup { host: registry.to_string(), what })?,
             None => Vec::new(),
         };
-        Ok(Self { settings: settings.clone(), certificates, clients: Mutex::default(), limits })
+        Ok(Self {
+            insecure: settings.insecure.clone(),
+            insecure_all: settings.insecure_all,
+            proxy: settings.proxy.clone().map(Secret),
+            certificates,
+            clients: Mutex::default(),
+            limits,
+        })
     }
 
     /// Whether `url` may be asked by plain http, or with a certificate that does not verify.
     fn is_listed(&self, url: &Url) -> bool {
         let host: Option<RegistryHost> = host_of(url).parse().ok();
-        self.settings.insecure_all || host.is_some_and(|host| self.settings.insecure.contains(&host))
+        self.insecure_all || host.is_some_and(|host| self.insecure.contains(&host))
     }
 
     /// Whether `url` may be asked at all.
@@ -98,10 +109,10 @@ impl Transport {
             .redirect(reqwest::redirect::Policy::none())
             .danger_accept_invalid_certs(route.lenient)
             .user_agent(concat!("udocker/", env!("CARGO_PKG_VERSION")));
-        builder = match &self.settings.proxy {
+        builder = match &self.proxy {
             _ if route.direct => builder.no_proxy(),
-            Some(url) => {
-                let proxy = Proxy::all(url).map_err(|error| format!("proxy `{url}`: {error}"))?;
+            Some(Secret(url)) => {
+                let proxy = Proxy::all(url).map_err(|error| format!("the proxy's URL: {error}"))?;
                 builder.proxy(proxy.no_proxy(NoProxy::from_env()))
             }
             None => builder,
