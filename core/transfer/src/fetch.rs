@@ -361,6 +361,13 @@ impl Hasher {
     }
 }
 
+/// The digest of `bytes` by `algorithm`.
+pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+    let mut hash = Hasher::new(algorithm);
+    hash.update(bytes);
+    hash.finish()
+}
+
 /// Copies `reader` into `file` and tells the SHA-256 and the number of its bytes.
 ///
 /// # Errors

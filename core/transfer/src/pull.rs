@@ -83,14 +83,8 @@ impl Explain for PullError {
             PullCause::Platform { found, .. } => {
                 vec![format!("`--platform={found}` pulls it all the same; its programs will not run on this machine")]
             }
-            PullCause::Manifest(ManifestError::MediaType(_)) | PullCause::NestedIndex(_) => {
+            PullCause::Manifest(_) | PullCause::NestedIndex(_) => {
                 vec!["the reference is no container image of OCI or Docker schema 2".into()]
-            }
-            PullCause::Manifest(_) => {
-                vec![
-                    "something on the way answered for the registry (a proxy, a login page), or the image is damaged"
-                        .into(),
-                ]
             }
         }
     }

@@ -1,21 +1,107 @@
 //! What a registry, or the way to it, answers instead of an image.
 
+use std::error::Error;
+use std::time::Duration;
+
 use serde::Deserialize;
 use udocker_core::digest::Digest;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::manifest::ManifestError;
 
+/// Where the way to a host ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreached {
+    /// Nobody knows the name.
+    Name,
+    /// Nobody listens at the port.
+    Refused,
+    /// Nothing answers there in time.
+    Timeout,
+    /// The certificate is not trusted, or not the host's.
+    Certificate,
+    /// Elsewhere; the source tells.
+    Other,
+}
+
+impl Unreached {
+    pub(super) fn of(error: &reqwest::Error) -> Self {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+                return Self::Refused;
+            }
+            if error.downcast_ref::<rustls::Error>().is_some_and(is_certificate) {
+                return Self::Certificate;
+            }
+            // The source of an io::Error is its inner error's source, not the inner error itself.
+            cause = match io.and_then(std::io::Error::get_ref) {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            };
+        }
+        match () {
+            () if error.is_dns() => Self::Name,
+            () if error.is_timeout() => Self::Timeout,
+            () => Self::Other,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Name => ": its name is not known",
+            Self::Refused => ": nobody listens there",
+            Self::Timeout => ": it does not answer",
+            Self::Certificate => ": its certificate is not trusted",
+            Self::Other => "",
+        }
+    }
+}
+
+fn is_certificate(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+}
+
 /// See the module's head.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// No answer.
-    #[error("cannot reach the registry {host}")]
+    /// No connection.
+    #[error("cannot reach the registry {host}{}", .why.text())]
     Unreachable {
         /// `host[:port]`
         host: String,
+        /// Where the way ended.
+        why: Unreached,
         /// Why not.
         #[source]
         source: reqwest::Error,
+    },
+    /// A connection, and no answer.
+    #[error("the registry {host} sent no answer for {what} within {} s", .limit.as_secs_f32())]
+    Silent {
+        /// `host[:port]`
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// An answer that comes too slowly.
+    #[error(
+        "the transfer of {what} from {host} stalled after {got} bytes: below {slowest} bytes/s for {} s",
+        .window.as_secs_f32()
+    )]
+    Stalled {
+        /// `host[:port]`
+        host: String,
+        /// What was being read.
+        what: String,
+        /// Bytes that came.
+        got: u64,
+        /// The least rate, bytes per second.
+        slowest: u64,
+        /// Over which time.
+        window: Duration,
     },
     /// An answer that is none of the expected ones.
     #[error("the registry {host} answered {status}{detail} for {what}")]
@@ -31,17 +117,34 @@ pub enum RegistryError {
         /// The name of the repository.
         repository: String,
     },
+    /// The registry wants to be left alone for longer than is waited.
+    #[error(
+        "the registry {host} answered {status} for {what} and asks to wait {} s, longer than {} s",
+        .wait.as_secs(), .limit.as_secs_f32()
+    )]
+    Busy {
+        /// `host[:port]`
+        host: String,
+        /// HTTP status.
+        status: u16,
+        /// What was asked for.
+        what: String,
+        /// Its Retry-After.
+        wait: Duration,
+        /// The longest that is waited for.
+        limit: Duration,
+    },
     /// The stream broke off, and repetitions did not help.
-    #[error("the registry {host} broke off {what} after {got} of {size} bytes")]
+    #[error("the registry {host} broke off {what} after {got}{} bytes", of_size(*.size))]
     Truncated {
         /// `host[:port]`
         host: String,
-        /// Which blob.
+        /// Which document or blob.
         what: String,
         /// Bytes that came.
         got: u64,
-        /// Bytes of its descriptor.
-        size: u64,
+        /// Bytes that were announced, if they were.
+        size: Option<u64>,
     },
     /// Larger than allowed.
     #[error("{what} from {host} has more than {limit} bytes")]
@@ -53,6 +156,18 @@ pub enum RegistryError {
         /// Bytes.
         limit: u64,
     },
+    /// Another size than the descriptor's.
+    #[error("{what} from {host} has {actual} bytes where its descriptor says {expected}")]
+    Size {
+        /// `host[:port]`
+        host: String,
+        /// Which blob.
+        what: String,
+        /// Bytes by the descriptor.
+        expected: u64,
+        /// Bytes that the registry has.
+        actual: u64,
+    },
     /// Other bytes than the digest names.
     #[error("{host} sent other bytes for {expected}: their digest is {actual}")]
     Digest {
@@ -63,9 +178,25 @@ pub enum RegistryError {
         /// Came.
         actual: Digest,
     },
+    /// A foreign layer (CVE-2020-15157) that the registry itself has not.
+    #[error("the registry {host} has not layer {digest}, and its other addresses are never asked")]
+    Foreign {
+        /// `host[:port]`
+        host: String,
+        /// The layer.
+        digest: Digest,
+    },
     /// The manifest cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The user or the password is wrong.
+    #[error("the registry {host} refuses the stored password of user `{user}`")]
+    Password {
+        /// `host[:port]`
+        host: String,
+        /// From the keystore.
+        user: String,
+    },
     /// The registry wants a way of logging in that is not known, or its token server is not to be trusted.
     #[error("cannot log in to the registry {host}: {what}")]
     Login {
@@ -92,20 +223,49 @@ pub enum RegistryError {
     },
 }
 
+fn of_size(size: Option<u64>) -> String {
+    size.map(|size| format!(" of {size}")).unwrap_or_default()
+}
+
+/// Whether a status means that the same request may succeed later.
+pub(super) fn is_busy(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..)
+}
+
+impl RegistryError {
+    /// Whether to repeat the request at once: retryable, and no answer that a second attempt only repeats.
+    pub(super) fn is_worth_repeating(&self) -> bool {
+        match self {
+            Self::Busy { .. } => false,
+            Self::Unreachable { why, .. } => matches!(why, Unreached::Timeout | Unreached::Other),
+            _ => self.is_retryable(),
+        }
+    }
+}
+
 impl Explain for RegistryError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Status { status: 404, .. } => ErrorKind::NotFound,
-            Self::Status { status: 401 | 403, .. } | Self::Login { .. } => ErrorKind::Denied,
-            Self::Unreachable { .. } | Self::Status { .. } | Self::Truncated { .. } => ErrorKind::Network,
-            Self::TooLarge { .. } | Self::Digest { .. } | Self::Manifest(_) => ErrorKind::Corrupt,
-            Self::Redirect { .. } | Self::Setup { .. } => ErrorKind::Unsupported,
+            Self::Status { status: 401 | 403, .. } | Self::Login { .. } | Self::Password { .. } => ErrorKind::Denied,
+            Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::Stalled { .. }
+            | Self::Status { .. }
+            | Self::Busy { .. }
+            | Self::Truncated { .. } => ErrorKind::Network,
+            Self::TooLarge { .. } | Self::Size { .. } | Self::Digest { .. } | Self::Manifest(_) => ErrorKind::Corrupt,
+            Self::Foreign { .. } | Self::Redirect { .. } | Self::Setup { .. } => ErrorKind::Unsupported,
         }
     }
     fn is_retryable(&self) -> bool {
         match self {
-            Self::Status { status, .. } => *status == 429 || *status >= 500,
-            Self::Unreachable { .. } | Self::Truncated { .. } => true,
+            Self::Status { status, .. } => is_busy(*status),
+            Self::Unreachable { .. }
+            | Self::Silent { .. }
+            | Self::Stalled { .. }
+            | Self::Busy { .. }
+            | Self::Truncated { .. } => true,
             _ => false,
         }
     }
@@ -118,32 +278,37 @@ impl Explain for RegistryError {
                 format!("check the name `{repository}`: registries answer so for what does not exist as well"),
                 format!("`udocker login --registry=https://{host}` stores credentials"),
             ],
-            Self::Status { status: 429, host, .. } => {
+            Self::Password { host, .. } => vec![format!("`udocker login --registry=https://{host}` stores another")],
+            Self::Status { status: 429, host, .. } | Self::Busy { host, .. } => {
                 vec![format!("{host} limits requests: try later, or log in by `udocker login`")]
             }
-            Self::Unreachable { source, host } if is_tls(source) => vec![
-                format!(
-                    "if {host} speaks plain http or has a certificate of its own, `udocker --insecure` allows that"
-                ),
+            Self::Unreachable { why: Unreached::Certificate, host, .. } => vec![
                 "`ca_dir` in site.toml names a directory of certificates".into(),
+                format!("`udocker --insecure` trusts {host} without one"),
             ],
+            Self::Unreachable { why: Unreached::Other, host, .. } => {
+                vec![format!("if {host} speaks plain http, `udocker --insecure` allows that")]
+            }
             Self::Unreachable { .. } => vec!["check the host's name and port, and the proxy if there is one".into()],
-            Self::Truncated { .. } => vec!["try again; what is whole is kept".into()],
-            _ => Vec::new(),
+            Self::Silent { .. } | Self::Stalled { .. } | Self::Truncated { .. } => {
+                vec!["try again; what is whole is kept".into()]
+            }
+            Self::Manifest(ManifestError::MediaType(_)) => {
+                vec!["the reference is no container image of OCI or Docker schema 2".into()]
+            }
+            Self::Manifest(_) | Self::Digest { .. } | Self::Size { .. } | Self::TooLarge { .. } => vec![
+                "something on the way answered for the registry (a proxy, a login page), or the image is damaged".into(),
+            ],
+            Self::Status { host, .. } => vec![format!("{host} itself fails: try later, or ask who runs it")],
+            Self::Login { host, .. } => vec![format!("`udocker login --registry=https://{host}` stores credentials")],
+            Self::Foreign { .. } | Self::Redirect { .. } | Self::Setup { .. } => Vec::new(),
         }
     }
 }
 
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if text.contains("certificate") || text.contains("corrupt message") || text.contains("HandshakeFailure") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+/// `text` of a registry as a message may show it: no control characters, not too long.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 #[derive(Deserialize)]
@@ -164,5 +329,5 @@ pub(super) fn detail(body: &[u8]) -> String {
     let entry = serde_json::from_slice::<Answer>(body).ok().and_then(|answer| answer.errors.into_iter().next());
     let Some(Entry { code, message }) = entry else { return String::new() };
     let text = if message.is_empty() { code } else { format!("{code} ({message})") };
-    format!(" {}", text.chars().filter(|c| !c.is_control()).take(200).collect::<String>())
+    format!(" {}", printable(&text))
 }

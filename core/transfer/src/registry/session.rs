@@ -1,0 +1,292 @@
+//! One request to a registry: which scheme it speaks, login, redirects, and what its statuses mean.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use reqwest::blocking::Response;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
+use reqwest::{StatusCode, Url};
+use serde::Deserialize;
+use udocker_core::reference::{RegistryHost, is_docker_hub};
+use udocker_core::settings::RegistrySettings;
+
+use super::auth::{Challenge, Secret, credentials, parse_challenge};
+use super::body::Body;
+use super::error::{RegistryError, Unreached, detail, printable};
+use super::limits::{Limits, retry_after};
+use super::transport::{Transport, host_of};
+
+const HUB_ENDPOINT: &str = "registry-1.docker.io";
+const MAX_HOPS: usize = 5;
+const MAX_TOKEN_BYTES: u64 = 64 << 10;
+const MAX_ERROR_BYTES: u64 = 16 << 10;
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) host: String,
+    pub(super) transport: Transport,
+    /// `https://host[:port]` and `http://host[:port]`, as far as they are allowed, in the order to try.
+    bases: Vec<String>,
+    /// The one that answered.
+    base: OnceLock<String>,
+    login: Option<Secret>,
+    authorization: Mutex<Option<Secret>>,
+}
+
+/// What to ask for.
+#[derive(Debug)]
+pub(super) struct Get<'a> {
+    pub(super) path: String,
+    pub(super) repository: &'a str,
+    /// As messages call it.
+    pub(super) what: String,
+    pub(super) headers: HeaderMap,
+}
+
+/// A request that failed, and how long its answer asks to wait before the next.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: RegistryError,
+    pub(super) wait: Option<Duration>,
+}
+
+impl From<RegistryError> for Failed {
+    fn from(error: RegistryError) -> Self {
+        Self { error, wait: None }
+    }
+}
+
+#[derive(Deserialize)]
+struct Token {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+impl Session {
+    pub(super) fn new(settings: &RegistrySettings, host: &RegistryHost, limits: Limits) -> Result<Self, RegistryError> {
+        let endpoint = if is_docker_hub(host) { HUB_ENDPOINT } else { host.as_str() };
+        let (plain, tls) = (format!("http://{endpoint}"), format!("https://{endpoint}"));
+        let insecure = settings.insecure_all || settings.insecure.contains(host);
+        let bases = match (host.is_loopback(), insecure) {
+            (true, _) => vec![plain, tls],
+            (false, true) => vec![tls, plain],
+            (false, false) => vec![tls],
+        };
+        let login = match &settings.keystore {
+            Some(keystore) => {
+                credentials(keystore, host).map_err(|what| RegistryError::Login { host: host.to_string(), what })?
+            }
+            None => None,
+        };
+        Ok(Self {
+            host: host.to_string(),
+            transport: Transport::new(settings, host, limits)?,
+            bases,
+            base: OnceLock::new(),
+            login,
+            authorization: Mutex::default(),
+        })
+    }
+
+    /// Asks once; the answer has a status of success.
+    pub(super) fn get(&self, get: &Get<'_>) -> Result<Response, Failed> {
+        if let Some(base) = self.base.get() {
+            return self.follow(base, get);
+        }
+        let mut first: Option<Failed> = None;
+        for (number, base) in self.bases.iter().enumerate() {
+            let result = self.follow(base, get);
+            let failed = match result {
+                Err(failed) if other_scheme_may_help(base, &failed.error) => failed,
+                result => {
+                    // Another thread may have found the same meanwhile.
+                    let _ = self.base.set(base.clone());
+                    return result;
+                }
+            };
+            let certificate = matches!(failed.error, RegistryError::Unreachable { why: Unreached::Certificate, .. });
+            if number == 0 || certificate {
+                first = Some(failed);
+            }
+        }
+        Err(first.expect("there is at least one base"))
+    }
+
+    fn follow(&self, base: &str, get: &Get<'_>) -> Result<Response, Failed> {
+        let registry = Url::parse(&format!("{base}{}", get.path))
+            .map_err(|error| RegistryError::Setup { host: self.host.clone(), what: error.to_string() })?;
+        let mut url = registry.clone();
+        let (mut own, mut logged_in, mut hops) = (true, false, 0);
+        loop {
+            let mut headers = get.headers.clone();
+            if own && let Some(Secret(value)) = self.authorization() {
+                headers.insert(
+                    AUTHORIZATION,
+                    secret_header(&value).ok_or_else(|| self.login_failed("its token is no text"))?,
+                );
+            }
+            let response = self.transport.send(&url, headers, &get.what)?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response);
+            }
+            if status.is_redirection() {
+                hops += 1;
+                let to = self.redirect(&url, &response, hops)?;
+                // Once away, credentials stay away, even if the way leads back.
+                own &= to.origin() == url.origin();
+                url = to;
+                continue;
+            }
+            if status == StatusCode::UNAUTHORIZED && own {
+                let challenge = challenge(&response);
+                if !logged_in {
+                    logged_in = true;
+                    self.log_in(challenge, &registry, get.repository)?;
+                    continue;
+                }
+                if let (Some(Challenge::Basic), Some(login)) = (challenge, &self.login) {
+                    return Err(self.wrong_password(login).into());
+                }
+            }
+            return Err(self.status(response, &url, &get.what, get.repository));
+        }
+    }
+
+    fn redirect(&self, from: &Url, response: &Response, hops: usize) -> Result<Url, RegistryError> {
+        let refused = |what: String| RegistryError::Redirect { host: self.host.clone(), what };
+        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let mut to = location.and_then(|text| from.join(text).ok()).ok_or_else(|| refused("to no place".into()))?;
+        if hops > MAX_HOPS {
+            return Err(refused(format!("more than {MAX_HOPS} times")));
+        }
+        if from.scheme() == "https" && to.scheme() != "https" {
+            return Err(refused(format!("from https to {}, which is not followed", to.scheme())));
+        }
+        if !self.transport.may_ask(&to) {
+            return Err(refused(format!("to {}://{}, which is not allowed", to.scheme(), host_of(&to))));
+        }
+        // A name and a password in a URL would become an Authorization header.
+        let cleared = to.set_username("").and_then(|()| to.set_password(None));
+        cleared.map_err(|()| refused("to no place".into()))?;
+        Ok(to)
+    }
+
+    /// The error of an answer whose status is none of success.
+    fn status(&self, response: Response, url: &Url, what: &str, repository: &str) -> Failed {
+        let status = response.status().as_u16();
+        let host = host_of(url);
+        let wait = retry_after(response.headers(), SystemTime::now());
+        let limit = self.transport.limits.retry_after;
+        if let Some(wait) = wait.filter(|wait| *wait > limit && super::error::is_busy(status)) {
+            let what = what.to_owned();
+            return RegistryError::Busy { host, status, what, wait, limit }.into();
+        }
+        // The detail is a courtesy; the status says enough.
+        let body = Body::new(response, &self.transport.limits).read_all(&host, what, MAX_ERROR_BYTES);
+        let detail = detail(&body.unwrap_or_default());
+        let (what, repository) = (what.to_owned(), repository.to_owned());
+        Failed { error: RegistryError::Status { host, status, detail, what, repository }, wait }
+    }
+
+    fn log_in(&self, challenge: Option<Challenge>, registry: &Url, repository: &str) -> Result<(), Failed> {
+        let basic = self
+            .login
+            .as_ref()
+            .map(|Secret(text)| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text)));
+        let value = match challenge {
+            None => {
+                return Err(self.login_failed("it asks for no way of logging in that is known (Basic, Bearer)").into());
+            }
+            Some(Challenge::Basic) => basic.ok_or_else(|| {
+                self.login_failed(&format!(
+                    "it wants a user and a password; `udocker login --registry=https://{}` stores them",
+                    self.host
+                ))
+            })?,
+            Some(Challenge::Bearer { realm, service, scope }) => {
+                let url = self.token_url(&realm, service.as_deref(), scope.as_deref(), registry, repository)?;
+                self.token(&url, basic, repository)?
+            }
+        };
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(Secret(value));
+        Ok(())
+    }
+
+    /// The URL of a token. A password never goes in clear to a host that an answer chose.
+    fn token_url(
+        &self,
+        realm: &str,
+        service: Option<&str>,
+        scope: Option<&str>,
+        registry: &Url,
+        repository: &str,
+    ) -> Result<Url, RegistryError> {
+        let shown = printable(realm);
+        let mut url =
+            Url::parse(realm).map_err(|_| self.login_failed(&format!("its token server `{shown}` is no URL")))?;
+        if url.scheme() != "https" && url.origin() != registry.origin() {
+            let what = format!("its token server {shown} is neither https nor the registry itself");
+            return Err(self.login_failed(&what));
+        }
+        let scope = scope.map_or_else(|| format!("repository:{repository}:pull"), ToOwned::to_owned);
+        url.query_pairs_mut().extend_pairs(service.iter().map(|s| ("service", s))).append_pair("scope", &scope);
+        Ok(url)
+    }
+
+    /// The Authorization that the token server gives.
+    fn token(&self, url: &Url, basic: Option<String>, repository: &str) -> Result<String, Failed> {
+        let mut headers = HeaderMap::new();
+        if let Some(basic) = basic {
+            headers.insert(AUTHORIZATION, secret_header(&basic).expect("base64 is a header's text"));
+        }
+        let response = self.transport.send(url, headers, "a token")?;
+        let status = response.status();
+        if let (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(login)) = (status, &self.login) {
+            return Err(self.wrong_password(login).into());
+        }
+        if !status.is_success() {
+            return Err(self.status(response, url, "a token", repository));
+        }
+        let body = Body::new(response, &self.transport.limits);
+        let bytes = body.read_all(&host_of(url), "the token", MAX_TOKEN_BYTES)?;
+        let token: Token = serde_json::from_slice(&bytes).map_err(|_| self.login_failed("its token is unreadable"))?;
+        let token = token.token.filter(|token| !token.is_empty()).or(token.access_token);
+        Ok(format!("Bearer {}", token.ok_or_else(|| self.login_failed("its token server sent none"))?))
+    }
+
+    fn authorization(&self) -> Option<Secret> {
+        self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn login_failed(&self, what: &str) -> RegistryError {
+        RegistryError::Login { host: self.host.clone(), what: what.to_owned() }
+    }
+
+    fn wrong_password(&self, Secret(login): &Secret) -> RegistryError {
+        let user = login.split(':').next().unwrap_or_default().to_owned();
+        RegistryError::Password { host: self.host.clone(), user }
+    }
+}
+
+fn challenge(response: &Response) -> Option<Challenge> {
+    let values = response.headers().get_all(WWW_AUTHENTICATE).iter();
+    values.filter_map(|value| value.to_str().ok()).find_map(parse_challenge)
+}
+
+/// A header that debug output hides; `None` if `value` cannot be one.
+fn secret_header(value: &str) -> Option<HeaderValue> {
+    let mut header = HeaderValue::from_str(value).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+/// Whether the answer looks as if `base` had the wrong scheme. Servers with TLS answer plain http by 400.
+fn other_scheme_may_help(base: &str, error: &RegistryError) -> bool {
+    match error {
+        RegistryError::Unreachable { why, .. } => *why != Unreached::Name,
+        RegistryError::Status { status: 400, .. } => base.starts_with("http:"),
+        _ => false,
+    }
+}

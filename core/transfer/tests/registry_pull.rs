@@ -1,0 +1,157 @@
+//! The whole road from a bad registry into a store.
+
+#[allow(dead_code, reason = "every test binary uses a part")]
+mod fault_registry;
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use fault_registry::*;
+use udocker_core::digest::Digest;
+use udocker_core::error::{ErrorKind, Explain};
+use udocker_core::progress::Silent;
+use udocker_core::settings::{Limits, Settings, StoreKind, StoreSettings};
+use udocker_core::store::{Record, Store};
+use udocker_transfer::pull::{PullError, pull};
+
+/// An image of one layer with one file of 200 kB, as documents and blobs.
+struct Image {
+    file: Vec<u8>,
+    layer: Vec<u8>,
+    config: Vec<u8>,
+    manifest: Vec<u8>,
+    index: Vec<u8>,
+}
+
+impl Image {
+    /// `urls` is JSON for the layer's foreign URLs.
+    fn new(urls: &str) -> Self {
+        let file = pattern(200_000);
+        let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none()));
+        let mut header = tar::Header::new_ustar();
+        header.set_size(file.len() as u64);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        tar.append_data(&mut header, "data", &file[..]).unwrap();
+        let mut gzip = tar.into_inner().unwrap();
+        gzip.flush().unwrap();
+        let layer = gzip.finish().unwrap();
+        let diff_id = {
+            let mut raw = Vec::new();
+            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&layer[..]), &mut raw).unwrap();
+            Digest::sha256_of(&raw)
+        };
+        let config = format!(
+            r#"{{"architecture":"amd64","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
+        )
+        .into_bytes();
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{}","size":{},"urls":{urls}}}]}}"#,
+            Digest::sha256_of(&config),
+            config.len(),
+            Digest::sha256_of(&layer),
+            layer.len()
+        )
+        .into_bytes();
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{{"mediaType":"{OCI_MANIFEST}","digest":"{}","size":{},"platform":{{"os":"linux","architecture":"amd64"}}}}]}}"#,
+            Digest::sha256_of(&manifest),
+            manifest.len()
+        )
+        .into_bytes();
+        Self { file, layer, config, manifest, index }
+    }
+
+    fn reply(&self, request: &Request) -> Reply {
+        let target = &request.target["/v2/team/app/".len()..];
+        let is = |bytes: &[u8]| target.ends_with(Digest::sha256_of(bytes).hex());
+        match target {
+            "manifests/v1" => Reply::ok(&self.index).with("Content-Type", OCI_INDEX),
+            _ if is(&self.manifest) => Reply::ok(&self.manifest).with("Content-Type", OCI_MANIFEST),
+            _ if is(&self.config) => Reply::ok(&self.config),
+            _ if is(&self.layer) => Reply::ranged(request, &self.layer),
+            _ => Reply::status(404),
+        }
+    }
+}
+
+/// A store of its own and what a pull of `v1` from `registry` makes of it.
+fn pull_into(directory: &tempfile::TempDir, registry: &FaultRegistry) -> (Store, Result<Record, PullError>) {
+    let store = StoreSettings {
+        name: "user".into(),
+        path: directory.path().join("store"),
+        kind: StoreKind::User,
+        readonly: false,
+        keep_layers: true,
+    };
+    let settings = Settings {
+        stores: vec![store.clone()],
+        run_dirs: Vec::new(),
+        registries: settings(),
+        limits: Limits::default(),
+        contact: None,
+    };
+    let store = Store::create(&store).unwrap();
+    let reference = format!("{}/{REPOSITORY}:v1", registry.host()).parse().unwrap();
+    let result = pull(&store, &reference, &"linux/amd64".parse().unwrap(), &settings, &Silent);
+    (store, result)
+}
+
+#[test]
+fn an_image_arrives_whole_through_every_fault_that_passes() {
+    let image = Arc::new(Image::new("[]"));
+    let served = Arc::clone(&image);
+    // Every second answer is bad.
+    let registry = FaultRegistry::start(move |request, number| match number {
+        0 => Reply::status(503),
+        2 => served.reply(request).sent(Manner::CutAfter(10)),
+        4 => Reply::status(429).with("Retry-After", "0"),
+        6 => served.reply(request).sent(Manner::CutAfter(70_000)),
+        7 => Reply::status(500),
+        _ => served.reply(request),
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let (store, record) = pull_into(&directory, &registry);
+    let record = record.unwrap();
+    assert_eq!(record.manifest, Digest::sha256_of(&image.manifest));
+    assert_eq!(record.index, Some(Digest::sha256_of(&image.index)));
+    assert_eq!(std::fs::read(store.tree(&record.tree).join("data")).unwrap(), image.file);
+    assert_eq!(std::fs::read(store.blob(&Digest::sha256_of(&image.layer))).unwrap(), image.layer);
+    let ranges: Vec<_> = registry.headers("range").into_iter().flatten().collect();
+    assert_eq!(ranges, ["bytes=70000-", "bytes=70000-"]);
+    assert_eq!(registry.requests().len(), 9);
+}
+
+#[test]
+fn an_image_with_other_bytes_leaves_nothing_listed() {
+    let image = Image::new("[]");
+    let registry = FaultRegistry::start(move |request, _| {
+        let mut reply = image.reply(request);
+        if reply.body == image.layer {
+            // In the middle of a stored block: still a legal archive.
+            reply.body[100_000] ^= 1;
+        }
+        reply
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let (store, result) = pull_into(&directory, &registry);
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+    assert!(store.tags().unwrap().is_empty());
+}
+
+#[test]
+fn an_image_with_a_foreign_layer_is_refused_by_name() {
+    let foreign = FaultRegistry::start(|_, _| Reply::ok(b""));
+    let image = Image::new(&format!(r#"["{}"]"#, foreign.url("/layer")));
+    let layer = Digest::sha256_of(&image.layer);
+    let registry = FaultRegistry::start(move |request, _| image.reply(request));
+    let directory = tempfile::tempdir().unwrap();
+    let (store, result) = pull_into(&directory, &registry);
+    let cause = std::error::Error::source(&result.unwrap_err()).unwrap().to_string();
+    assert!(cause.contains(&layer.to_string()), "{cause}");
+    assert_eq!(foreign.requests().len(), 0);
+    assert!(store.tags().unwrap().is_empty());
+}
