@@ -85,6 +85,7 @@ fn pull_into(directory: &tempfile::TempDir, registry: &FaultRegistry) -> (Store,
         kind: StoreKind::User,
         readonly: false,
         keep_layers: true,
+        sync: false,
     };
     let settings = Settings {
         stores: vec![store.clone()],

@@ -297,7 +297,8 @@ impl Explain for RegistryError {
                 vec!["the reference is no container image of OCI or Docker schema 2".into()]
             }
             Self::Manifest(_) | Self::Digest { .. } | Self::Size { .. } | Self::TooLarge { .. } => vec![
-                "something on the way answered for the registry (a proxy, a login page), or the image is damaged".into(),
+                "something on the way answered for the registry (a proxy, a login page), or the image is damaged"
+                    .into(),
             ],
             Self::Status { host, .. } => vec![format!("{host} itself fails: try later, or ask who runs it")],
             Self::Login { host, .. } => vec![format!("`udocker login --registry=https://{host}` stores credentials")],
