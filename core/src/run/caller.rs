@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::account::passwd_entries;
-use super::{Caller, Range};
+use super::{Caller, Range, UserSpec};
 
 /// Longest account file that is read, in bytes; the rest of a longer one is passed over.
 const MAX_ACCOUNT_BYTES: u64 = 4 << 20;
@@ -19,13 +19,16 @@ impl Caller {
     ///
     /// An account that is nowhere is normal: the name is then `uUID`, the home `/`. A working directory that is gone
     /// is `/`.
-    pub fn gather(env: Vec<(OsString, OsString)>) -> Self {
+    ///
+    /// Subordinate IDs are looked up only where `user` can need them: it costs a rank ten system calls.
+    pub fn gather(env: Vec<(OsString, OsString)>, user: &UserSpec) -> Self {
         let uid = rustix::process::getuid().as_raw();
         let gid = rustix::process::getgid().as_raw();
         let cwd = rustix::process::getcwd(Vec::new()).map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())));
         let passwd = read(Path::new("/etc/passwd"));
         let (name, home) = account(&env, uid, &passwd);
-        let helpers = ["/usr/bin/newuidmap", "/usr/bin/newgidmap"].iter().all(|path| may_map(Path::new(path)));
+        let wanted = uid != 0 && *user != UserSpec::Caller;
+        let helpers = wanted && ["/usr/bin/newuidmap", "/usr/bin/newgidmap"].iter().all(|path| may_map(Path::new(path)));
         let subordinate = helpers.then(|| {
             let range = |path: &str| subordinate_range(&read(Path::new(path)), &name, uid);
             Some((range("/etc/subuid")?, range("/etc/subgid")?))
@@ -128,7 +131,7 @@ mod tests {
     #[test]
     fn gathering_reads_this_process() {
         let env = pairs(&[("USER", "someone"), ("HOME", "/h")]);
-        let caller = Caller::gather(env.clone());
+        let caller = Caller::gather(env.clone(), &UserSpec::Root);
         assert_eq!(caller.uid, rustix::process::getuid().as_raw());
         assert_eq!(caller.gid, rustix::process::getgid().as_raw());
         assert_eq!(caller.cwd, std::env::current_dir().unwrap());

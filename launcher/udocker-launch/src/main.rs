@@ -2,13 +2,14 @@
 //!
 //! One process per rank, single-threaded, statically linked, without network, TLS, regex or NSS; nothing stays between
 //! the batch system and the payload. What is heavy (a pull) is done by a child, `udocker pull`.
+#![no_main]
 
 mod options;
 mod report;
 
-use std::ffi::OsString;
+use std::ffi::{OsString, c_char, c_int};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use udocker_core::engine::{RootPlan, RootWrite, execute};
 use udocker_core::error::{ErrorKind, Explain, Failure};
@@ -63,7 +64,16 @@ impl Explain for LaunchError {
     }
 }
 
-fn main() -> ExitCode {
+/// The C entry point: Rust's own start-up reads /proc/self/maps, makes a signal stack and ignores SIGPIPE, which is a
+/// tenth of a rank's start and changes what the payload inherits. glibc hands argv to std before this runs.
+#[allow(unsafe_code)]
+// SAFETY: the only `main` of the program, with the signature of C.
+#[unsafe(no_mangle)]
+extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
+    c_int::from(run())
+}
+
+fn run() -> u8 {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let invocation = match options::parse(&words, &env) {
@@ -90,8 +100,8 @@ fn status_of(failure: &Failure) -> u8 {
     }
 }
 
-fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> Result<ExitCode, Failure> {
-    let caller = Caller::gather(env.to_vec());
+fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> Result<u8, Failure> {
+    let caller = Caller::gather(env.to_vec(), &request.user);
     let sources = Sources {
         env: env.to_vec(),
         home: caller.home.clone(),

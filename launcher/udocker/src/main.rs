@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind as ClapError;
 use clap::{CommandFactory, Parser};
 use udocker_core::error::{ErrorKind, Explain, Failure};
-use udocker_core::run::Caller;
+use udocker_core::run::{Caller, UserSpec};
 use udocker_site_config::Sources;
 
 use cli::{Cli, Command, NOT_BUILT};
@@ -165,7 +165,7 @@ fn syntax(error: &clap::Error, words: &[OsString]) -> ExitCode {
 
 impl Context {
     fn load(general: &cli::General, ui: Ui) -> Result<Self, Failure> {
-        let caller = Caller::gather(std::env::vars_os().collect());
+        let caller = Caller::gather(std::env::vars_os().collect(), &UserSpec::Caller);
         let repo = general.repo.as_ref().map(std::path::absolute).transpose().map_err(usage)?;
         let sources = Sources {
             env: caller.env,

@@ -5,8 +5,10 @@
 
 use std::process::ExitCode;
 
+use udocker_core::engine::native::EnterError;
 use udocker_core::engine::{ExecPlan, execute};
 use udocker_core::error::Failure;
+use udocker_core::sys::signal::restore_sigpipe;
 use udocker_core::sys::supervised::{Ended as Wait, Supervised};
 
 use crate::ui::Ui;
@@ -14,10 +16,16 @@ use crate::ui::Ui;
 /// How the program ended.
 pub struct Ended(Wait);
 
+/// Becomes the program of `plan`; returns only with what went wrong.
+pub fn enter(plan: &ExecPlan) -> EnterError {
+    restore_sigpipe();
+    execute(plan)
+}
+
 /// Runs `plan` in a child and waits for it.
 pub fn supervise(ui: Ui, plan: &ExecPlan) -> Result<Ended, Failure> {
     let child = || {
-        let error = execute(plan);
+        let error = enter(plan);
         let status = error.status();
         ui.error(&Failure::from(error).report());
         status

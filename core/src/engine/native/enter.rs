@@ -15,7 +15,7 @@ use super::root::{NewRoot, Trees};
 use crate::engine::{Cwd, ExecPlan, IdMap, IdentityPlan, KeepFds, RootWrite};
 use crate::sys::caps::{self, CapabilitySet};
 use crate::sys::exec::{Command, ExecFailure};
-use crate::sys::{fds, mount, namespace, process, seccomp, signal};
+use crate::sys::{fds, mount, namespace, process, seccomp};
 
 /// Enters the container of `plan` and executes its program in place: same pid, same parent, same open files, nothing
 /// left behind. Returns only if that failed, and then this process is fit for nothing but to report it and exit.
@@ -40,7 +40,6 @@ fn enter(plan: &ExecPlan) -> Result<Infallible, EnterError> {
     make_root(plan)?;
     change_directory(&plan.cwd)?;
     drop_privileges(&plan.identity)?;
-    signal::restore_sigpipe().during(Step::Signals)?;
     Err(failed_exec(plan, command.exec()))
 }
 

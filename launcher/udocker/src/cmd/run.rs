@@ -147,7 +147,7 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
         set_affinity(cpus)?;
     }
     let target = target(args, context, &request)?;
-    let caller = Caller::gather(std::env::vars_os().collect());
+    let caller = Caller::gather(std::env::vars_os().collect(), &request.user);
     let root = RootPlan { tree: target.tree.clone(), write: target.write.clone() };
     let files = match request.accounts {
         Accounts::Host => ImageFiles::of_host()?,
@@ -287,7 +287,7 @@ fn start(args: &Args, context: &Context, target: Target, plan: ExecPlan) -> Outc
         store.mark_in_use(container, &context.settings.run_dirs)?;
     }
     if removed.is_none() && target.private.is_none() {
-        let error = udocker_core::engine::execute(&plan);
+        let error = crate::monitor::enter(&plan);
         let status = error.status();
         return Ok(context.ui.failed(&error.into(), status));
     }
