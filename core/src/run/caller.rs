@@ -74,7 +74,8 @@ fn may_map(path: &Path) -> bool {
 
 /// The file's bytes; one that cannot be read tells nothing, and that is normal here.
 fn read(path: &Path) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    // One read(2) for files of the usual size, where an empty vector takes ten.
+    let mut bytes = Vec::with_capacity(4096);
     let Ok(file) = File::open(path) else { return bytes };
     match file.take(MAX_ACCOUNT_BYTES).read_to_end(&mut bytes) {
         Ok(_) => bytes,

@@ -113,7 +113,7 @@ fn look(upper: BorrowedFd<'_>, name: &str) -> InUpper {
 
 fn contents(file: OwnedFd) -> Vec<u8> {
     let file = File::from(file);
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(4096);
     let regular = file.metadata().is_ok_and(|status| status.is_file());
     match regular && file.take(MAX_ACCOUNT_BYTES).read_to_end(&mut bytes).is_ok() {
         true => bytes,

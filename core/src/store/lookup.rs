@@ -145,7 +145,7 @@ pub(crate) fn read_limited(path: &std::path::Path, limit: u64) -> Result<Option<
         Err(error) if is_absent(&error) => return Ok(None),
         Err(error) => return Err(io_error("open", path)(error)),
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(4096);
     file.take(limit + 1).read_to_end(&mut bytes).map_err(io_error("read", path))?;
     if bytes.len() as u64 > limit {
         return Err(StoreError::Damaged { path: path.to_owned(), what: format!("it has more than {limit} bytes") });
