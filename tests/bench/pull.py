@@ -60,7 +60,7 @@ def small_files(tar):
             for number in range(200):
                 info = tarfile.TarInfo(f"d{directory}/f{number}")
                 info.size, info.mtime = 1000, 1_700_000_000
-                out.addfile(info, io.BytesIO((f"{directory} {number} " * 200).encode()[:1000]))
+                out.addfile(info, io.BytesIO((f"{directory} {number} " * 300).encode()[:1000]))
 
 
 def images(wanted):

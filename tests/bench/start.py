@@ -13,7 +13,7 @@ BIN, ROUNDS = os.path.abspath(sys.argv[1]), int(sys.argv[2])
 HERE = os.path.dirname(os.path.abspath(__file__))
 W = tempfile.mkdtemp(prefix="udocker-bench-")
 os.chmod(W, 0o755)
-ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": f"{W}/home", "UDOCKER_DIR": f"{W}/store"}
+ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "USER": "bench", "HOME": f"{W}/home", "UDOCKER_DIR": f"{W}/store"}
 TRUE = "/bin/true"
 
 
@@ -67,8 +67,8 @@ def plan(argv):
 def commands():
     tree = json.loads(subprocess.check_output([LAUNCH[0], "--dry-run", *LAUNCH[1:], "bench:1", TRUE], env=ENV))["root"]["tree"]
     cases = {}
-    binds = [f"b:/usr/share:/m{i}" for i in range(10)]
-    enter = [f"--bind=/usr/share:/m{i}" for i in range(10)]
+    binds = ["b:/dev:/dev", *(f"b:/usr/share:/m{i}" for i in range(9))]
+    enter = ["--bind=/dev:/dev", *(f"--bind=/usr/share:/m{i}" for i in range(9))]
     for shape, name in [("ro", "read-only"), ("overlay", "tmpfs=67108864")]:
         cases[f"floor, {shape}, 10 binds"] = [f"{W}/floor", tree, shape, *binds, "--", TRUE]
         cases[f"N1 engine, {shape}, 10 binds"] = [f"{BIN}/enter", tree, name, *enter, "--", TRUE]
@@ -120,10 +120,11 @@ def calls(argv):
 
 
 def instructions(argv):
-    """User-space instructions of the first process image, by callgrind."""
+    """User-space instructions up to an exec that fails (callgrind tells nothing of a process that execs)."""
     if not shutil.which("valgrind", path=ENV["PATH"]):
         return "valgrind is not installed"
-    out = subprocess.run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={W}/callgrind", *argv], env=ENV,
+    argv = [*argv[:-1], "/nothere"]
+    out = subprocess.run(["valgrind", "--vgdb=no", "--tool=callgrind", "--callgrind-out-file=/dev/null", *argv], env=ENV,
                          stderr=subprocess.PIPE, text=True, cwd="/")
     found = re.findall(r"Collected : (\d+)", out.stderr)
     return f"{int(found[0]):,}" if found else f"valgrind failed: {out.stderr[-200:]}"
@@ -162,9 +163,9 @@ def main():
         print(f"{name:42} {cpu:8.3f} {cpu / floor:8.2f} {statistics.median(walls):15.3f} {min(walls):7.3f} {mounts:7} {all_:6}")
     for line in missing:
         print(line)
-    print("instructions (callgrind, user space, until the exec):")
+    print("instructions (callgrind, user space, up to an exec that fails, with its message):")
     for name, argv in cases.items():
-        if argv[0].startswith(BIN) and not name.startswith("udocker run"):
+        if argv[0].startswith((BIN, W)):
             print(f"  {name:40} {instructions(argv)}")
     if not os.environ.get('KEEP'): shutil.rmtree(W, ignore_errors=True)
 

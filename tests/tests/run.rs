@@ -174,6 +174,23 @@ fn the_launcher_gives_a_read_only_root_in_place() {
     }
 }
 
+/// What `make test` links is what `make dist` ships: no loader, no shared library, a fixed address.
+#[test]
+fn the_launcher_needs_no_loader() {
+    let path = std::env::var_os("UDOCKER_LAUNCH_BIN").expect("`make test` names the static launcher");
+    let elf = std::fs::read(path).unwrap();
+    let number =
+        |at: usize, size: usize| elf[at..at + size].iter().rev().fold(0usize, |n, byte| n << 8 | *byte as usize);
+    assert_eq!((&elf[..4], elf[4]), (&b"\x7fELF"[..], 2), "a 64-bit ELF file");
+    assert_eq!(number(16, 2), 2, "ET_EXEC");
+    let (start, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    let kinds: Vec<usize> = (0..count).map(|index| number(start + index * size, 4)).collect();
+    assert!(
+        kinds.contains(&1) && !kinds.contains(&2) && !kinds.contains(&3),
+        "PT_LOAD, no PT_DYNAMIC, no PT_INTERP: {kinds:?}"
+    );
+}
+
 #[test]
 fn many_at_once_leave_nothing() {
     let env = image();

@@ -72,9 +72,9 @@ pub enum RegistryError {
         host: String,
         /// Where the way ended.
         why: Unreached,
-        /// Why not.
+        /// Why not: the innermost cause, since the libraries between say nothing that a user could use.
         #[source]
-        source: reqwest::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A connection, and no answer.
     #[error("the registry {host} sent no answer for {what} within {} s", .limit.as_secs_f32())]

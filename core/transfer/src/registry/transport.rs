@@ -87,7 +87,7 @@ impl Transport {
             if source.is_timeout() && !source.is_connect() {
                 return RegistryError::Silent { host: host.clone(), what: what.to_owned(), limit: self.limits.silence };
             }
-            RegistryError::Unreachable { host: host.clone(), why: Unreached::of(&source), source: source.without_url() }
+            RegistryError::Unreachable { host: host.clone(), why: Unreached::of(&source), source: innermost(&source) }
         })?;
         let bytes: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         if bytes > MAX_HEADER_BYTES {
@@ -165,4 +165,11 @@ fn files_of(directory: &Path) -> Result<Vec<PathBuf>, String> {
     }
     files.sort();
     Ok(files)
+}
+
+fn innermost(error: &dyn std::error::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    match error.source() {
+        Some(source) => innermost(source),
+        None => error.to_string().into(),
+    }
 }
