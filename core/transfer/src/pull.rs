@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 
+use udocker_core::digest::Digest;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::image_config::{ImageConfig, MAX_CONFIG_BYTES};
 use udocker_core::manifest::{Descriptor, Document, ManifestError};
@@ -36,6 +37,16 @@ pub enum PullCause {
     /// The index points to another index.
     #[error("the index names another index for {0}, which is not supported")]
     NestedIndex(Platform),
+    /// A manifest has another size than its index says (OCI image-spec, "Content Descriptors").
+    #[error("the manifest {digest} has {actual} bytes where the index says {expected}")]
+    Size {
+        /// The manifest.
+        digest: Digest,
+        /// Bytes by the index.
+        expected: u64,
+        /// Bytes that came.
+        actual: u64,
+    },
     /// The image is for another platform.
     #[error("the image is for {found}, not for {wanted}")]
     Platform {
@@ -58,7 +69,7 @@ impl Explain for PullError {
             PullCause::Registry(error) => error.kind(),
             PullCause::Manifest(ManifestError::NoPlatform { .. }) | PullCause::Platform { .. } => ErrorKind::NotFound,
             PullCause::Manifest(ManifestError::MediaType(_)) | PullCause::NestedIndex(_) => ErrorKind::Unsupported,
-            PullCause::Manifest(_) => ErrorKind::Corrupt,
+            PullCause::Manifest(_) | PullCause::Size { .. } => ErrorKind::Corrupt,
             PullCause::Stage(error) => error.kind(),
             PullCause::Store(error) => error.kind(),
         }
@@ -83,7 +94,7 @@ impl Explain for PullError {
             PullCause::Platform { found, .. } => {
                 vec![format!("`--platform={found}` pulls it all the same; its programs will not run on this machine")]
             }
-            PullCause::Manifest(_) | PullCause::NestedIndex(_) => {
+            PullCause::Manifest(_) | PullCause::Size { .. } | PullCause::NestedIndex(_) => {
                 vec!["the reference is no container image of OCI or Docker schema 2".into()]
             }
         }
@@ -142,8 +153,12 @@ fn resolve(client: &Client, repository: &str, selector: &str, platform: &Platfor
             (first, None, manifest)
         }
         Document::Index(ref entries) => {
-            let entry = entries.select(platform)?.digest.to_string();
-            let second = client.manifest(repository, &entry)?;
+            let entry = entries.select(platform)?;
+            let second = client.manifest(repository, &entry.digest.to_string())?;
+            let actual = second.bytes.len() as u64;
+            if actual != entry.size {
+                return Err(PullCause::Size { digest: entry.digest.clone(), expected: entry.size, actual });
+            }
             match second.document {
                 Document::Image(ref manifest) => {
                     let manifest = manifest.clone();

@@ -156,3 +156,19 @@ fn an_image_with_a_foreign_layer_is_refused_by_name() {
     assert_eq!(foreign.requests().len(), 0);
     assert!(store.tags().unwrap().is_empty());
 }
+
+#[test]
+fn an_index_that_tells_another_size_of_its_manifest_is_refused() {
+    let mut image = Image::new("[]");
+    let told = format!("\"size\":{}", image.manifest.len());
+    let text = String::from_utf8(image.index.clone()).unwrap().replace(' ', "");
+    assert!(text.contains(&told), "{text}");
+    image.index = text.replace(&told, "\"size\":7").into_bytes();
+    let (manifest, actual) = (Digest::sha256_of(&image.manifest), image.manifest.len());
+    let registry = FaultRegistry::start(move |request, _| image.reply(request));
+    let directory = tempfile::tempdir().unwrap();
+    let (store, result) = pull_into(&directory, &registry);
+    let cause = std::error::Error::source(&result.unwrap_err()).unwrap().to_string();
+    assert_eq!(cause, format!("the manifest {manifest} has {actual} bytes where the index says 7"));
+    assert!(store.tags().unwrap().is_empty());
+}
