@@ -110,9 +110,11 @@ impl Shared<'_> {
         }
     }
 
+    /// Counts an entry. Directories that names imply have the same limit: one name may be 512 of them.
     pub fn count_entry(&self) -> Result<(), ExtractError> {
         let limit = self.options.max_entries;
-        match self.entries.fetch_add(1, Ordering::Relaxed) < limit {
+        let fits = self.entries.fetch_add(1, Ordering::Relaxed) < limit;
+        match fits && self.tree.implied_directories() <= limit {
             true => Ok(()),
             false => Err(ExtractError::TooLarge { limit, unit: "entries" }),
         }
@@ -154,14 +156,18 @@ pub(super) fn flatten(
     let next = AtomicUsize::new(0);
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..schedule.writers).map(|_| bounded(QUEUE_BATCHES)).unzip();
     std::thread::scope(|scope| {
-        for queue in &receivers {
-            scope.spawn(|| write(&shared, queue));
+        for queue in receivers {
+            // Moved in: if a writer panics its queue goes with it, and no decoder waits for it.
+            let shared = &shared;
+            if let Err(source) = std::thread::Builder::new().spawn_scoped(scope, move || write(shared, &queue)) {
+                shared.fail(ExtractError::Thread(source));
+            }
         }
         // Moved in: with the last decoder the last sender goes, and so the writers end.
         let senders = senders;
         std::thread::scope(|scope| {
-            for _ in 0..schedule.decoders.min(layers.len()) {
-                scope.spawn(|| {
+            for started in 0..schedule.decoders.min(layers.len()) {
+                let decoder = std::thread::Builder::new().spawn_scoped(scope, || {
                     while let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed))
                         && !shared.has_failed()
                     {
@@ -170,11 +176,18 @@ pub(super) fn flatten(
                         }
                     }
                 });
+                match decoder {
+                    Err(source) if started == 0 => shared.fail(ExtractError::Thread(source)),
+                    _ => {}
+                }
             }
         });
     });
     match lock(&shared.first_error).take() {
         Some(error) => Err(error),
+        None if shared.tree.implied_directories() > options.max_entries => {
+            Err(ExtractError::TooLarge { limit: options.max_entries, unit: "entries" })
+        }
         None => finish(&shared, schedule.writers),
     }
 }
