@@ -19,7 +19,7 @@ use super::writer::{Job, OpenFile};
 use super::{ExtractError, LayerSource, decode};
 
 /// Up to here a file travels as one job.
-const SMALL_FILE_BYTES: u64 = 64 << 10;
+pub(super) const SMALL_FILE_BYTES: u64 = 64 << 10;
 /// Jobs handed over at once, so that not every file wakes a writer.
 const BATCH_JOBS: usize = 32;
 const BATCH_BYTES: u64 = 256 << 10;
@@ -68,7 +68,7 @@ pub(super) fn decode_layer(
         }
         let writer = stream.writer_of(&item.path);
         match item.node {
-            Node::File(real_size) if data_bytes > SMALL_FILE_BYTES || map.is_some() => {
+            Node::File(real_size) if data_bytes > SMALL_FILE_BYTES => {
                 let failed =
                     |source| ExtractError::Write { digest: layer.digest().clone(), entry: escape(&raw), source };
                 match shared.tree.place(&item).map_err(|errno| failed(errno.into()))? {
@@ -87,12 +87,12 @@ pub(super) fn decode_layer(
             }
             Node::File(_) => {
                 let data = stream.slices(data_bytes).map_err(broken)?;
-                stream.push(writer, Job::Place(item, data), data_bytes);
+                stream.push(writer, Job::Place(item, data, map), data_bytes);
             }
             _ => {
                 stream.skip(data_bytes).map_err(broken)?;
                 let bytes = item.xattrs.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum();
-                stream.push(writer, Job::Place(item, Vec::new()), bytes);
+                stream.push(writer, Job::Place(item, Vec::new(), None), bytes);
             }
         }
         stream.skip(padding).map_err(broken)?;

@@ -11,7 +11,7 @@ use udocker_core::store::TreeFormat;
 use udocker_core::text::escape;
 
 use super::blocks::BlockPool;
-use super::decoder::decode_layer;
+use super::decoder::{SMALL_FILE_BYTES, decode_layer};
 use super::finish::finish;
 use super::tree::Tree;
 use super::writer::Job;
@@ -19,6 +19,7 @@ use super::{ExtractError, FlattenOptions, Flattened, LayerSource, lock};
 
 /// Descriptors that are not for directories of the tree.
 const OTHER_DESCRIPTORS: u64 = 256;
+const MIN_DIRECTORIES: usize = 32;
 const MAX_DESCRIPTORS: u64 = 1 << 16;
 /// Batches that wait at a writer; the bytes in them are bounded by the pool.
 const QUEUE_BATCHES: usize = 64;
@@ -139,7 +140,10 @@ pub(super) fn flatten(
 ) -> Result<Flattened, ExtractError> {
     let failed = |errno: rustix::io::Errno| ExtractError::Tree(errno.into());
     let raised = RaisedLimit::raise();
-    let descriptors = schedule.open_directories.unwrap_or(raised.descriptors);
+    // A file that is written in parts has bytes in the pool, and is open as long.
+    let files = schedule.blocks().saturating_mul(schedule.block_bytes) / SMALL_FILE_BYTES as usize;
+    let descriptors = raised.descriptors.saturating_sub(files).max(MIN_DIRECTORIES);
+    let descriptors = schedule.open_directories.unwrap_or(descriptors);
     let shared = Shared {
         layers,
         tree: Tree::new(root, descriptors).map_err(failed)?,
@@ -225,7 +229,7 @@ impl RaisedLimit {
             Err(_) => before.current,
         };
         let all = current.unwrap_or(MAX_DESCRIPTORS).min(MAX_DESCRIPTORS);
-        Self { before, descriptors: all.saturating_sub(OTHER_DESCRIPTORS).max(32) as usize }
+        Self { before, descriptors: all.saturating_sub(OTHER_DESCRIPTORS) as usize }
     }
 }
 
