@@ -28,7 +28,8 @@ impl Caller {
         let passwd = read(Path::new("/etc/passwd"));
         let (name, home) = account(&env, uid, &passwd);
         let wanted = uid != 0 && *user != UserSpec::Caller;
-        let helpers = wanted && ["/usr/bin/newuidmap", "/usr/bin/newgidmap"].iter().all(|path| may_map(Path::new(path)));
+        let helpers =
+            wanted && ["/usr/bin/newuidmap", "/usr/bin/newgidmap"].iter().all(|path| may_map(Path::new(path)));
         let subordinate = helpers.then(|| {
             let range = |path: &str| subordinate_range(&read(Path::new(path)), &name, uid);
             Some((range("/etc/subuid")?, range("/etc/subgid")?))
