@@ -68,7 +68,12 @@ fn apply_directory(upper: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
             FileType::CharacterDevice if status.st_rdev == 0 => remove_at(target.as_fd(), name)?,
             FileType::RegularFile if has_marks && is_marked(upper, name)? => remove_at(target.as_fd(), name)?,
             FileType::Directory => {
-                let from = open_closed(upper, name, &status)?;
+                let mode = Mode::from_raw_mode(status.st_mode & 0o7777);
+                let closed = is_closed(&status);
+                if closed {
+                    rustix::fs::chmodat(upper, name, mode | Mode::RWXU, AtFlags::empty())?;
+                }
+                let from = rustix::fs::openat(upper, name, DIRECTORY, Mode::empty())?;
                 if attribute(&from, c"user.overlay.opaque") == Some(b'y') {
                     remove_at(target.as_fd(), name)?;
                 }
@@ -82,7 +87,9 @@ fn apply_directory(upper: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
                     Err(errno) => return Err(errno),
                 };
                 apply_directory(&from, &to)?;
-                rustix::fs::fchmod(&from, Mode::from_raw_mode(status.st_mode & 0o7777))?;
+                if closed {
+                    rustix::fs::fchmod(&from, mode)?;
+                }
             }
             FileType::Symlink | FileType::RegularFile | FileType::Fifo | FileType::Socket => {
                 remove_at(target.as_fd(), name)?;
@@ -97,14 +104,10 @@ fn apply_directory(upper: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
     rustix::fs::futimens(target, &times_of(&status))
 }
 
-/// Opens a directory that its owner, the user, may have closed in the container; the caller closes it again.
-fn open_closed(above: &OwnedFd, name: &CStr, status: &rustix::fs::Stat) -> Result<OwnedFd, Errno> {
-    let mode = Mode::from_raw_mode(status.st_mode & 0o7777);
-    if mode.contains(Mode::RWXU) {
-        return rustix::fs::openat(above, name, DIRECTORY, Mode::empty());
-    }
-    rustix::fs::chmodat(above, name, mode | Mode::RWXU, AtFlags::empty())?;
-    rustix::fs::openat(above, name, DIRECTORY, Mode::empty())
+/// Whether the user closed a directory of theirs in the container. One of another user stays as it is.
+fn is_closed(status: &rustix::fs::Stat) -> bool {
+    let mode = Mode::from_raw_mode(status.st_mode);
+    status.st_uid == rustix::process::geteuid().as_raw() && !mode.contains(Mode::RWXU)
 }
 
 /// The file of the upper itself; a copy where another user of the container's user namespace owns it.

@@ -303,7 +303,7 @@ impl ByteSource for Stream<'_, '_> {
 pub(super) fn scan_layer(
     layer: &dyn LayerSource,
     index: usize,
-    each: &mut dyn FnMut(Item, Option<SparseMap>, &mut dyn Read) -> io::Result<()>,
+    mut each: impl FnMut(Item, Option<SparseMap>, &mut dyn Read) -> io::Result<()>,
 ) -> io::Result<()> {
     struct Plain(Box<dyn Read + Send>);
     impl ByteSource for Plain {

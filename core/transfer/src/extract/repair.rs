@@ -109,7 +109,7 @@ fn search(
     let above: HashSet<&[u8]> = wanted.iter().flat_map(|want| ancestors(&want.path)).collect();
     let mut links = Links::default();
     let mut hides = Hides::default();
-    let scanned = scan_layer(layer, index, &mut |item, map, data| {
+    let scanned = scan_layer(layer, index, |item, map, data| {
         match item.node {
             Node::Whiteout => drop(hides.removed.insert(item.path)),
             Node::Opaque => drop(hides.opaque.insert(item.path)),
