@@ -68,6 +68,11 @@ fn apply_directory(upper: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
             FileType::CharacterDevice if status.st_rdev == 0 => remove_at(target.as_fd(), name)?,
             FileType::RegularFile if has_marks && is_marked(upper, name)? => remove_at(target.as_fd(), name)?,
             FileType::Directory => {
+                let mode = Mode::from_raw_mode(status.st_mode & 0o7777);
+                let closed = is_closed(&status);
+                if closed {
+                    rustix::fs::chmodat(upper, name, mode | Mode::RWXU, AtFlags::empty())?;
+                }
                 let from = rustix::fs::openat(upper, name, DIRECTORY, Mode::empty())?;
                 if attribute(&from, c"user.overlay.opaque") == Some(b'y') {
                     remove_at(target.as_fd(), name)?;
@@ -82,6 +87,9 @@ fn apply_directory(upper: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
                     Err(errno) => return Err(errno),
                 };
                 apply_directory(&from, &to)?;
+                if closed {
+                    rustix::fs::fchmod(&from, mode)?;
+                }
             }
             FileType::Symlink | FileType::RegularFile | FileType::Fifo | FileType::Socket => {
                 remove_at(target.as_fd(), name)?;
@@ -94,6 +102,12 @@ fn apply_directory(upper: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
     let status = rustix::fs::fstat(upper)?;
     rustix::fs::fchmod(target, Mode::from_raw_mode(status.st_mode & 0o1777 | 0o700))?;
     rustix::fs::futimens(target, &times_of(&status))
+}
+
+/// Whether the user closed a directory of theirs in the container. One of another user stays as it is.
+fn is_closed(status: &rustix::fs::Stat) -> bool {
+    let mode = Mode::from_raw_mode(status.st_mode);
+    status.st_uid == rustix::process::geteuid().as_raw() && !mode.contains(Mode::RWXU)
 }
 
 /// The file of the upper itself; a copy where another user of the container's user namespace owns it.
@@ -125,4 +139,26 @@ fn attribute(file: &OwnedFd, name: &CStr) -> Option<u8> {
     let mut value = [0; 8];
     let count = rustix::fs::fgetxattr(file, name, &mut value[..]).ok()?;
     value[..count].first().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_directory_that_its_user_closed_is_applied() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |below: &str| directory.path().join(below);
+        fs::create_dir_all(path("upper/closed")).unwrap();
+        fs::create_dir_all(path("target")).unwrap();
+        fs::write(path("upper/closed/file"), "x").unwrap();
+        fs::set_permissions(path("upper/closed"), fs::Permissions::from_mode(0o050)).unwrap();
+        let open = |below| rustix::fs::open(path(below), DIRECTORY, Mode::empty()).unwrap();
+        apply_directory(&open("upper"), &open("target")).unwrap();
+        let mode = |below| path(below).metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode("upper/closed"), mode("target/closed")), (0o050, 0o750));
+        assert_eq!(fs::read(path("target/closed/file")).unwrap(), b"x");
+        fs::set_permissions(path("upper/closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    }
 }

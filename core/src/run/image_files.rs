@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::engine::{RootPlan, RootWrite};
@@ -87,13 +87,13 @@ enum InUpper {
 }
 
 fn look(upper: BorrowedFd<'_>, name: &str) -> InUpper {
-    let is_whiteout = |at: BorrowedFd<'_>, name: &str| {
-        let status = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW);
-        status.is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::CharacterDevice && s.st_rdev == 0)
-    };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let Ok(etc) = rustix::fs::openat(upper, "etc", flags, Mode::empty()) else {
-        return if is_whiteout(upper, "etc") { InUpper::Hidden } else { InUpper::Below };
+        // A whiteout, a file or a link in its place: the /etc below is not seen through any of them.
+        return match rustix::fs::statat(upper, "etc", AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => InUpper::Below,
+            _ => InUpper::Hidden,
+        };
     };
     match rustix::fs::openat(&etc, name, OPEN | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
         Ok(file) if rustix::fs::fgetxattr(&file, c"user.overlay.whiteout", &mut [0u8; 8][..]).is_ok() => {
@@ -118,5 +118,33 @@ fn contents(file: OwnedFd) -> Vec<u8> {
     match regular && file.take(MAX_ACCOUNT_BYTES).read_to_end(&mut bytes).is_ok() {
         true => bytes,
         false => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_an_upper_directory_has_hides_what_is_below() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, upper) = (directory.path().join("root"), directory.path().join("upper"));
+        fs::create_dir_all(root.join("etc")).unwrap();
+        fs::write(root.join("etc/passwd"), "below").unwrap();
+        fs::create_dir(&upper).unwrap();
+        let read = || String::from_utf8(ImageFiles::read(&root, Some(&upper)).unwrap().passwd).unwrap();
+        assert_eq!(read(), "below");
+        symlink("elsewhere", upper.join("etc")).unwrap();
+        assert_eq!(read(), "");
+        fs::remove_file(upper.join("etc")).unwrap();
+        fs::write(upper.join("etc"), "").unwrap();
+        assert_eq!(read(), "");
+        fs::remove_file(upper.join("etc")).unwrap();
+        fs::create_dir(upper.join("etc")).unwrap();
+        assert_eq!(read(), "below");
+        fs::write(upper.join("etc/passwd"), "above").unwrap();
+        assert_eq!(read(), "above");
     }
 }

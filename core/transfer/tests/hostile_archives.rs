@@ -207,7 +207,7 @@ fn memory_and_space_are_bounded() {
         pax(&[("GNU.sparse.size", "4000000000000"), ("GNU.sparse.map", "3999999999996,4")]),
         file("h", "tail"),
     ]);
-    let trial = extract_within(&[huge], 100, 9);
+    let trial = extract_within(&[huge], 1000, 9);
     let status = trial.path("h").metadata().unwrap();
     assert_eq!(status.size(), 4_000_000_000_000);
     assert!(status.blocks() < 100);
@@ -391,4 +391,154 @@ fn lost_targets_of_hard_links_are_found_again() {
             extract(&[layer(&[file("a", "low")]), layer(&[hider]), layer(&[hard_link("b", "a"), file("a", "new")])]);
         assert!(trial.error().contains("`b`, a hard link to a file that is not there"), "{}", trial.error());
     }
+}
+
+#[test]
+fn data_of_a_directory_that_is_told_by_its_slash_are_no_headers() {
+    let inner = layer(&[file("smuggled", "x")]);
+    let trial = extract(&[layer(&[raw(b"d/", b'0', b"", &inner, |_| {}), file("after", "1")])]);
+    assert!(trial.path("d").is_dir());
+    assert!(!trial.path("smuggled").exists());
+    assert_eq!(trial.read("after"), "1");
+}
+
+#[test]
+fn extension_headers_are_bounded_together() {
+    let value = "v".repeat(60 << 10);
+    let records: Vec<String> = (0..20).map(|number| format!("SCHILY.xattr.user.n{number}")).collect();
+    let many: Vec<(&str, &str)> = records.iter().map(|key| (&**key, &*value)).collect();
+    let trial = extract(&[layer(&[pax(&many[..10]), pax(&many[10..]), file("x", "")])]);
+    assert!(trial.error().contains("an extension header of more than 1 MiB"), "{}", trial.error());
+    // Of one entry, attributes of 64 KiB together are kept; the others are left out.
+    let trial = extract(&[layer(&[pax(&many[..3]), directory("x")])]);
+    let mut names = vec![0; 1 << 10];
+    match rustix::fs::flistxattr(fs::File::open(trial.path("x")).unwrap(), &mut names) {
+        Ok(count) => assert!(count <= b"user.n0\0".len(), "{count}"),
+        Err(errno) => assert_eq!(errno, rustix::io::Errno::OPNOTSUPP),
+    }
+    // Headers count as bytes of the image, so that no stream of them is without end.
+    let globals = layer(&[vec![raw(b"g", b'g', b"", &vec![b' '; 100 << 10], |_| {}); 9], vec![file("x", "")]].concat());
+    assert!(extract_within(&[globals], 1 << 19, 9).error().contains("more than 524288 bytes"));
+    let trial = extract(&[layer(&[raw(b"l", b'K', b"", &vec![b'a'; 1 << 19], |_| {}), symlink("x", "y")])]);
+    assert!(trial.error().contains("a link with a target of more than 4095 bytes"), "{}", trial.error());
+    let trial = extract(&[layer(&[raw(b"l", b'L', b"", &vec![b'a'; 1 << 19], |_| {}), file("x", "")])]);
+    assert!(trial.error().len() < 16 << 10, "{}", trial.error().len());
+}
+
+#[test]
+fn an_attribute_without_a_name_is_left_out() {
+    let trial = extract(&[layer(&[pax(&[("SCHILY.xattr.user.", "x")]), file("noted", "x")])]);
+    assert_eq!(trial.read("noted"), "x");
+}
+
+#[test]
+fn implied_directories_are_counted() {
+    let entries: Vec<Vec<u8>> =
+        (0..8).map(|n| [pax(&[("path", &format!("{n}/{}x", "d/".repeat(100)))]), file("x", "")].concat()).collect();
+    let trial = extract_within(&[layer(&entries)], 1 << 20, 200);
+    assert!(trial.error().contains("more than 200 entries"), "{}", trial.error());
+    assert_eq!(extract_within(&[layer(&entries)], 1 << 20, 1000).result.unwrap().entries, 8 * 102);
+}
+
+#[test]
+fn names_of_aufs_and_of_the_trash_are_no_entries() {
+    let trial = extract(&[layer(&[
+        file(".wh..wh.trash/0", "x"),
+        symlink("l", ".wh..wh.trash"),
+        file("l/0", "x"),
+        file(".wh..wh.plnk/1.2", "shared"),
+        hard_link("a", ".wh..wh.plnk/1.2"),
+    ])]);
+    assert_eq!(trial.read("a"), "shared");
+    assert!(!trial.path(".wh..wh.trash").exists() && !trial.path(".wh..wh.plnk").exists());
+    assert_eq!(trial.result.as_ref().unwrap().entries, 2);
+}
+
+#[test]
+fn a_hard_link_to_a_device_is_skipped_as_the_device_is() {
+    let devices = layer(&[raw(b"null", b'3', b"", b"", |_| {}), hard_link("zero", "null"), hard_link("also", "zero")]);
+    let trial = extract(std::slice::from_ref(&devices));
+    assert!(!trial.path("zero").exists());
+    assert_eq!(trial.result.as_ref().unwrap().skipped_devices, 3);
+    let trial = extract(&[devices, layer(&[file("null", "x")])]);
+    assert_eq!((trial.read("null"), trial.path("zero").exists()), ("x".into(), false));
+}
+
+#[test]
+fn a_lost_sparse_file_keeps_its_holes() {
+    let size = (1u64 << 30).to_string();
+    let sparse = pax(&[("GNU.sparse.size", &size), ("GNU.sparse.map", "4096,4")]);
+    let trial = extract(&[layer(&[sparse, file("h", "data"), hard_link("b", "h")]), layer(&[file("h", "new")])]);
+    let status = trial.path("b").metadata().unwrap();
+    assert_eq!(status.size(), 1 << 30);
+    assert!(status.blocks() < 100, "{}", status.blocks());
+    use std::os::unix::fs::FileExt;
+    let mut data = [0; 4];
+    fs::File::open(trial.path("b")).unwrap().read_exact_at(&mut data, 4096).unwrap();
+    assert_eq!(&data, b"data");
+}
+
+#[test]
+fn links_to_lost_links_share_one_inode() {
+    let mut low = vec![file("a", "low")];
+    low.extend((0..40).map(|n| match n {
+        0 => hard_link("l0", "a"),
+        n => hard_link(&format!("l{n}"), &format!("l{}", n - 1)),
+    }));
+    let gone: Vec<Vec<u8>> = ["a", "l3", "l4", "l5", "l20"].iter().map(|name| file(name, "high")).collect();
+    let layers = [layer(&low), layer(&gone)];
+    let trial = extract(&layers);
+    let inode = |n: usize| trial.path(&format!("l{n}")).metadata().unwrap().ino();
+    for n in (0..40).filter(|n| ![3, 4, 5, 20].contains(n)) {
+        assert_eq!(trial.read(&format!("l{n}")), "low", "l{n}");
+        assert_eq!(inode(n), inode(0), "l{n}");
+    }
+}
+
+#[test]
+fn a_target_that_its_own_layer_replaces_later_is_found() {
+    let trial = extract(&[layer(&[file("d/x", "low")]), layer(&[hard_link("b", "d/x"), file("d", "file")])]);
+    assert_eq!((trial.read("b"), trial.read("d")), ("low".into(), "file".into()));
+}
+
+#[test]
+fn sizes_without_end_do_not_overflow() {
+    let size = i64::MAX.to_string();
+    let hole = |name| [pax(&[("GNU.sparse.size", &size), ("GNU.sparse.map", "0,0")]), file(name, "")].concat();
+    let trial = extract(&[layer(&[hole("a"), hole("b"), hole("c")])]);
+    match &trial.result {
+        Ok(flattened) => assert_eq!(flattened.tree_bytes, u64::MAX),
+        Err(_) => assert!(trial.error().contains("File too large"), "{}", trial.error()),
+    }
+}
+
+#[test]
+fn deep_and_wide_trees_do_not_exhaust_the_stack() {
+    // Links of the layer's own lead deeper than any name may be.
+    let part = "d/".repeat(500);
+    let mut entries = Vec::new();
+    for (from, to) in [("a", "b"), ("b", "c"), ("c", "e")] {
+        entries.push([pax(&[("linkpath", &format!("{part}{to}")), ("path", from)]), symlink("x", "y")].concat());
+        entries.push(
+            [pax(&[("linkpath", &format!("/{to}")), ("path", &format!("{part}{to}"))]), symlink("x", "y")].concat(),
+        );
+    }
+    for chain in 0..32 {
+        entries.push([pax(&[("path", &format!("{chain}/{}x", "d/".repeat(500)))]), file("x", "")].concat());
+    }
+    let trial = extract(&[layer(&entries)]);
+    assert!(trial.result.is_ok(), "{}", trial.error());
+    let deep = [
+        [pax(&[("path", &format!("{part}l"))]), symlink("x", ".")].concat(),
+        [pax(&[("path", "far"), ("linkpath", &format!("{part}{part}"))]), symlink("x", "y")].concat(),
+        file("far/x", ""),
+    ];
+    let trial = extract(&[layer(&deep)]);
+    assert!(trial.error().contains("more than 512 components"), "{}", trial.error());
+    let deep = [
+        [pax(&[("path", "far"), ("linkpath", &part)]), symlink("x", "y")].concat(),
+        [pax(&[("path", &format!("far/{}x", "e/".repeat(500)))]), file("x", "")].concat(),
+    ];
+    let trial = extract(&[layer(&deep)]);
+    assert!(trial.error().contains("more than 512 components"), "{}", trial.error());
 }

@@ -3,6 +3,8 @@
 use std::io::{self, BufReader, Cursor, Read};
 
 const HEAD_BYTES: usize = 6;
+/// Of one decoder: twice what `xz -9` needs and what zstd takes at most; a header may ask for 4 GiB.
+const XZ_MEMORY_BYTES: u64 = 128 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Decodes `reader`: gzip (several members), zstd (several frames), xz, bzip2, or as it is.
@@ -19,7 +21,10 @@ pub fn decode(mut reader: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Sen
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
         // A skippable frame may come first (RFC 8878, section 3.1.2).
         [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(whole)),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_BYTES, liblzma::stream::CONCATENATED)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(whole, stream))
+        }
         [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
         _ => Box::new(whole),
     })
@@ -59,5 +64,21 @@ mod tests {
         assert_eq!(decoded([gzip.clone(), gzip].concat()), [&text[..], text].concat());
         assert_eq!(decoded([zstd.clone(), zstd].concat()), [&text[..], text].concat());
         assert_eq!(decoded(vec![]), b"");
+    }
+
+    #[test]
+    fn an_xz_header_does_not_say_how_much_memory_is_taken() {
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(b"small").unwrap();
+        let mut bytes = xz.finish().unwrap();
+        // The block's header: its length in words less one, flags, filter 0x21, one byte of properties, and its checksum.
+        let end = 12 + usize::from(bytes[12]) * 4;
+        assert_eq!(bytes[14..16], [0x21, 1]);
+        bytes[16] = 40;
+        let mut checksum = flate2::Crc::new();
+        checksum.update(&bytes[12..end]);
+        bytes[end..end + 4].copy_from_slice(&checksum.sum().to_le_bytes());
+        let error = decode(Box::new(Cursor::new(bytes))).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("memory"), "{error}");
     }
 }

@@ -10,15 +10,16 @@ use udocker_core::text::escape;
 
 use super::blocks::Slice;
 use super::directory::Version;
-use super::entry::{ByteSource, Entry, EntryError, EntryKind, ended, next_entry};
-use super::path::{OwnLinks, join, normal, split};
+use super::entry::{ByteSource, Entry, EntryError, EntryKind, ended, escape_name, next_entry};
+use super::path::{OwnLinks, components, join, normal, split};
 use super::pipeline::Shared;
-use super::tree::{Item, Node, Placed};
+use super::sparse::SparseMap;
+use super::tree::{Item, Node, Placed, TRASH};
 use super::writer::{Job, OpenFile};
 use super::{ExtractError, LayerSource, decode};
 
 /// Up to here a file travels as one job.
-const SMALL_FILE_BYTES: u64 = 64 << 10;
+pub(super) const SMALL_FILE_BYTES: u64 = 64 << 10;
 /// Jobs handed over at once, so that not every file wakes a writer.
 const BATCH_JOBS: usize = 32;
 const BATCH_BYTES: u64 = 256 << 10;
@@ -53,10 +54,10 @@ pub(super) fn decode_layer(
         };
         sequence += 1;
         shared.count_entry()?;
-        shared.count_bytes(entry.data_bytes)?;
+        shared.count_bytes(entry.data_bytes + entry.extension_bytes)?;
         let (data_bytes, padding) = (entry.data_bytes, entry.padding);
         let raw = entry.path.clone();
-        let bad = |what| ExtractError::BadEntry { digest: layer.digest().clone(), entry: escape(&raw), what };
+        let bad = |what| ExtractError::BadEntry { digest: layer.digest().clone(), entry: escape_name(&raw), what };
         let item = resolve(entry, Version::new(index, sequence), &mut links).map_err(bad)?;
         let Some((item, map)) = item else {
             stream.skip(data_bytes + padding).map_err(broken)?;
@@ -67,7 +68,7 @@ pub(super) fn decode_layer(
         }
         let writer = stream.writer_of(&item.path);
         match item.node {
-            Node::File(real_size) if data_bytes > SMALL_FILE_BYTES || map.is_some() => {
+            Node::File(real_size) if data_bytes > SMALL_FILE_BYTES => {
                 let failed =
                     |source| ExtractError::Write { digest: layer.digest().clone(), entry: escape(&raw), source };
                 match shared.tree.place(&item).map_err(|errno| failed(errno.into()))? {
@@ -86,11 +87,12 @@ pub(super) fn decode_layer(
             }
             Node::File(_) => {
                 let data = stream.slices(data_bytes).map_err(broken)?;
-                stream.push(writer, Job::Place(item, data), data_bytes);
+                stream.push(writer, Job::Place(item, data, map), data_bytes);
             }
             _ => {
                 stream.skip(data_bytes).map_err(broken)?;
-                stream.push(writer, Job::Place(item, Vec::new()), 0);
+                let bytes = item.xattrs.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum();
+                stream.push(writer, Job::Place(item, Vec::new(), None), bytes);
             }
         }
         stream.skip(padding).map_err(broken)?;
@@ -109,13 +111,16 @@ fn resolve(
     entry: Entry,
     version: Version,
     links: &mut OwnLinks,
-) -> Result<Option<(Item, Option<super::sparse::SparseMap>)>, &'static str> {
+) -> Result<Option<(Item, Option<SparseMap>)>, &'static str> {
     let path = normal(&entry.path)?;
     if path.is_empty() && entry.kind != EntryKind::Directory {
         return Err("which would replace the root");
     }
     let (above, name) = split(&path);
     let above = links.resolve(above)?;
+    if is_reserved(&above) {
+        return Ok(None);
+    }
     let (path, node) = if let Some(hidden) = name.strip_prefix(WHITEOUT) {
         if name == OPAQUE {
             (above, Node::Opaque)
@@ -150,6 +155,11 @@ fn resolve(
     let owner = ((entry.uid, entry.gid) != (0, 0)).then(|| Box::new((entry.uid, entry.gid)));
     let Entry { mode, mtime, xattrs, sparse, .. } = entry;
     Ok(Some((Item { version, path, node, mode, owner, mtime, xattrs }, sparse)))
+}
+
+/// Whether a path leads into the trash, where an archive has no business.
+fn is_reserved(path: &[u8]) -> bool {
+    components(path).next() == Some(TRASH.to_bytes())
 }
 
 #[derive(Default)]
@@ -293,7 +303,7 @@ impl ByteSource for Stream<'_, '_> {
 pub(super) fn scan_layer(
     layer: &dyn LayerSource,
     index: usize,
-    each: &mut dyn FnMut(Item, &mut dyn Read) -> io::Result<()>,
+    mut each: impl FnMut(Item, Option<SparseMap>, &mut dyn Read) -> io::Result<()>,
 ) -> io::Result<()> {
     struct Plain(Box<dyn Read + Send>);
     impl ByteSource for Plain {
@@ -322,10 +332,7 @@ pub(super) fn scan_layer(
         let mut data = (&mut source.0).take(entry.data_bytes);
         let padding = entry.padding;
         if let Some((item, map)) = resolve(entry, Version::new(index, sequence), &mut links).map_err(|_| changed())? {
-            match map {
-                None => each(item, &mut data)?,
-                Some(map) => each(item, &mut super::sparse::Expanded::new(map, &mut data))?,
-            }
+            each(item, map, &mut data)?;
         }
         io::copy(&mut data, &mut io::sink())?;
         io::copy(&mut (&mut source.0).take(padding), &mut io::sink())?;

@@ -101,6 +101,8 @@ pub(super) enum Kind {
         size: u64,
     },
     Symlink,
+    /// Not made, nor are links to it.
+    Device,
     /// A hard link that is made at the end, to this path.
     HardLink(Box<[u8]>),
 }
@@ -147,7 +149,7 @@ impl Directory {
     }
 
     pub fn set_trashed(&self) {
-        self.trashed.store(true, Ordering::Relaxed);
+        self.trashed.store(true, Ordering::Release);
     }
 }
 
@@ -178,15 +180,15 @@ impl OpenDirectories {
         if let Some(fd) = &*lock(&directory.fd) {
             return Ok(Arc::clone(fd));
         }
-        if directory.trashed.load(Ordering::Relaxed) {
+        if directory.trashed.load(Ordering::Acquire) {
             return Err(DirectoryError::Trashed);
         }
         let (parent, name) = directory.parent.as_ref().expect("the root stays open");
         let above = self.descriptor(&parent.upgrade().ok_or(DirectoryError::Trashed)?)?;
         let opened = rustix::fs::openat(&*above, &**name, OPEN_DIRECTORY, Mode::empty());
         let opened = match opened {
-            // It may have been moved away between the question above and now.
-            Err(_) if directory.trashed.load(Ordering::Relaxed) => return Err(DirectoryError::Trashed),
+            // It may have been moved away between the question above and now, and what was opened took its place.
+            _ if directory.trashed.load(Ordering::Acquire) => return Err(DirectoryError::Trashed),
             other => Arc::new(other?),
         };
         *lock(&directory.fd) = Some(Arc::clone(&opened));

@@ -1,7 +1,7 @@
 //! One entry of a layer: ustar, GNU and pax headers, read with caps.
 //!
 //! What the header blocks hold is POSIX.1-2017 `pax`, "ustar Interchange Format" and "pax Extended Header", and GNU tar's
-//! manual, "Basic Tar Format" and "Storing Sparse Files". Extensions are capped at 1 MiB, values of extended attributes
+//! manual, "Basic Tar Format" and "Storing Sparse Files". Extensions are capped at 1 MiB, extended attributes of an entry
 //! at 64 KiB; sizes that contradict each other are refused, since two readers would see two archives (CVE-2025-62518).
 
 use std::io;
@@ -14,6 +14,8 @@ use super::sparse::{self, SparseMap};
 
 pub(super) const BLOCK: usize = 512;
 pub(super) const MAX_EXTENSION_BYTES: u64 = 1 << 20;
+/// Longest target of a link that the kernel takes.
+const MAX_TARGET_BYTES: usize = 4095;
 /// From here on a size does not fit into the eleven octal digits of a header.
 const OCTAL_LIMIT: u64 = 1 << 33;
 
@@ -61,6 +63,8 @@ pub(super) struct Entry {
     /// `user.*` only.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     pub data_bytes: u64,
+    /// Bytes of the extension headers before it.
+    pub extension_bytes: u64,
     /// Bytes to skip behind the data.
     pub padding: u64,
     pub sparse: Option<SparseMap>,
@@ -90,6 +94,8 @@ pub(super) fn next_entry(source: &mut impl ByteSource) -> Result<Option<Entry>, 
     let mut long_name = None;
     let mut long_link = None;
     let mut pax = Pax::default();
+    // Of all of one entry together: each alone may be small, and their number has no bound.
+    let mut extended = 0;
     loop {
         let Some(header) = next_header(source)? else {
             return match long_name.is_some() || long_link.is_some() || pax.seen {
@@ -99,8 +105,9 @@ pub(super) fn next_entry(source: &mut impl ByteSource) -> Result<Option<Entry>, 
         };
         let old = header.as_old();
         let size = unsigned(&old.size).ok_or_else(|| damaged("the size of an entry is no number"))?;
-        let extension = |source: &mut _| -> Result<Vec<u8>, EntryError> {
-            if size > MAX_EXTENSION_BYTES {
+        let mut extension = |source: &mut _| -> Result<Vec<u8>, EntryError> {
+            extended = size.saturating_add(extended).saturating_add(BLOCK as u64);
+            if extended > MAX_EXTENSION_BYTES + BLOCK as u64 {
                 return Err(damaged("an extension header of more than 1 MiB"));
             }
             Ok(ByteSource::read_padded(source, size)?)
@@ -111,7 +118,10 @@ pub(super) fn next_entry(source: &mut impl ByteSource) -> Result<Option<Entry>, 
             b'x' | b'X' => pax.read(&extension(source)?).map_err(damaged)?,
             // Global records and volume labels say nothing about files.
             b'g' | b'V' => drop(extension(source)?),
-            _ => return build(source, &header, size, long_name, long_link, pax).map(Some),
+            _ => {
+                let entry = build(source, &header, size, long_name, long_link, pax)?;
+                return Ok(Some(Entry { extension_bytes: extended, ..entry }));
+            }
         }
     }
 }
@@ -151,7 +161,7 @@ fn build(
 ) -> Result<Entry, EntryError> {
     let old = header.as_old();
     let path = pax.path.take().or(long_name).unwrap_or_else(|| header.path_bytes().into_owned());
-    let bad = |what| EntryError::Bad { entry: escape(&path), what };
+    let bad = |what| EntryError::Bad { entry: escape_name(&path), what };
     let kind = match old.linkflag[0] {
         // Before ustar a directory was a file whose name ends in a slash.
         b'0' | 0 | b'7' if path.ends_with(b"/") => EntryKind::Directory,
@@ -166,6 +176,9 @@ fn build(
     if matches!(kind, EntryKind::Symlink | EntryKind::HardLink) && (link.is_empty() || link.contains(&0)) {
         return Err(bad("a link with an empty or broken target"));
     }
+    if link.len() > MAX_TARGET_BYTES {
+        return Err(bad("a link with a target of more than 4095 bytes"));
+    }
     let stored = match pax.size {
         None => size,
         Some(told) if told == size => told,
@@ -173,11 +186,11 @@ fn build(
         Some(told) if told >= OCTAL_LIMIT && (size == 0 || size == OCTAL_LIMIT - 1) => told,
         Some(_) => return Err(bad("whose two sizes contradict each other")),
     };
-    // Links and directories have no data, whatever some writers put into their size.
-    let stored = match kind {
-        EntryKind::File => stored,
-        EntryKind::Directory if old.linkflag[0] == b'D' => stored,
-        EntryKind::Directory | EntryKind::Symlink | EntryKind::HardLink | EntryKind::Device => 0,
+    // Links, devices and directories have no data, whatever some writers put into their size. What is a directory by its
+    // slash alone has: other readers skip them, and must not see another archive (CVE-2025-62518).
+    let stored = match old.linkflag[0] {
+        b'1'..=b'6' => 0,
+        _ => stored,
     };
     let mut data_bytes = stored;
     let sparse = match (kind, old.linkflag[0], header.as_gnu()) {
@@ -206,10 +219,20 @@ fn build(
         link,
         xattrs: pax.xattrs,
         data_bytes,
+        extension_bytes: 0,
         padding: stored.next_multiple_of(BLOCK as u64) - stored,
         sparse,
         path,
     })
+}
+
+/// A name for a message, cut where no file system would take more of it.
+pub(super) fn escape_name(name: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 4096;
+    match name.get(..SHOWN_BYTES) {
+        Some(start) if name.len() > SHOWN_BYTES => format!("{}…", escape(start)),
+        _ => escape(name),
+    }
 }
 
 /// A numeric field: octal digits among blanks, or GNU's signed base 256. A blank field is 0.

@@ -38,6 +38,9 @@ pub enum ExtractError {
         #[source]
         source: io::Error,
     },
+    /// No thread could be started.
+    #[error("cannot start a thread of the extraction")]
+    Thread(#[source] io::Error),
     /// The tree's root could not be used.
     #[error("cannot finish the tree")]
     Tree(#[source] io::Error),
@@ -54,7 +57,7 @@ pub enum ExtractError {
 impl Explain for ExtractError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Write { source, .. } | Self::Tree(source) => ErrorKind::from_io(source),
+            Self::Write { source, .. } | Self::Tree(source) | Self::Thread(source) => ErrorKind::from_io(source),
             Self::TooLarge { .. } => ErrorKind::NoSpace,
             Self::Layer { .. } | Self::BadEntry { .. } => ErrorKind::Corrupt,
         }

@@ -101,6 +101,9 @@ impl OwnLinks {
                 return Err("whose name has more than 512 components");
             }
         }
+        if components(&real).count() >= MAX_DEPTH {
+            return Err("whose name has more than 512 components");
+        }
         if real.len() > MAX_PATH_BYTES {
             return Err("whose name is longer than 4096 bytes");
         }

@@ -2,6 +2,7 @@
 
 use rustix::fs::Timespec;
 
+/// Of all names and values of one entry.
 const MAX_XATTR_BYTES: usize = 64 << 10;
 
 /// What the records before one entry say about it.
@@ -17,6 +18,7 @@ pub(super) struct Pax {
     pub mtime: Option<Timespec>,
     /// Extended attributes that are kept: `user.*`, but no overlay's.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattr_bytes: usize,
     pub sparse: PaxSparse,
 }
 
@@ -63,10 +65,12 @@ impl Pax {
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.")
                     && name.starts_with(b"user.")
+                    && name.len() > b"user.".len()
                     && !name.starts_with(b"user.overlay.")
                     && !name.contains(&0)
-                    && value.len() <= MAX_XATTR_BYTES
+                    && self.xattr_bytes + name.len() + value.len() <= MAX_XATTR_BYTES
                 {
+                    self.xattr_bytes += name.len() + value.len();
                     self.xattrs.push((name.to_vec(), value.to_vec()));
                 }
             }

@@ -11,7 +11,7 @@ use udocker_core::store::TreeFormat;
 use udocker_core::text::escape;
 
 use super::blocks::BlockPool;
-use super::decoder::decode_layer;
+use super::decoder::{SMALL_FILE_BYTES, decode_layer};
 use super::finish::finish;
 use super::tree::Tree;
 use super::writer::Job;
@@ -19,6 +19,7 @@ use super::{ExtractError, FlattenOptions, Flattened, LayerSource, lock};
 
 /// Descriptors that are not for directories of the tree.
 const OTHER_DESCRIPTORS: u64 = 256;
+const MIN_DIRECTORIES: usize = 32;
 const MAX_DESCRIPTORS: u64 = 1 << 16;
 /// Batches that wait at a writer; the bytes in them are bounded by the pool.
 const QUEUE_BATCHES: usize = 64;
@@ -110,9 +111,11 @@ impl Shared<'_> {
         }
     }
 
+    /// Counts an entry. Directories that names imply have the same limit: one name may be 512 of them.
     pub fn count_entry(&self) -> Result<(), ExtractError> {
         let limit = self.options.max_entries;
-        match self.entries.fetch_add(1, Ordering::Relaxed) < limit {
+        let fits = self.entries.fetch_add(1, Ordering::Relaxed) < limit;
+        match fits && self.tree.implied_directories() <= limit {
             true => Ok(()),
             false => Err(ExtractError::TooLarge { limit, unit: "entries" }),
         }
@@ -137,7 +140,10 @@ pub(super) fn flatten(
 ) -> Result<Flattened, ExtractError> {
     let failed = |errno: rustix::io::Errno| ExtractError::Tree(errno.into());
     let raised = RaisedLimit::raise();
-    let descriptors = schedule.open_directories.unwrap_or(raised.descriptors);
+    // A file that is written in parts has bytes in the pool, and is open as long.
+    let files = schedule.blocks().saturating_mul(schedule.block_bytes) / SMALL_FILE_BYTES as usize;
+    let descriptors = raised.descriptors.saturating_sub(files).max(MIN_DIRECTORIES);
+    let descriptors = schedule.open_directories.unwrap_or(descriptors);
     let shared = Shared {
         layers,
         tree: Tree::new(root, descriptors).map_err(failed)?,
@@ -154,14 +160,18 @@ pub(super) fn flatten(
     let next = AtomicUsize::new(0);
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..schedule.writers).map(|_| bounded(QUEUE_BATCHES)).unzip();
     std::thread::scope(|scope| {
-        for queue in &receivers {
-            scope.spawn(|| write(&shared, queue));
+        for queue in receivers {
+            // Moved in: if a writer panics its queue goes with it, and no decoder waits for it.
+            let shared = &shared;
+            if let Err(source) = std::thread::Builder::new().spawn_scoped(scope, move || write(shared, &queue)) {
+                shared.fail(ExtractError::Thread(source));
+            }
         }
         // Moved in: with the last decoder the last sender goes, and so the writers end.
         let senders = senders;
         std::thread::scope(|scope| {
-            for _ in 0..schedule.decoders.min(layers.len()) {
-                scope.spawn(|| {
+            for started in 0..schedule.decoders.min(layers.len()) {
+                let decoder = std::thread::Builder::new().spawn_scoped(scope, || {
                     while let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed))
                         && !shared.has_failed()
                     {
@@ -170,11 +180,18 @@ pub(super) fn flatten(
                         }
                     }
                 });
+                match decoder {
+                    Err(source) if started == 0 => shared.fail(ExtractError::Thread(source)),
+                    _ => {}
+                }
             }
         });
     });
     match lock(&shared.first_error).take() {
         Some(error) => Err(error),
+        None if shared.tree.implied_directories() > options.max_entries => {
+            Err(ExtractError::TooLarge { limit: options.max_entries, unit: "entries" })
+        }
         None => finish(&shared, schedule.writers),
     }
 }
@@ -212,7 +229,7 @@ impl RaisedLimit {
             Err(_) => before.current,
         };
         let all = current.unwrap_or(MAX_DESCRIPTORS).min(MAX_DESCRIPTORS);
-        Self { before, descriptors: all.saturating_sub(OTHER_DESCRIPTORS).max(32) as usize }
+        Self { before, descriptors: all.saturating_sub(OTHER_DESCRIPTORS) as usize }
     }
 }
 

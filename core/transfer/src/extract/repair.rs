@@ -3,9 +3,10 @@
 //! Seen from the link, the target is the highest entry of its path that is lower than the link and that nothing between
 //! them hides. Rare: so the layers are simply read once more, from the link's downward.
 
-use std::collections::HashMap;
-use std::io;
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read, Seek};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, Mode};
 use udocker_core::text::escape;
@@ -16,6 +17,7 @@ use super::directory::{Kind, Owner, Version};
 use super::finish::{Link, find};
 use super::path::TreePath;
 use super::pipeline::{Shared, write_error};
+use super::sparse::SparseMap;
 use super::tree::{Item, Node};
 use super::writer::{file_mode, set_times, set_xattrs};
 
@@ -38,6 +40,8 @@ enum Found {
     Symlink {
         name: String,
     },
+    /// What is not made, and so the link is not.
+    Device,
     /// A link itself: the search goes on from there.
     Link(Wanted),
     /// Something that cannot be linked to, or that hides what is below.
@@ -48,13 +52,14 @@ pub(super) fn repair(shared: &Shared<'_>, mut lost: Vec<Link>) -> Result<(), Ext
     let mut wanted: Vec<Wanted> =
         lost.iter().map(|link| Wanted { path: link.target.clone(), before: link.version }).collect();
     let mut layer = shared.layers.len();
+    let mut copies = HashMap::new();
     while layer > 0 && !lost.is_empty() {
         layer -= 1;
         let concerned: Vec<Wanted> = wanted.iter().filter(|want| want.before.layer() >= layer).cloned().collect();
         if concerned.is_empty() {
             continue;
         }
-        let found = search(shared, layer, &concerned)?;
+        let found = search(shared, layer, &concerned, &mut copies)?;
         let mut again = false;
         let mut open = Vec::new();
         for (link, want) in lost.into_iter().zip(wanted) {
@@ -69,7 +74,7 @@ pub(super) fn repair(shared: &Shared<'_>, mut lost: Vec<Link>) -> Result<(), Ext
             }
         }
         (lost, wanted) = open.into_iter().unzip();
-        // A link to a link of this layer: it is read once more.
+        // A link to something else of this layer: it is read once more.
         layer += usize::from(again);
     }
     match lost.first() {
@@ -87,48 +92,112 @@ fn missing(shared: &Shared<'_>, link: &Link) -> ExtractError {
 }
 
 /// Looks for targets in one layer; those that it neither has nor hides are not in the answer.
-fn search(shared: &Shared<'_>, index: usize, wanted: &[Wanted]) -> Result<HashMap<Wanted, Found>, ExtractError> {
+///
+/// `copies` are of entries that were found before; so one entry has one copy, and no image can fill the disk with them.
+fn search(
+    shared: &Shared<'_>,
+    index: usize,
+    wanted: &[Wanted],
+    copies: &mut HashMap<Version, Found>,
+) -> Result<HashMap<Wanted, Found>, ExtractError> {
     let layer = shared.layers[index];
     let mut found: HashMap<Wanted, Found> = HashMap::new();
     let mut by_path: HashMap<&[u8], Vec<&Wanted>> = HashMap::new();
     for want in wanted {
         by_path.entry(&want.path).or_default().push(want);
     }
-    let mut hides: Vec<(TreePath, bool)> = Vec::new();
-    let scanned = scan_layer(layer, index, &mut |item, data| {
-        if matches!(item.node, Node::Whiteout | Node::Opaque) {
-            hides.push((item.path, matches!(item.node, Node::Opaque)));
-            return Ok(());
-        }
-        let Some(wants) = by_path.get(&*item.path) else {
-            if !matches!(item.node, Node::Directory) && wanted.iter().any(|want| is_below(&want.path, &item.path)) {
-                hides.push((item.path, false));
+    let above: HashSet<&[u8]> = wanted.iter().flat_map(|want| ancestors(&want.path)).collect();
+    let mut links = Links::default();
+    let mut hides = Hides::default();
+    let scanned = scan_layer(layer, index, |item, map, data| {
+        match item.node {
+            Node::Whiteout => drop(hides.removed.insert(item.path)),
+            Node::Opaque => drop(hides.opaque.insert(item.path)),
+            _ => {
+                if !matches!(item.node, Node::Directory) && above.contains(&*item.path) {
+                    hides.replaced.entry(item.path.clone()).or_insert(item.version);
+                }
+                links.note(&item);
+                let wants = by_path.get(&*item.path).into_iter().flatten();
+                let wants: Vec<&&Wanted> = wants.filter(|want| item.version < want.before).collect();
+                if wants.is_empty() {
+                    return Ok(());
+                }
+                let version = item.version;
+                let source = match copies.get(&version) {
+                    Some(copy) => copy.share(),
+                    None => copy(shared, item, map, data)?,
+                };
+                // All that want the same entry share the copy, and so the inode.
+                for want in wants {
+                    found.insert((*want).clone(), source.share());
+                }
+                copies.insert(version, source);
             }
-            return Ok(());
-        };
-        let wants: Vec<&Wanted> = wants.iter().copied().filter(|want| item.version < want.before).collect();
-        if wants.is_empty() {
-            return Ok(());
-        }
-        let source = copy(shared, item, data)?;
-        // All that want the same entry share the copy, and so the inode.
-        for want in wants {
-            found.insert(want.clone(), source.share());
         }
         Ok(())
     });
     scanned.map_err(|source| ExtractError::Layer { digest: layer.digest().clone(), source })?;
     for want in wanted {
-        let is_hidden = hides.iter().any(|(path, opaque)| is_below(&want.path, path) || !opaque && want.path == *path);
-        if is_hidden && !found.contains_key(want) {
+        if !found.contains_key(want) && hides.hide(want) {
             found.insert(want.clone(), Found::Nothing);
+        }
+    }
+    for source in found.values_mut() {
+        if let Found::Link(next) = source {
+            links.follow(next);
         }
     }
     Ok(found)
 }
 
-fn is_below(path: &[u8], top: &[u8]) -> bool {
-    top.is_empty() || path.strip_prefix(top).is_some_and(|rest| rest.starts_with(b"/"))
+/// The directories above `path`, the root among them.
+fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let inner = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
+    std::iter::once(&b""[..]).chain(inner)
+}
+
+/// What a layer hides of those below it.
+#[derive(Default)]
+struct Hides {
+    removed: HashSet<TreePath>,
+    opaque: HashSet<TreePath>,
+    /// Directories that are something else from this entry on.
+    replaced: HashMap<TreePath, Version>,
+}
+
+impl Hides {
+    fn hide(&self, want: &Wanted) -> bool {
+        self.removed.contains(&want.path)
+            || ancestors(&want.path).any(|top| {
+                self.removed.contains(top)
+                    || self.opaque.contains(top)
+                    || self.replaced.get(top).is_some_and(|version| *version < want.before)
+            })
+    }
+}
+
+/// The hard links of one layer, and what later took their names; so a chain of any length costs one more reading.
+#[derive(Default)]
+struct Links(HashMap<TreePath, Vec<(Version, Option<TreePath>)>>);
+
+impl Links {
+    fn note(&mut self, item: &Item) {
+        if let Node::HardLink(target) = &item.node {
+            self.0.entry(item.path.clone()).or_default().push((item.version, Some(target.clone())));
+        } else if let Some(history) = self.0.get_mut(&item.path) {
+            history.push((item.version, None));
+        }
+    }
+
+    /// Follows `want` as long as links of this layer tell the way; each is lower than the one before, so there is an end.
+    fn follow(&self, want: &mut Wanted) {
+        while let Some(history) = self.0.get(&want.path)
+            && let Some((version, Some(target))) = history.iter().rfind(|(version, _)| *version < want.before)
+        {
+            *want = Wanted { path: target.clone(), before: *version };
+        }
+    }
 }
 
 impl Found {
@@ -138,6 +207,7 @@ impl Found {
                 Self::File { name: name.clone(), size: *size, mode: *mode, owner: owner.clone() }
             }
             Self::Symlink { name } => Self::Symlink { name: name.clone() },
+            Self::Device => Self::Device,
             Self::Link(wanted) => Self::Link(wanted.clone()),
             Self::Nothing => Self::Nothing,
         }
@@ -145,12 +215,18 @@ impl Found {
 }
 
 /// Copies what was found into the trash, from where links are made.
-fn copy(shared: &Shared<'_>, item: Item, data: &mut dyn io::Read) -> io::Result<Found> {
+fn copy(shared: &Shared<'_>, item: Item, map: Option<SparseMap>, mut data: &mut dyn io::Read) -> io::Result<Found> {
     let tree = &shared.tree;
     Ok(match item.node {
         Node::File(size) => {
             let (mut file, name) = tree.create_in_trash()?;
-            io::copy(data, &mut file)?;
+            for (offset, length) in map.as_ref().map_or(vec![(0, u64::MAX)], |map| map.segments.clone()) {
+                file.seek(io::SeekFrom::Start(offset))?;
+                io::copy(&mut (&mut data).take(length), &mut file)?;
+            }
+            if map.is_some() {
+                file.set_len(size)?;
+            }
             set_xattrs(&file, &item.xattrs)?;
             rustix::fs::fchmod(&file, Mode::from_raw_mode(file_mode(shared.format, item.mode)))?;
             set_times(&file, item.mtime)?;
@@ -165,6 +241,7 @@ fn copy(shared: &Shared<'_>, item: Item, data: &mut dyn io::Read) -> io::Result<
             Found::Symlink { name }
         }
         Node::HardLink(path) => Found::Link(Wanted { path, before: item.version }),
+        Node::Device => Found::Device,
         _ => Found::Nothing,
     })
 }
@@ -177,6 +254,10 @@ fn place(shared: &Shared<'_>, link: &Link, source: &Found) -> Result<(), Extract
     let (trashed, kind, mode, owner) = match source {
         Found::File { name, size, mode, owner } => (name, Kind::File { size: *size }, *mode, owner.clone()),
         Found::Symlink { name } => (name, Kind::Symlink, 0o777, None),
+        Found::Device => {
+            shared.devices.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
         Found::Link(_) | Found::Nothing => unreachable!("the caller has sorted them out"),
     };
     let Ok(to) = tree.open.descriptor(&Arc::clone(&directory)) else { return Err(missing(shared, link)) };

@@ -123,38 +123,3 @@ fn read_map(source: &mut impl ByteSource, data_bytes: &mut u64) -> io::Result<Op
     *data_bytes -= read;
     Ok(Some(numbers))
 }
-
-/// A sparse file as a stream with its holes as zeros.
-pub(super) struct Expanded<R> {
-    map: SparseMap,
-    data: R,
-    position: u64,
-    next: usize,
-}
-
-impl<R: io::Read> Expanded<R> {
-    /// `data` gives the bytes of the segments, one after another.
-    pub fn new(map: SparseMap, data: R) -> Self {
-        Self { map, data, position: 0, next: 0 }
-    }
-}
-
-impl<R: io::Read> io::Read for Expanded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let fit = |bytes: u64| buffer.len().min(usize::try_from(bytes).unwrap_or(usize::MAX));
-        let (start, length) = self.map.segments.get(self.next).copied().unwrap_or((self.map.real_size, 0));
-        let count = if self.position < start {
-            let count = fit(start - self.position);
-            buffer[..count].fill(0);
-            count
-        } else {
-            let count = fit(start + length - self.position);
-            self.data.read(&mut buffer[..count])?
-        };
-        self.position += count as u64;
-        if self.position == start + length {
-            self.next += 1;
-        }
-        Ok(count)
-    }
-}

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::directory::{Child, Directory, DirectoryError, Kind, Meta, OPEN_DIRECTORY, OpenDirectories, Owner, Version};
 use super::path::{TreePath, components, split};
 
-/// No entry can have this name: `.wh.` begins whiteouts only.
+/// No entry has this name, since `.wh.` begins whiteouts, and what would be below it is left out.
 pub(super) const TRASH: &CStr = c".wh..wh.trash";
 
 /// An entry whose path is resolved within its own layer.
@@ -63,6 +63,7 @@ pub(super) struct Tree {
     pub open: OpenDirectories,
     pub trash: OwnedFd,
     trashed: AtomicU64,
+    implied: AtomicU64,
 }
 
 impl Tree {
@@ -73,7 +74,12 @@ impl Tree {
         rustix::fs::mkdirat(&root, TRASH, Mode::RWXU)?;
         let trash = rustix::fs::openat(&root, TRASH, OPEN_DIRECTORY, Mode::empty())?;
         let open = OpenDirectories::new(descriptors);
-        Ok(Self { root: Directory::root(root), open, trash, trashed: AtomicU64::new(0) })
+        Ok(Self { root: Directory::root(root), open, trash, trashed: AtomicU64::new(0), implied: AtomicU64::new(0) })
+    }
+
+    /// Directories that were made since an entry is below them.
+    pub fn implied_directories(&self) -> u64 {
+        self.implied.load(Ordering::Relaxed)
     }
 
     /// Puts an item into the tree.
@@ -149,7 +155,7 @@ impl Tree {
                 (Kind::Symlink, Placed::Done)
             }
             Node::HardLink(target) => (Kind::HardLink(target.as_slice().into()), Placed::Done),
-            _ => (Kind::Absent, Placed::Done),
+            _ => (Kind::Device, Placed::Done),
         };
         child.kind = kind;
         Ok(placed)
@@ -173,6 +179,7 @@ impl Tree {
                     let child = inner.children.entry(name.into()).or_default();
                     self.unlink(&here, name, child)?;
                     let made = self.open.make(&here, name)?;
+                    self.implied.fetch_add(1, Ordering::Relaxed);
                     child.kind = Kind::Directory(Arc::clone(&made));
                     made
                 }
@@ -188,8 +195,8 @@ impl Tree {
     pub fn unlink(&self, directory: &Arc<Directory>, name: &[u8], child: &mut Child) -> Result<(), DirectoryError> {
         match child.kind {
             Kind::Absent | Kind::Directory(_) => return Ok(()),
-            // Not made yet.
-            Kind::HardLink(_) => {}
+            // Not made, or not yet.
+            Kind::HardLink(_) | Kind::Device => {}
             Kind::File { .. } | Kind::Symlink => {
                 rustix::fs::unlinkat(&*self.open.descriptor(directory)?, name, AtFlags::empty())?;
             }

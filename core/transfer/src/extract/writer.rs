@@ -12,12 +12,13 @@ use rustix::io::Errno;
 use udocker_core::store::TreeFormat;
 
 use super::blocks::Slice;
+use super::sparse::SparseMap;
 use super::tree::{Item, Placed, Tree};
 
 /// What a writer does next.
 pub(super) enum Job {
-    /// Places an item and writes all its bytes.
-    Place(Item, Vec<Slice>),
+    /// Places an item and writes all its bytes, as a map says if it has holes.
+    Place(Item, Vec<Slice>, Option<SparseMap>),
     /// Writes a part of a file that the decoder placed.
     Part(Arc<OpenFile>, Slice, u64),
 }
@@ -26,7 +27,7 @@ impl Job {
     /// Layer and path, for messages.
     pub fn subject(&self) -> (usize, &[u8]) {
         match self {
-            Self::Place(item, _) => (item.version.layer(), &item.path),
+            Self::Place(item, _, _) => (item.version.layer(), &item.path),
             Self::Part(file, _, _) => (file.item.version.layer(), &file.item.path),
         }
     }
@@ -34,9 +35,12 @@ impl Job {
     /// Does it.
     pub fn run(self, tree: &Tree, format: TreeFormat) -> io::Result<()> {
         match self {
-            Self::Place(item, data) => {
+            Self::Place(item, data, map) => {
                 let Placed::File(mut file) = tree.place(&item)? else { return Ok(()) };
-                data.iter().try_for_each(|slice| file.write_all(slice))?;
+                match map {
+                    None => data.iter().try_for_each(|slice| file.write_all(slice))?,
+                    Some(map) => write_segments(&file, &data, &map)?,
+                }
                 finish(&file, &item, format)
             }
             Self::Part(open, slice, offset) => {
@@ -45,6 +49,25 @@ impl Job {
             }
         }
     }
+}
+
+/// Writes data that lie in `data` one after another to where `map` has them.
+fn write_segments(file: &File, data: &[Slice], map: &SparseMap) -> io::Result<()> {
+    let mut segments = map.segments.iter().copied();
+    let mut segment = (0, 0);
+    for slice in data {
+        let mut rest: &[u8] = slice;
+        while !rest.is_empty() {
+            if segment.1 == 0 {
+                segment = segments.next().expect("a map is of as many bytes as there are");
+            }
+            let count = rest.len().min(usize::try_from(segment.1).unwrap_or(usize::MAX));
+            file.write_all_at(&rest[..count], segment.0)?;
+            segment = (segment.0 + count as u64, segment.1 - count as u64);
+            rest = &rest[count..];
+        }
+    }
+    file.set_len(map.real_size)
 }
 
 /// A file that is written in parts, by whoever gets them.
