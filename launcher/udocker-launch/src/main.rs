@@ -2,12 +2,14 @@
 //!
 //! One process per rank, single-threaded, statically linked, without network, TLS, regex or NSS; nothing stays between
 //! the batch system and the payload. What is heavy (a pull) is done by a child, `udocker pull`.
-#![no_main]
+#![cfg_attr(not(test), no_main)]
 
 mod options;
 mod report;
 
-use std::ffi::{OsString, c_char, c_int};
+use std::ffi::OsString;
+#[cfg(not(test))]
+use std::ffi::{c_char, c_int};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
@@ -66,11 +68,18 @@ impl Explain for LaunchError {
 
 /// The C entry point: Rust's own start-up reads /proc/self/maps, makes a signal stack and ignores SIGPIPE, which is a
 /// tenth of a rank's start and changes what the payload inherits. glibc hands argv to std before this runs.
+#[cfg(not(test))]
 #[allow(unsafe_code)]
 // SAFETY: the only `main` of the program, with the signature of C.
 #[unsafe(no_mangle)]
 extern "C" fn main(_count: c_int, _words: *const *const c_char) -> c_int {
     c_int::from(run())
+}
+
+/// Unit tests come with Rust's.
+#[cfg(test)]
+fn main() {
+    std::process::exit(run().into());
 }
 
 fn run() -> u8 {
