@@ -12,7 +12,7 @@ use super::blocks::Slice;
 use super::directory::Version;
 use super::entry::{ByteSource, Entry, EntryError, EntryKind, ended, escape_name, next_entry};
 use super::path::{OwnLinks, components, join, normal, split};
-use super::pipeline::Shared;
+use super::shared::Shared;
 use super::sparse::SparseMap;
 use super::tree::{Item, Node, Placed, TRASH};
 use super::writer::{Job, OpenFile};

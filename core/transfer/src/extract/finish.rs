@@ -12,8 +12,8 @@ use udocker_core::store::{ChangedEntry, TreeFormat, remove_at};
 
 use super::directory::{Child, Directory, DirectoryError, Kind, Meta, Version};
 use super::path::{TreePath, components, join, split};
-use super::pipeline::{Shared, write_error};
 use super::repair::repair;
+use super::shared::{Shared, write_error};
 use super::tree::{TRASH, Tree};
 use super::writer::{directory_mode, file_mode, set_times, set_xattrs};
 use super::{ExtractError, Flattened};

@@ -24,13 +24,15 @@ mod path;
 mod pax;
 mod pipeline;
 mod repair;
+mod schedule;
+mod shared;
 mod sparse;
 mod tree;
 mod writer;
 
 pub use codec::decode;
 pub use error::ExtractError;
-pub use pipeline::Schedule;
+pub use schedule::Schedule;
 
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;

@@ -16,7 +16,7 @@ use super::decoder::scan_layer;
 use super::directory::{Kind, Owner, Version};
 use super::finish::{Link, find};
 use super::path::TreePath;
-use super::pipeline::{Shared, write_error};
+use super::shared::{Shared, write_error};
 use super::sparse::SparseMap;
 use super::tree::{Item, Node};
 use super::writer::{file_mode, set_times, set_xattrs};
