@@ -37,7 +37,7 @@ lint:
 	bash tests/borders.sh
 
 audit:
-	$(CARGO) deny check
+	$(CARGO) deny check bans licenses sources
 
 demo: build
 	@bash tests/demo.sh $(IMAGE)
