@@ -174,6 +174,31 @@ fn the_launcher_gives_a_read_only_root_in_place() {
     }
 }
 
+/// `/var/run` is a link to `/run` in most images, and a job has a tmpfs on `/run`.
+#[test]
+fn a_mount_through_a_link_of_the_image_lies_in_the_mount_that_it_leads_to() {
+    let env = TestEnv::new();
+    env.busybox_tar();
+    let root = env.path("root");
+    std::fs::create_dir_all(root.join("run/there")).unwrap();
+    std::fs::create_dir_all(root.join("var")).unwrap();
+    std::os::unix::fs::symlink("/run", root.join("var/run")).unwrap();
+    let tar = env.path("linked.tar");
+    run(std::process::Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg("."));
+    run(&mut env.udocker(&["import", tar.to_str().unwrap(), "linked:1"]));
+    std::fs::create_dir(env.path("data")).unwrap();
+    std::fs::write(env.path("data/file"), "content\n").unwrap();
+    for write in ["none", "tmpfs"] {
+        for place in ["there", "new"] {
+            let write = format!("--write={write}");
+            let mount = format!("--mount={}:/var/run/{place}:ro", env.path("data").display());
+            let script = format!("cat /run/{place}/file; echo x > /run/{place}/no 2>/dev/null || echo refused");
+            let output = run(&mut env.launch(&[&write, &mount, "linked:1", "sh", "-c", &script]));
+            assert_eq!(stdout(&output), "content\nrefused\n", "{write} {mount}: {}", stderr(&output));
+        }
+    }
+}
+
 /// What `make test` links is what `make dist` ships: no loader, no shared library, a fixed address.
 #[test]
 fn the_launcher_needs_no_loader() {

@@ -60,13 +60,25 @@ pub fn open_in_root(root: impl AsFd, path: &Path, flags: OFlags) -> Result<Owned
     }
 }
 
+/// Opens `path` beneath `root` as an `O_PATH` descriptor if it exists and no symbolic link lies on the way.
+///
+/// # Errors
+/// ELOOP for a link, ENOSYS without openat2(2), those of open(2).
+pub fn open_without_links(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    open_by(root.as_fd(), path, ResolveFlags::NO_SYMLINKS)
+}
+
 /// Opens `path` beneath `root` with openat2(2); ENOSYS where there is none.
 fn open_beneath(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+    open_by(root, path, ResolveFlags::empty())
+}
+
+fn open_by(root: BorrowedFd<'_>, path: &Path, more: ResolveFlags) -> Result<OwnedFd> {
     if NO_OPENAT2.load(Ordering::Relaxed) {
         return Err(Errno::NOSYS);
     }
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
     for _ in 0..MAX_RACES {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), how) {
             Err(Errno::AGAIN | Errno::INTR) => {}

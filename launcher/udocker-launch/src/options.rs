@@ -58,6 +58,14 @@ Runs COMMAND in IMAGE: as the calling user, on a read-only root, in this process
 Each option is also a variable UDOCKER_NAME (upper case, `_` for `-`); lists there are separated by `;`.
 ";
 
+/// What the variables and words so far ask for.
+struct Wish {
+    request: RunRequest,
+    /// Lines of `--env-file`s: they lie below what `--env` says, whichever came first.
+    file_env: Vec<EnvSpec>,
+    dry_run: bool,
+}
+
 /// How an option takes its value.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -67,52 +75,55 @@ enum Kind {
 }
 
 /// Name, kind, what it does to the request.
-type Apply = fn(&mut RunRequest, &OsStr) -> Result<(), UsageError>;
+type Apply = fn(&mut Wish, &OsStr) -> Result<(), UsageError>;
 #[expect(clippy::unit_arg, reason = "a table of one-line setters reads better")]
 const OPTIONS: [(&str, Kind, Apply); 18] = [
-    ("mount", Kind::List, |r, v| Ok(r.mounts.push(text(v)?.parse::<MountSpec>().map_err(usage)?))),
-    ("umount", Kind::List, |r, v| Ok(r.umounts.push(v.to_owned()))),
-    ("env", Kind::List, |r, v| Ok(r.env.push(EnvSpec::parse(v).map_err(usage)?))),
+    ("mount", Kind::List, |w, v| Ok(w.request.mounts.push(text(v)?.parse::<MountSpec>().map_err(usage)?))),
+    ("umount", Kind::List, |w, v| Ok(w.request.umounts.push(v.to_owned()))),
+    ("env", Kind::List, |w, v| Ok(w.request.env.push(EnvSpec::parse(v).map_err(usage)?))),
     ("env-file", Kind::List, env_file),
-    ("unsetenv", Kind::List, |r, v| Ok(r.unset_env.push(text(v)?.to_owned()))),
-    ("clean-env", Kind::Flag, |r, _| Ok(r.clean_env = true)),
-    ("workdir", Kind::Single, |r, v| Ok(r.workdir = Some(v.into()))),
-    ("entrypoint", Kind::Flag, |r, _| Ok(r.entrypoint = Entrypoint::Image)),
-    ("no-entrypoint", Kind::Flag, |r, _| Ok(r.entrypoint = Entrypoint::None)),
-    ("home", Kind::Flag, |r, _| Ok(r.home = Some(true))),
-    ("no-home", Kind::Flag, |r, _| Ok(r.home = Some(false))),
-    ("user", Kind::Single, |r, v| Ok(r.user = text(v)?.parse().map_err(usage)?)),
-    ("write", Kind::Single, |r, v| Ok(r.write = text(v)?.parse().map_err(usage)?)),
+    ("unsetenv", Kind::List, |w, v| Ok(w.request.unset_env.push(text(v)?.to_owned()))),
+    ("clean-env", Kind::Flag, |w, _| Ok(w.request.clean_env = true)),
+    ("workdir", Kind::Single, |w, v| Ok(w.request.workdir = Some(v.into()))),
+    ("entrypoint", Kind::Flag, |w, _| Ok(w.request.entrypoint = Entrypoint::Image)),
+    ("no-entrypoint", Kind::Flag, |w, _| Ok(w.request.entrypoint = Entrypoint::None)),
+    ("home", Kind::Flag, |w, _| Ok(w.request.home = Some(true))),
+    ("no-home", Kind::Flag, |w, _| Ok(w.request.home = Some(false))),
+    ("user", Kind::Single, |w, v| Ok(w.request.user = text(v)?.parse().map_err(usage)?)),
+    ("write", Kind::Single, |w, v| Ok(w.request.write = text(v)?.parse().map_err(usage)?)),
     ("mode", Kind::Single, mode),
-    ("pull", Kind::Single, |r, v| Ok(r.pull = text(v)?.parse().map_err(usage)?)),
-    ("platform", Kind::Single, |r, v| Ok(r.platform = Some(text(v)?.parse().map_err(usage)?))),
-    ("image", Kind::Single, |r, v| Ok(r.image = text(v)?.to_owned())),
-    ("dry-run", Kind::Flag, |_, _| Ok(())),
+    ("pull", Kind::Single, |w, v| Ok(w.request.pull = text(v)?.parse().map_err(usage)?)),
+    ("platform", Kind::Single, |w, v| Ok(w.request.platform = Some(text(v)?.parse().map_err(usage)?))),
+    ("image", Kind::Single, |w, v| Ok(w.request.image = text(v)?.to_owned())),
+    ("dry-run", Kind::Flag, |w, _| Ok(w.dry_run = true)),
 ];
 
 /// Options of the interface whose engine part is not built: refused by name, never accepted.
-const NOT_BUILT: [&str; 19] = [
+const NOT_BUILT: [&str; 16] = [
     "profile", "name", "save", "share", "gpu", "device", "mpi", "fabric", "module", "unshare", "timeout", "batch",
-    "explain", "verbose", "fd", "pass-pmi", "reap", "exec", "no-gpu",
+    "verbose", "fd", "pass-pmi", "no-gpu",
 ];
+
+/// Its commands that are not built.
+const NOT_BUILT_COMMANDS: [&str; 3] = ["exec", "explain", "reap"];
+
+/// Whole requests of a batch system's plugin, which are not read yet: passing one over would run something else.
+const REQUESTS: [&str; 2] = ["SLURM_UDOCKER_REQUEST", "UDOCKER_REQUEST"];
 
 fn text(value: &OsStr) -> Result<&str, UsageError> {
     value.to_str().ok_or_else(|| UsageError(format!("`{}` is not UTF-8", value.display())))
 }
 
-fn env_file(request: &mut RunRequest, value: &OsStr) -> Result<(), UsageError> {
+fn env_file(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
     let bytes = std::fs::read(value).map_err(|e| UsageError(format!("cannot read {}: {e}", value.display())))?;
-    // Lines of files lie below what --env says, whichever came first.
-    let mut specs = parse_env_file(&bytes).map_err(usage)?;
-    specs.append(&mut request.env);
-    request.env = specs;
+    wish.file_env.extend(parse_env_file(&bytes).map_err(usage)?);
     Ok(())
 }
 
-fn mode(request: &mut RunRequest, value: &OsStr) -> Result<(), UsageError> {
+fn mode(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
     match text(value)? {
-        "auto" => request.mode = None,
-        "N1" => request.mode = Some(udocker_core::run::ExecMode::N1),
+        "auto" => wish.request.mode = None,
+        "N1" => wish.request.mode = Some(udocker_core::run::ExecMode::N1),
         other => {
             let mode: udocker_core::run::ExecMode = other.parse().map_err(usage)?;
             return Err(UsageError(format!("mode {mode} is not supported by this version")));
@@ -128,12 +139,16 @@ pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocat
     request.write = WriteSpec::None;
     request.entrypoint = Entrypoint::None;
     request.host_env = true;
-    variables(&mut request, env)?;
-    let mut dry_run = false;
+    let mut wish = Wish { request, file_env: Vec::new(), dry_run: false };
+    variables(&mut wish, env)?;
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let Some(option) = word.as_bytes().strip_prefix(b"--") else {
-            request.image = text(word)?.to_owned();
+            let word = text(word)?;
+            if NOT_BUILT_COMMANDS.contains(&word) {
+                return Err(UsageError(format!("command `{word}` is not supported by this version")));
+            }
+            word.clone_into(&mut wish.request.image);
             break;
         };
         if option.is_empty() {
@@ -147,7 +162,6 @@ pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocat
         match &*name {
             "help" => return Ok(Invocation::Help),
             "version" => return Ok(Invocation::Version),
-            "dry-run" => dry_run = true,
             _ => {}
         }
         let Some((_, kind, apply)) = OPTIONS.iter().find(|(known, ..)| *known == name) else {
@@ -162,8 +176,10 @@ pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocat
             (_, Some(value)) => value,
             (_, None) => rest.next().ok_or_else(|| UsageError(format!("option --{name} needs a value")))?,
         };
-        apply(&mut request, value)?;
+        apply(&mut wish, value)?;
     }
+    let Wish { mut request, file_env, dry_run } = wish;
+    request.env.splice(..0, file_env);
     request.argv = rest.cloned().collect();
     if request.argv.first().is_some_and(|word| word == "--") {
         request.argv.remove(0);
@@ -171,22 +187,30 @@ pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocat
     if request.image.is_empty() {
         return Err(UsageError("no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…".into()));
     }
+    if request.image == "none" {
+        return Err(UsageError("image `none` (no container) is not supported by this version".into()));
+    }
     Ok(Invocation::Run { request: Box::new(request), dry_run })
 }
 
-fn variables(request: &mut RunRequest, env: &[(OsString, OsString)]) -> Result<(), UsageError> {
+fn variables(wish: &mut Wish, env: &[(OsString, OsString)]) -> Result<(), UsageError> {
     for (name, kind, apply) in &OPTIONS {
         let variable = format!("UDOCKER_{}", name.to_uppercase().replace('-', "_"));
         let Some((_, value)) = env.iter().find(|(n, _)| *n == *variable.as_str()) else { continue };
         let wrong = |error: UsageError| UsageError(format!("variable {variable}: {error}"));
         match kind {
             Kind::Flag if matches!(value.as_bytes(), b"" | b"0" | b"false" | b"no") => {}
-            Kind::Flag | Kind::Single => apply(request, value).map_err(wrong)?,
+            Kind::Flag | Kind::Single => apply(wish, value).map_err(wrong)?,
             Kind::List => {
                 for part in value.as_bytes().split(|b| *b == b';').filter(|part| !part.is_empty()) {
-                    apply(request, OsStr::from_bytes(part)).map_err(wrong)?;
+                    apply(wish, OsStr::from_bytes(part)).map_err(wrong)?;
                 }
             }
+        }
+    }
+    for name in REQUESTS {
+        if env.iter().any(|(n, _)| *n == *name) {
+            return Err(UsageError(format!("variable {name} is not supported by this version")));
         }
     }
     for name in NOT_BUILT {
@@ -230,6 +254,26 @@ mod tests {
     }
 
     #[test]
+    fn dry_run_may_be_a_variable() {
+        assert!(run(&["i"], &[("UDOCKER_DRY_RUN", "1")]).unwrap().1);
+        assert!(!run(&["i"], &[("UDOCKER_DRY_RUN", "0")]).unwrap().1);
+    }
+
+    #[test]
+    fn of_env_files_the_last_wins_and_env_wins_over_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            format!("--env-file={}", path.display())
+        };
+        let (first, second) = (file("1", "A=1\nB=1\n"), file("2", "B=2\n"));
+        let (request, _) = run(&["--env=C=3", &first, &second, "i"], &[]).unwrap();
+        let wanted: Vec<EnvSpec> = ["A=1", "B=1", "B=2", "C=3"].map(|t| EnvSpec::parse(t.as_ref()).unwrap()).into();
+        assert_eq!(request.env, wanted);
+    }
+
+    #[test]
     fn nothing_is_ignored() {
         for (words, env, message) in [
             (&["--gpu=all", "i"][..], &[][..], "option --gpu is not supported by this version"),
@@ -238,6 +282,9 @@ mod tests {
             (&["--workdir"], &[], "option --workdir needs a value"),
             (&["--mode=P1", "i"], &[], "mode P1 is not supported by this version"),
             (&["i"], &[("UDOCKER_GPU", "all")], "variable UDOCKER_GPU: option --gpu is not supported by this version"),
+            (&["reap"], &[], "command `reap` is not supported by this version"),
+            (&["none", "true"], &[], "image `none` (no container) is not supported by this version"),
+            (&["i"], &[("UDOCKER_REQUEST", "{}")], "variable UDOCKER_REQUEST is not supported by this version"),
             (&[], &[], "no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…"),
         ] {
             assert_eq!(run(words, env).unwrap_err(), message);

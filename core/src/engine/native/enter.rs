@@ -68,8 +68,11 @@ fn map_by_helpers(uids: (u32, u32), gids: (u32, u32)) -> Result<(), EnterError> 
     let (Some(user), Some(group)) = (user, group) else { return Err(EnterError::BadCommand) };
     let (ready, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).during(Step::Fork)?;
     let child = process::fork_child(|| {
-        // Should we be killed, nobody tells it to go on.
+        // Should we be killed, nobody tells it to go on; or have been, in between.
         let _unsupported_is_fine = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        if rustix::process::getppid() != Some(pid) {
+            return 0;
+        }
         let mut word = [0u8];
         match rustix::io::read(&ready, &mut word) {
             Ok(1) if word == *b"y" => run_helpers(&user, &group),

@@ -125,7 +125,8 @@ pub(super) fn need_scratch(pending: &[Pending<'_>]) -> bool {
 
 /// Finds all mount points of a read-only root and makes those that it lacks.
 ///
-/// Targets at or below an earlier one are left to [`mount_all`]: they lie in that mount.
+/// Targets at or below an earlier one are left to [`mount_all`]: they lie in that mount. So are those that a link of the
+/// image leads to (`/var/run`): where it ends may be in an earlier mount as well.
 pub(super) fn make_points(new: &mut NewRoot, pending: &mut Vec<Pending<'_>>) -> Result<(), Stopped> {
     let mut missing: Vec<(PathBuf, usize)> = Vec::new();
     let mut dropped: Vec<usize> = Vec::new();
@@ -135,13 +136,23 @@ pub(super) fn make_points(new: &mut NewRoot, pending: &mut Vec<Pending<'_>>) -> 
         if before.iter().any(|earlier| this.target.starts_with(earlier.target)) {
             continue;
         }
+        if let Ok(point) = resolve::open_without_links(&new.root, this.target) {
+            this.point = Some(point);
+            continue;
+        }
         match resolve::resolve(&new.root, this.target).by(Step::Target, this.target, this.origin)? {
-            Resolved::Found(fd) => this.point = Some(fd),
+            Resolved::Found(_) => {}
             Resolved::Missing { parent, .. } => {
+                let place = path_of(&parent).on(Step::Target, this.target)?;
+                let root = path_of(&new.root).on(Step::Target, this.target)?;
+                let inside = place.strip_prefix(&root).unwrap_or(Path::new(""));
+                if before.iter().any(|earlier| Path::new("/").join(inside).starts_with(earlier.target)) {
+                    continue;
+                }
                 if this.optional && is_too_large(&parent).unwrap_or(true) {
                     dropped.push(index);
                 } else {
-                    missing.push((path_of(&parent).on(Step::Target, this.target)?, index));
+                    missing.push((place, index));
                 }
             }
         }

@@ -5,13 +5,13 @@
 //!   (a thread per layer)        └→ writer …               ┘   one name below one descriptor
 //! ```
 //!
-//! The tree is kept in memory ([`tree`]) and decides by versions what wins, so the order in which entries arrive does not
+//! The tree is kept in memory (`tree`) and decides by versions what wins, so the order in which entries arrive does not
 //! matter, and what an upper layer hides is mostly never written. Nothing on disk is ever resolved: an archive has no
-//! path to lead outside. Memory is bounded by the block pool ([`blocks`]) and some 200 bytes per entry.
+//! path to lead outside. Memory is bounded by the block pool (`blocks`) and some 200 bytes per entry.
 //!
 //! A component that a lower layer made a symbolic link gives way to a real directory, as in an overlay of the layers; one
-//! of the same layer is followed inside the root ([`path`]). Directories stay writable until the end; their modes and
-//! times are set last, deepest first ([`finish`]).
+//! of the same layer is followed inside the root (`path`). Directories stay writable until the end; their modes and
+//! times are set last, deepest first (`finish`).
 
 mod blocks;
 mod codec;
