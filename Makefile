@@ -27,7 +27,7 @@ trials: build
 	@mkdir -p tests/bench/results
 	set -o pipefail; { UDOCKER_TRIALS=20 $(CARGO) nextest run --locked --workspace --no-fail-fast \
 	  && target/debug/examples/enosys $(CARGO) nextest run --locked --workspace --no-fail-fast \
-	     -E 'not test(the_walk_agrees_with_openat2)'; } 2>&1 \
+	     -E 'not test(the_walk_agrees_with_openat2)'; } 2>&1 | sed 's,$(CURDIR),.,g' \
 	  | tee tests/bench/results/trials-$$(git rev-parse --short HEAD).log
 
 lint:
