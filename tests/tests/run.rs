@@ -174,6 +174,18 @@ fn the_launcher_gives_a_read_only_root_in_place() {
     }
 }
 
+#[test]
+fn the_launcher_runs_containers_too() {
+    let env = image();
+    run(&mut env.udocker(&["create", "--name=c", "bb:1"]));
+    run(&mut env.launch(&["c", "touch", "/kept"]));
+    assert_eq!(stdout(&run(&mut env.launch(&["c", "ls", "/kept"]))), "/kept\n");
+    assert_eq!(stdout(&run(&mut env.udocker(&["run", "c", "ls", "/kept"]))), "/kept\n");
+    let refused = env.launch(&["--write=tmpfs", "c", "true"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("has a root of its own that takes writes"), "{}", stderr(&refused));
+}
+
 /// `/var/run` is a link to `/run` in most images, and a job has a tmpfs on `/run`.
 #[test]
 fn a_mount_through_a_link_of_the_image_lies_in_the_mount_that_it_leads_to() {

@@ -13,15 +13,17 @@ use std::ffi::{c_char, c_int};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use udocker_core::container::Container;
 use udocker_core::engine::{RootPlan, RootWrite, execute};
 use udocker_core::error::{ErrorKind, Explain, Failure};
+use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{
     Accounts, Caller, ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, RunSpec, WriteSpec,
 };
 use udocker_core::settings::Settings;
-use udocker_core::store::{FoundImage, Record, Stores};
+use udocker_core::store::{FoundImage, Store, Stores};
 use udocker_site_config::Sources;
 
 use options::Invocation;
@@ -50,17 +52,23 @@ enum LaunchError {
     },
     #[error("image {0} was pulled and is in no store")]
     StillMissing(ImageReference),
+    #[error("container {0} has a root of its own that takes writes, and `--write` would be another")]
+    WriteOfContainer(String),
 }
 
 impl Explain for LaunchError {
     fn kind(&self) -> ErrorKind {
-        ErrorKind::NotFound
+        match self {
+            Self::WriteOfContainer(_) => ErrorKind::Usage,
+            _ => ErrorKind::NotFound,
+        }
     }
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
             Self::PullFailed { .. } => vec!["the lines above are its own".into()],
             Self::PullNotRun { .. } => vec!["`udocker` must lie beside `udocker-launch` or on PATH".into()],
+            Self::WriteOfContainer(_) => vec!["leave `--write` away, or name the image".into()],
             Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
         }
     }
@@ -127,11 +135,14 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
         Accounts::Host => ImageFiles::of_host()?,
         Accounts::Generated | Accounts::Container => ImageFiles::of_root(&target.root)?,
     };
-    let spec = RunSpec::build(request, &target.record.config, &files, &caller, Defaults::Job, &target.facts)?;
+    let spec = RunSpec::build(request, &target.config, &files, &caller, Defaults::Job, &target.facts)?;
     let plan = spec.native_plan(target.root);
     if dry_run {
         let text = serde_json::to_string_pretty(&plan).expect("a plan serialises");
         return Ok(report::print(&(text + "\n")));
+    }
+    if let Some((store, container)) = &target.container {
+        store.mark_in_use(container, &settings.run_dirs)?;
     }
     let error = execute(&plan);
     let status = error.status();
@@ -141,15 +152,20 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
 }
 
 struct Target {
-    record: Record,
+    config: ImageConfig,
     root: RootPlan,
     facts: ContainerFacts,
+    /// To be marked as in use.
+    container: Option<(Store, Container)>,
 }
 
 fn find(request: &RunRequest, settings: &Settings) -> Result<Target, Failure> {
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
-    let reference: ImageReference = request.image.parse().map_err(options::usage)?;
     let stores = Stores::open(settings)?;
+    if let Some((store, container)) = stores.find_container(&request.image)? {
+        return of_container(&stores, store, container, request);
+    }
+    let reference: ImageReference = request.image.parse().map_err(options::usage)?;
     if request.pull != PullPolicy::Always
         && let Some(target) = stored(&stores, &reference, &platform, request, settings)?
     {
@@ -183,7 +199,19 @@ fn stored(
         WriteSpec::Directory(path) => RootWrite::Layer { upper: path.join("upper"), work: path.join("work") },
     };
     let facts = ContainerFacts { id: record.tree.hex()[..32].to_owned(), names: Vec::new(), root: tree.clone() };
-    Ok(Some(Target { record, root: RootPlan { tree, write }, facts }))
+    Ok(Some(Target { config: record.config, root: RootPlan { tree, write }, facts, container: None }))
+}
+
+/// A container takes writes itself, as under `udocker run`.
+fn of_container(stores: &Stores, store: &Store, container: Container, request: &RunRequest) -> Result<Target, Failure> {
+    if request.write != WriteSpec::None {
+        return Err(LaunchError::WriteOfContainer(container.id().to_string()).into());
+    }
+    let config = ImageConfig::parse(&container.config_bytes()?).map_err(options::usage)?;
+    let root = store.container_root(&container, stores)?;
+    let names = container.names().iter().map(ToString::to_string).collect();
+    let facts = ContainerFacts { id: container.id().to_string(), names, root: root.tree.clone() };
+    Ok(Target { config, root, facts, container: Some((store.clone(), container)) })
 }
 
 /// Heavy work crosses an exec boundary: the sibling program pulls, with its messages on our stderr.
