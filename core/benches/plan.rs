@@ -1,7 +1,6 @@
 //! The path from words to a plan: what each rank computes before its first system call.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use divan::{Bencher, black_box};
 use udocker_core::engine::{RootPlan, RootWrite};
@@ -64,7 +63,7 @@ fn spec(bencher: Bencher<'_, '_>, defaults: Defaults) {
 fn plan(bencher: Bencher<'_, '_>) {
     let job = job();
     let spec = || RunSpec::build(&job.request, &job.config, &job.files, &job.caller, Defaults::Job, &job.facts);
-    let root = || RootPlan { tree: PathBuf::from("/store/root"), write: RootWrite::ReadOnly };
+    let root = || RootPlan::new("/store/root", RootWrite::ReadOnly);
     bencher.with_inputs(|| (spec().expect("a spec"), root())).bench_values(|(spec, root)| spec.native_plan(root));
 }
 

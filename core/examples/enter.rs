@@ -59,7 +59,7 @@ fn parse(arguments: &[String]) -> ExecPlan {
     };
     let mut plan = ExecPlan {
         mode: ExecMode::N1,
-        root: RootPlan { tree: (&arguments[0]).into(), write },
+        root: RootPlan::new(&arguments[0], write),
         mounts: Vec::new(),
         files: Vec::new(),
         identity: IdentityPlan {

@@ -175,15 +175,43 @@ fn the_launcher_gives_a_read_only_root_in_place() {
 }
 
 #[test]
-fn the_launcher_runs_containers_too() {
+fn the_launcher_shows_a_container_and_changes_nothing_in_it() {
     let env = image();
     run(&mut env.udocker(&["create", "--name=c", "bb:1"]));
-    run(&mut env.launch(&["c", "touch", "/kept"]));
-    assert_eq!(stdout(&run(&mut env.launch(&["c", "ls", "/kept"]))), "/kept\n");
-    assert_eq!(stdout(&run(&mut env.udocker(&["run", "c", "ls", "/kept"]))), "/kept\n");
-    let refused = env.launch(&["--write=tmpfs", "c", "true"]).output().unwrap();
+    run(&mut env.udocker(&["run", "c", "touch", "/kept"]));
+    for (command, what) in [
+        (env.launch(&["c", "ls", "/kept"]), "the launcher"),
+        (env.udocker(&["run", "--write=none", "c", "ls", "/kept"]), "run --write=none"),
+        (env.launch(&["--write=tmpfs", "c", "sh", "-c", "touch /gone && ls /kept"]), "the launcher, in memory"),
+    ] {
+        let mut command = command;
+        assert_eq!(stdout(&run(&mut command)), "/kept\n", "{what}");
+    }
+    for mut command in [env.launch(&["c", "touch", "/no"]), env.udocker(&["run", "--write=none", "c", "touch", "/no"])]
+    {
+        let refused = command.output().unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        assert_eq!(stderr(&refused), "touch: /no: Read-only file system\n");
+    }
+    assert_eq!(
+        stdout(&run(&mut env.udocker(&["run", "c", "sh", "-c", "ls -d /kept; ls /gone /no 2>/dev/null; true"]))),
+        "/kept\n"
+    );
+    let refused = env.launch(&["--pull=always", "c", "true"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("has a root of its own that takes writes"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("--pull"), "{}", stderr(&refused));
+}
+
+/// A container that is a full copy is shown and written alike.
+#[test]
+fn a_full_container_is_shown_read_only_by_the_launcher() {
+    let env = image();
+    run(&mut env.udocker(&["create", "--name=c", "bb:1"]));
+    run(&mut env.udocker(&["inspect", "-p", "c"]));
+    run(&mut env.udocker(&["run", "c", "touch", "/kept"]));
+    assert_eq!(stdout(&run(&mut env.launch(&["c", "ls", "/kept"]))), "/kept\n");
+    assert_eq!(env.launch(&["c", "touch", "/no"]).output().unwrap().status.code(), Some(1));
+    assert_eq!(env.udocker(&["run", "c", "ls", "/no"]).output().unwrap().status.code(), Some(1));
 }
 
 /// `/var/run` is a link to `/run` in most images, and a job has a tmpfs on `/run`.

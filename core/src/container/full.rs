@@ -32,7 +32,7 @@ impl Store {
     ) -> Result<PathBuf, StoreError> {
         let plan = self.container_root(container, stores)?;
         let RootWrite::Layer { upper, work } = plan.write else { return Ok(plan.tree) };
-        self.mark_in_use(container, run_dirs)?;
+        self.mark_in_use(container, true, run_dirs)?;
         let folder = self.temporary("full")?;
         let made = folder.path().join("ROOT");
         copy_tree(&plan.tree, &made).map_err(|error| match error {

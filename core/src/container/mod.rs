@@ -144,9 +144,16 @@ impl Container {
         let absent = || StoreError::Damaged { path: path.clone(), what: "it is missing".into() };
         read_limited(&path, MAX_CONFIG_BYTES)?.ok_or_else(absent)
     }
+    /// What `container.json` says.
+    pub fn config(&self) -> Result<ImageConfig, StoreError> {
+        ImageConfig::parse(&self.config_bytes()?).map_err(|error| StoreError::Damaged {
+            path: self.directory.join("container.json"),
+            what: std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
+        })
+    }
     /// The platform by its configuration.
     pub fn platform(&self) -> Option<Platform> {
-        ImageConfig::parse(&self.config_bytes().ok()?).ok()?.platform
+        self.config().ok()?.platform
     }
     /// Size of what is its own, in MB.
     pub fn size_megabytes(&self) -> Result<u64, StoreError> {
@@ -335,22 +342,32 @@ impl Store {
         Ok(())
     }
 
-    /// The root of a container, for a run.
+    /// The root of a container as others see it: nothing is written into it, and any number of runs may share it.
+    pub fn container_view(&self, container: &Container, stores: &Stores) -> Result<RootPlan, StoreError> {
+        let root = self.container_root(container, stores)?;
+        let above = match root.write {
+            RootWrite::Layer { upper, .. } => Some(upper),
+            _ => None,
+        };
+        Ok(RootPlan { above, ..RootPlan::new(root.tree, RootWrite::ReadOnly) })
+    }
+
+    /// The root of a container, for a run that writes into it.
     pub fn container_root(&self, container: &Container, stores: &Stores) -> Result<RootPlan, StoreError> {
         let Some(base) = &container.base else {
-            return Ok(RootPlan { tree: container.directory.join("ROOT"), write: RootWrite::InPlace });
+            return Ok(RootPlan::new(container.directory.join("ROOT"), RootWrite::InPlace));
         };
         let missing = || StoreError::NoBase { id: container.id.0.clone(), image: container.image.clone() };
         let tree = stores.tree(base).ok_or_else(missing)?;
         let (upper, work) = (container.directory.join("upper"), container.directory.join("work"));
-        Ok(RootPlan { tree, write: RootWrite::Layer { upper, work } })
+        Ok(RootPlan::new(tree, RootWrite::Layer { upper, work }))
     }
 
-    /// Marks the container as in use by this process. A layered one has one user at a time, since two overlays may not
+    /// Marks the container as in use by this process. A layered one that is written has one user at a time, since two overlays may not
     /// share an upper directory (kernel: `Documentation/filesystems/overlayfs.rst`, "Sharing and copying layers").
-    pub fn mark_in_use(&self, container: &Container, run_dirs: &[PathBuf]) -> Result<(), StoreError> {
+    pub fn mark_in_use(&self, container: &Container, writes: bool, run_dirs: &[PathBuf]) -> Result<(), StoreError> {
         let Some(run) = RunDirectory::open(run_dirs) else { return Ok(()) };
-        match run.enlist(&container.id.0, container.is_layered())? {
+        match run.enlist(&container.id.0, writes && container.is_layered())? {
             Some(pid) => Err(StoreError::InUse { id: container.id.0.clone(), pid }),
             None => Ok(()),
         }

@@ -42,8 +42,25 @@ pub struct RootPlan {
     /// The tree: a shared rootfs, or a container's private ROOT.
     #[serde(serialize_with = "crate::text::os::serialize")]
     pub tree: PathBuf,
+    /// What is shown over the tree and not written: the upper directory of a layered container.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "above")]
+    pub above: Option<PathBuf>,
     /// What happens to writes into it.
     pub write: RootWrite,
+}
+
+impl RootPlan {
+    /// A tree with nothing over it.
+    pub fn new(tree: impl Into<PathBuf>, write: RootWrite) -> Self {
+        Self { tree: tree.into(), above: None, write }
+    }
+}
+
+fn above<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => crate::text::os::serialize(path, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// What happens to writes into the root.

@@ -47,9 +47,9 @@ impl ImageFiles {
     /// # Errors
     /// [`ImageFilesError`] if one of the root's directories cannot be opened.
     pub fn of_root(root: &RootPlan) -> Result<Self, ImageFilesError> {
-        match &root.write {
-            RootWrite::Layer { upper, .. } => Self::read(&root.tree, Some(upper)),
-            _ => Self::read(&root.tree, None),
+        match (&root.write, &root.above) {
+            (RootWrite::Layer { upper, .. }, None) => Self::read(&root.tree, Some(upper)),
+            (_, above) => Self::read(&root.tree, above.as_deref()),
         }
     }
 

@@ -87,14 +87,14 @@ pub fn tmpfs(target: impl AsFd, options: &CStr, read_only: bool) -> Result<()> {
     rustix::mount::mount(c"tmpfs", FdPath::new(target.as_fd()).as_c_str(), c"tmpfs", flags, Some(options))
 }
 
-/// Mounts an overlay of `lowers` (the uppermost first) on `target`.
+/// Mounts an overlay of `lowers` (the uppermost first) on `target`; without an upper and a work directory it is read-only,
+/// and needs two lowers.
 ///
 /// # Errors
 /// EINVAL on kernels before 5.11 or if a file system cannot serve, ENODEV without overlayfs.
 pub fn overlay(
     lowers: &[BorrowedFd<'_>],
-    upper: BorrowedFd<'_>,
-    work: BorrowedFd<'_>,
+    writable: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
     target: BorrowedFd<'_>,
 ) -> Result<()> {
     let mut options = String::with_capacity(128);
@@ -103,9 +103,11 @@ pub fn overlay(
         options.push_str(if index > 0 { ":" } else { "" });
         options.push_str(FdPath::new(*lower).as_str());
     }
-    for (name, fd) in [(",upperdir=", upper), (",workdir=", work)] {
-        options.push_str(name);
-        options.push_str(FdPath::new(fd).as_str());
+    if let Some((upper, work)) = writable {
+        for (name, fd) in [(",upperdir=", upper), (",workdir=", work)] {
+            options.push_str(name);
+            options.push_str(FdPath::new(fd).as_str());
+        }
     }
     options.push_str(",userxattr\0");
     let options = CStr::from_bytes_with_nul(options.as_bytes()).expect("the one NUL is the last byte");

@@ -52,14 +52,14 @@ enum LaunchError {
     },
     #[error("image {0} was pulled and is in no store")]
     StillMissing(ImageReference),
-    #[error("container {0} has a root of its own that takes writes, and `--write` would be another")]
-    WriteOfContainer(String),
+    #[error("{0} is a container, and `--pull=always` and `--platform` choose images")]
+    IsContainer(String),
 }
 
 impl Explain for LaunchError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::WriteOfContainer(_) => ErrorKind::Usage,
+            Self::IsContainer(_) => ErrorKind::Usage,
             _ => ErrorKind::NotFound,
         }
     }
@@ -68,14 +68,14 @@ impl Explain for LaunchError {
             Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
             Self::PullFailed { .. } => vec!["the lines above are its own".into()],
             Self::PullNotRun { .. } => vec!["`udocker` must lie beside `udocker-launch` or on PATH".into()],
-            Self::WriteOfContainer(_) => vec!["leave `--write` away, or name the image".into()],
+            Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
             Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
         }
     }
 }
 
-/// The C entry point: Rust's own start-up reads /proc/self/maps, makes a signal stack and ignores SIGPIPE, which is a
-/// tenth of a rank's start and changes what the payload inherits. glibc hands argv to std before this runs.
+/// The C entry point: Rust's own start-up reads /proc/self/maps, makes a signal stack and ignores SIGPIPE, which
+/// every rank would pay for and which changes what the payload inherits. glibc hands argv to std before this runs.
 #[cfg(not(test))]
 #[allow(unsafe_code)]
 // SAFETY: the only `main` of the program, with the signature of C.
@@ -142,7 +142,7 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
         return Ok(report::print(&(text + "\n")));
     }
     if let Some((store, container)) = &target.container {
-        store.mark_in_use(container, &settings.run_dirs)?;
+        store.mark_in_use(container, false, &settings.run_dirs)?;
     }
     let error = execute(&plan);
     let status = error.status();
@@ -163,7 +163,7 @@ fn find(request: &RunRequest, settings: &Settings) -> Result<Target, Failure> {
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
     let stores = Stores::open(settings)?;
     if let Some((store, container)) = stores.find_container(&request.image)? {
-        return of_container(&stores, store, container, request);
+        return of_container(&stores, store, container, request, settings);
     }
     let reference: ImageReference = request.image.parse().map_err(options::usage)?;
     if request.pull != PullPolicy::Always
@@ -191,24 +191,38 @@ fn stored(
     else {
         return Ok(None);
     };
-    let write = match &request.write {
+    let facts = ContainerFacts { id: record.tree.hex()[..32].to_owned(), names: Vec::new(), root: tree.clone() };
+    Ok(Some(Target {
+        config: record.config,
+        root: RootPlan::new(tree, root_write(request, settings)),
+        facts,
+        container: None,
+    }))
+}
+
+fn root_write(request: &RunRequest, settings: &Settings) -> RootWrite {
+    match &request.write {
         WriteSpec::None => RootWrite::ReadOnly,
         WriteSpec::Tmpfs { size } => RootWrite::Tmpfs {
             size: size.or(settings.limits.tmpfs_bytes).unwrap_or_else(udocker_core::host::half_of_memory),
         },
         WriteSpec::Directory(path) => RootWrite::Layer { upper: path.join("upper"), work: path.join("work") },
-    };
-    let facts = ContainerFacts { id: record.tree.hex()[..32].to_owned(), names: Vec::new(), root: tree.clone() };
-    Ok(Some(Target { config: record.config, root: RootPlan { tree, write }, facts, container: None }))
+    }
 }
 
-/// A container takes writes itself, as under `udocker run`.
-fn of_container(stores: &Stores, store: &Store, container: Container, request: &RunRequest) -> Result<Target, Failure> {
-    if request.write != WriteSpec::None {
-        return Err(LaunchError::WriteOfContainer(container.id().to_string()).into());
+/// A job sees a container as it is and does not write into it: its ranks share it, as they share an image.
+fn of_container(
+    stores: &Stores,
+    store: &Store,
+    container: Container,
+    request: &RunRequest,
+    settings: &Settings,
+) -> Result<Target, Failure> {
+    if request.pull == PullPolicy::Always || request.platform.is_some() {
+        return Err(LaunchError::IsContainer(container.id().to_string()).into());
     }
-    let config = ImageConfig::parse(&container.config_bytes()?).map_err(options::usage)?;
-    let root = store.container_root(&container, stores)?;
+    let config = container.config()?;
+    let root = RootPlan { write: root_write(request, settings), ..store.container_view(&container, stores)? };
     let names = container.names().iter().map(ToString::to_string).collect();
     let facts = ContainerFacts { id: container.id().to_string(), names, root: root.tree.clone() };
     Ok(Target { config, root, facts, container: Some((store.clone(), container)) })

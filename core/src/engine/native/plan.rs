@@ -52,7 +52,7 @@ mod tests {
                 env: Vec::new(),
                 keep_fds: KeepFds::All,
             };
-            let plan = plan(&spec, RootPlan { tree: "/tree".into(), write: RootWrite::ReadOnly });
+            let plan = plan(&spec, RootPlan::new("/tree", RootWrite::ReadOnly));
             let expected =
                 IdentityPlan { uid, gid: uid, map, fake_root_filter: filter, docker_capabilities: capabilities };
             assert_eq!(plan.identity, expected);

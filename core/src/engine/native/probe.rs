@@ -56,7 +56,7 @@ pub fn probe_user_namespace() -> Result<(), ProbeError> {
 pub fn probe_overlay(lower: &Path) -> Result<(), ProbeError> {
     probe(|| {
         enter_namespaces(&caller())?;
-        let plan = RootPlan { tree: lower.into(), write: RootWrite::Tmpfs { size: PROBE_BYTES } };
+        let plan = RootPlan::new(lower, RootWrite::Tmpfs { size: PROBE_BYTES });
         NewRoot::make(&plan, &Trees::open(&plan)?, true).map(drop)
     })
 }
@@ -80,7 +80,7 @@ pub fn probe_layer(lower: &Path, upper: &Path, work: &Path) -> Result<(), ProbeE
         create(&known, LOWER_FILE).on(Step::Scratch, lower)?;
         let point = make_directory(&scratch, "root").on(Step::Scratch, lower)?;
         let lowers = [known.as_fd(), tree.as_fd()];
-        mount::overlay(&lowers, upper_fd.as_fd(), work_fd.as_fd(), point.as_fd()).on(Step::Overlay, lower)?;
+        mount::overlay(&lowers, Some((upper_fd.as_fd(), work_fd.as_fd())), point.as_fd()).on(Step::Overlay, lower)?;
         let root = rustix::fs::openat(&scratch, "root", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         let root = root.on(Step::Overlay, lower)?;
         let used = use_overlay(&root, upper);

@@ -1,7 +1,7 @@
 //! The new root, before the mounts in it.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -29,6 +29,7 @@ pub(super) struct NewRoot {
 /// Descriptors that must be opened after unshare(2) and before anything is mounted.
 pub(super) struct Trees {
     tree: OwnedFd,
+    above: Option<OwnedFd>,
     layer: Option<(OwnedFd, OwnedFd)>,
 }
 
@@ -41,7 +42,13 @@ impl Trees {
             }
             _ => None,
         };
-        Ok(Self { tree: open_directory(&plan.tree).on(Step::Tree, &plan.tree)?, layer })
+        let above = plan.above.as_ref().map(|path| open_directory(path).on(Step::Layer, path)).transpose()?;
+        Ok(Self { tree: open_directory(&plan.tree).on(Step::Tree, &plan.tree)?, above, layer })
+    }
+
+    /// What an overlay lies over, the uppermost first.
+    fn lowers(&self) -> Vec<BorrowedFd<'_>> {
+        self.above.iter().chain([&self.tree]).map(AsFd::as_fd).collect()
     }
 }
 
@@ -91,10 +98,13 @@ fn mount_root(
     plan: &RootPlan,
     trees: &Trees,
     scratch: Option<&OwnedFd>,
-    point: std::os::fd::BorrowedFd<'_>,
+    point: BorrowedFd<'_>,
 ) -> Result<(), EnterError> {
     let tree = &trees.tree;
     match (&plan.write, &trees.layer, scratch) {
+        (RootWrite::ReadOnly, ..) if trees.above.is_some() => {
+            mount::overlay(&trees.lowers(), None, point).on(Step::Overlay, &plan.tree)
+        }
         (RootWrite::ReadOnly, ..) => match mount::bind(tree, point) {
             // There are mounts below it that may not be uncovered.
             Err(Errno::INVAL) => mount::bind_recursive(tree, point),
@@ -105,12 +115,13 @@ fn mount_root(
             let upper = make_directory(scratch, "upper").on(Step::Scratch, &plan.tree)?;
             let work = make_directory(scratch, "work").on(Step::Scratch, &plan.tree)?;
             // The upper directory is what `stat /` shows inside.
-            let mode = Mode::from_raw_mode(rustix::fs::fstat(tree).on(Step::Tree, &plan.tree)?.st_mode);
+            let top = trees.above.as_ref().unwrap_or(tree);
+            let mode = Mode::from_raw_mode(rustix::fs::fstat(top).on(Step::Tree, &plan.tree)?.st_mode);
             rustix::fs::chmodat(scratch, "upper", mode, rustix::fs::AtFlags::empty()).on(Step::Scratch, &plan.tree)?;
-            mount::overlay(&[tree.as_fd()], upper.as_fd(), work.as_fd(), point).on(Step::Overlay, &plan.tree)
+            mount::overlay(&trees.lowers(), Some((upper.as_fd(), work.as_fd())), point).on(Step::Overlay, &plan.tree)
         }
         (RootWrite::Layer { .. }, Some((upper, work)), _) => {
-            mount::overlay(&[tree.as_fd()], upper.as_fd(), work.as_fd(), point).on(Step::Overlay, &plan.tree)
+            mount::overlay(&trees.lowers(), Some((upper.as_fd(), work.as_fd())), point).on(Step::Overlay, &plan.tree)
         }
         _ => mount::bind_recursive(tree, point).on(Step::BindRoot, &plan.tree),
     }

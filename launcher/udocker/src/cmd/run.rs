@@ -148,12 +148,12 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
     }
     let target = target(args, context, &request)?;
     let caller = Caller::gather(std::env::vars_os().collect(), &request.user);
-    let root = RootPlan { tree: target.tree.clone(), write: target.write.clone() };
+    let root = target.root.clone();
     let files = match request.accounts {
         Accounts::Host => ImageFiles::of_host()?,
         Accounts::Generated | Accounts::Container => ImageFiles::of_root(&root)?,
     };
-    let facts = ContainerFacts { id: target.id.clone(), names: target.names.clone(), root: target.tree.clone() };
+    let facts = ContainerFacts { id: target.id.clone(), names: target.names.clone(), root: target.root.tree.clone() };
     let spec = RunSpec::build(&request, &target.config, &files, &caller, Defaults::Interactive, &facts)?;
     let plan = spec.native_plan(root);
     if args.dry_run {
@@ -167,9 +167,8 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
 struct Target {
     id: String,
     names: Vec<String>,
-    tree: PathBuf,
+    root: RootPlan,
     config: ImageConfig,
-    write: RootWrite,
     /// A container of a store, to be marked as in use.
     container: Option<(udocker_core::store::Store, udocker_core::container::Container)>,
     /// A private copy of an image's tree that goes with the run.
@@ -178,12 +177,16 @@ struct Target {
 
 fn target(args: &Args, context: &Context, request: &RunRequest) -> Result<Target, Failure> {
     if let Some(directory) = &args.location {
+        if args.write.is_some() {
+            return Err(
+                usage_text("--location names a directory that is written in place: --write would be another").into()
+            );
+        }
         return Ok(Target {
             id: String::new(),
             names: Vec::new(),
-            tree: std::path::absolute(directory).map_err(usage)?,
+            root: RootPlan::new(std::path::absolute(directory).map_err(usage)?, RootWrite::InPlace),
             config: ImageConfig::default(),
-            write: RootWrite::InPlace,
             container: None,
             private: None,
         });
@@ -196,7 +199,7 @@ fn target(args: &Args, context: &Context, request: &RunRequest) -> Result<Target
         None => stores.find_container(&request.image)?,
     };
     if let Some((store, container)) = found {
-        return container_target(store, container, request, context);
+        return container_target(args, store, container, request, context);
     }
     let platform = request.platform.clone().unwrap_or_else(udocker_core::platform::Platform::native);
     let reference = crate::image::parse_reference(Some(&request.image))?;
@@ -206,27 +209,35 @@ fn target(args: &Args, context: &Context, request: &RunRequest) -> Result<Target
         let id = super::create::create(context, &store, &reference, &image.record, args.name.as_deref())?;
         let stores = context.stores()?;
         let (store, container) = stores.find_container(&id)?.ok_or_else(|| usage_text("invalid container id"))?;
-        return container_target(store, container, request, context);
+        return container_target(args, store, container, request, context);
     }
     let mut target = Target {
         id: image.record.tree.hex()[..32].to_owned(),
         names: Vec::new(),
-        tree: image.tree,
+        root: RootPlan::new(image.tree, RootWrite::ReadOnly),
         config: image.record.config,
-        write: RootWrite::ReadOnly,
         container: None,
         private: None,
     };
+    place_writes(args, context, request, &mut target)?;
+    Ok(target)
+}
+
+/// Says where writes into a root go that is only read so far.
+fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &mut Target) -> Result<(), Failure> {
     match &request.write {
         WriteSpec::None => {}
-        WriteSpec::Tmpfs { size } => match context.overlay_works(&target.tree) {
-            Ok(()) => {
+        WriteSpec::Tmpfs { size } => match context.overlay_works(&target.root.tree) {
+            // A container that is a layer itself is on a machine where overlays work.
+            answer if answer.is_ok() || target.root.above.is_some() => {
                 let configured = size.or(context.settings.limits.tmpfs_bytes);
-                target.write = RootWrite::Tmpfs { size: configured.unwrap_or_else(udocker_core::host::half_of_memory) };
+                target.root.write =
+                    RootWrite::Tmpfs { size: configured.unwrap_or_else(udocker_core::host::half_of_memory) };
             }
             // A dry run copies nothing; it shows the tree that would be copied.
-            Err(_) if args.dry_run => target.write = RootWrite::InPlace,
-            Err(reason) => make_private(context, &mut target, &reason)?,
+            Err(_) if args.dry_run => target.root.write = RootWrite::InPlace,
+            Err(reason) => make_private(context, target, &reason)?,
+            Ok(()) => unreachable!("taken above"),
         },
         WriteSpec::Directory(path) => {
             let (upper, work) = (path.join("upper"), path.join("work"));
@@ -234,10 +245,10 @@ fn target(args: &Args, context: &Context, request: &RunRequest) -> Result<Target
                 std::fs::create_dir_all(directory)
                     .map_err(|e| usage(format!("cannot make {}: {e}", directory.display())))?;
             }
-            target.write = RootWrite::Layer { upper, work };
+            target.root.write = RootWrite::Layer { upper, work };
         }
     }
-    Ok(target)
+    Ok(())
 }
 
 /// A copy of the tree in the user's store, for kernels that refuse an overlay there.
@@ -246,45 +257,49 @@ fn make_private(context: &Context, target: &mut Target, reason: &str) -> Result<
     let since = std::time::Instant::now();
     let folder = store.temporary("root")?;
     let root = folder.path().join("ROOT");
-    let copied = udocker_core::container::copy_tree(&target.tree, &root)?;
+    let copied = udocker_core::container::copy_tree(&target.root.tree, &root)?;
     context.ui.info(&format!(
         "copied the image's root ({}, {:.1} s), since {reason}\n  hint: `--write=none` needs no copy; `udocker create --name=N` makes one that stays",
         crate::ui::bytes(copied),
         since.elapsed().as_secs_f64(),
     ));
-    target.tree = root;
-    target.write = RootWrite::InPlace;
+    target.root = RootPlan::new(root, RootWrite::InPlace);
     target.private = Some(folder);
     Ok(())
 }
 
+/// A container is written itself, unless `--write` says where else writes go.
 fn container_target(
+    args: &Args,
     store: &udocker_core::store::Store,
     container: udocker_core::container::Container,
     request: &RunRequest,
     context: &Context,
 ) -> Result<Target, Failure> {
     let stores = context.stores()?;
-    let config = ImageConfig::parse(&container.config_bytes()?).map_err(usage)?;
-    let mut root = store.container_root(&container, &stores)?;
-    if request.write == WriteSpec::None {
-        root.write = RootWrite::ReadOnly;
-    }
-    Ok(Target {
+    let config = container.config()?;
+    let root = match args.write {
+        Some(_) => store.container_view(&container, &stores)?,
+        None => store.container_root(&container, &stores)?,
+    };
+    let mut target = Target {
         id: container.id().to_string(),
         names: container.names().iter().map(ToString::to_string).collect(),
-        tree: root.tree,
+        root,
         config: ImageConfig { platform: None, ..config },
-        write: root.write,
         container: Some((store.clone(), container)),
         private: None,
-    })
+    };
+    if args.write.is_some() {
+        place_writes(args, context, request, &mut target)?;
+    }
+    Ok(target)
 }
 
 fn start(args: &Args, context: &Context, target: Target, plan: ExecPlan) -> Outcome {
     let removed = args.rm.then_some(()).and(target.container.as_ref());
     if let Some((store, container)) = &target.container {
-        store.mark_in_use(container, &context.settings.run_dirs)?;
+        store.mark_in_use(container, args.write.is_none(), &context.settings.run_dirs)?;
     }
     if removed.is_none() && target.private.is_none() {
         let error = crate::monitor::enter(&plan);
