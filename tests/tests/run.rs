@@ -38,7 +38,6 @@ fn docker_s_statuses_for_what_does_not_start() {
         (&["run", "--nope", "bb:1", "true"], 1, "syntax error at: --nope"),
         (&["run", "--mode=P1", "bb:1", "true"], 1, "--mode=P1 is not supported by this version"),
         (&["nope"], 1, "invalid command: nope"),
-        (&["search", "x"], 1, "command `search` is not supported by this version"),
     ] {
         let output = env.udocker(words).output().unwrap();
         assert_eq!(output.status.code(), Some(status), "{words:?}: {}", stderr(&output));

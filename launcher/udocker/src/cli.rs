@@ -55,16 +55,34 @@ pub struct General {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Search(cmd::search::Args),
     Pull(cmd::pull::Args),
-    Load(cmd::load::Args),
-    Import(cmd::import::Args),
     Create(cmd::create::Args),
     Run(Box<cmd::run::Args>),
     Images(cmd::images::Args),
     Ps(cmd::ps::Args),
+    Name(cmd::name::Args),
+    Rename(cmd::rename::Args),
+    Rmname(cmd::rmname::Args),
+    Clone(cmd::clone::Args),
     Rm(cmd::rm::Args),
     Rmi(cmd::rmi::Args),
+    Tag(cmd::tag::Args),
+    Import(cmd::import::Args),
+    Export(cmd::export::Args),
+    Load(cmd::load::Args),
+    Save(cmd::save::Args),
     Inspect(cmd::inspect::Args),
+    Verify(cmd::verify::Args),
+    Manifest(cmd::manifest::Args),
+    Protect(cmd::protect::Args),
+    Unprotect(cmd::unprotect::Args),
+    Mkrepo(cmd::mkrepo::Args),
+    Setup(cmd::setup::Args),
+    Login(cmd::login::Args),
+    Logout(cmd::logout::Args),
+    Install(cmd::install::Args),
+    Showconf(cmd::showconf::Args),
     Version(cmd::version::Args),
     /// Print help, of a command if one is named.
     Help {
@@ -72,25 +90,3 @@ pub enum Command {
         command: Option<String>,
     },
 }
-
-/// Commands of udocker that this version does not have yet; named so that the message can say so.
-pub const NOT_BUILT: [&str; 18] = [
-    "search",
-    "name",
-    "rename",
-    "rmname",
-    "clone",
-    "tag",
-    "export",
-    "save",
-    "verify",
-    "manifest",
-    "protect",
-    "unprotect",
-    "mkrepo",
-    "setup",
-    "login",
-    "logout",
-    "install",
-    "showconf",
-];

@@ -24,7 +24,7 @@ use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::run::{Caller, UserSpec};
 use udocker_site_config::Sources;
 
-use cli::{Cli, Command, NOT_BUILT};
+use cli::{Cli, Command};
 use context::Context;
 use ui::{Ui, Verbosity};
 
@@ -97,16 +97,34 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command, context: &mut Context) -> cmd::Outcome {
     match command {
+        Command::Search(args) => cmd::search::run(&args, context),
         Command::Pull(args) => cmd::pull::run(&args, context),
-        Command::Load(args) => cmd::load::run(&args, context),
-        Command::Import(args) => cmd::import::run(&args, context),
         Command::Create(args) => cmd::create::run(&args, context),
         Command::Run(args) => cmd::run::run(&args, context),
         Command::Images(args) => cmd::images::run(&args, context),
         Command::Ps(args) => cmd::ps::run(&args, context),
+        Command::Name(args) => cmd::name::run(&args, context),
+        Command::Rename(args) => cmd::rename::run(&args, context),
+        Command::Rmname(args) => cmd::rmname::run(&args, context),
+        Command::Clone(args) => cmd::clone::run(&args, context),
         Command::Rm(args) => cmd::rm::run(&args, context),
         Command::Rmi(args) => cmd::rmi::run(&args, context),
+        Command::Tag(args) => cmd::tag::run(&args, context),
+        Command::Import(args) => cmd::import::run(&args, context),
+        Command::Export(args) => cmd::export::run(&args, context),
+        Command::Load(args) => cmd::load::run(&args, context),
+        Command::Save(args) => cmd::save::run(&args, context),
         Command::Inspect(args) => cmd::inspect::run(&args, context),
+        Command::Verify(args) => cmd::verify::run(&args, context),
+        Command::Manifest(args) => cmd::manifest::run(&args, context),
+        Command::Protect(args) => cmd::protect::run(&args, context),
+        Command::Unprotect(args) => cmd::unprotect::run(&args, context),
+        Command::Mkrepo(args) => cmd::mkrepo::run(&args, context),
+        Command::Setup(args) => cmd::setup::run(&args, context),
+        Command::Login(args) => cmd::login::run(&args, context),
+        Command::Logout(args) => cmd::logout::run(&args, context),
+        Command::Install(args) => cmd::install::run(&args, context),
+        Command::Showconf(args) => cmd::showconf::run(&args, context),
         Command::Version(_) | Command::Help { .. } => unreachable!("answered before settings are read"),
     }
 }
@@ -142,11 +160,7 @@ fn syntax(error: &clap::Error, words: &[OsString]) -> ExitCode {
         }
         ClapError::InvalidSubcommand => {
             let name = word(clap::error::ContextKind::InvalidSubcommand);
-            if NOT_BUILT.contains(&name.as_str()) {
-                ui.error(&format!("command `{name}` is not supported by this version"));
-            } else {
-                ui.error(&format!("invalid command: {name}\n  hint: `udocker help` lists the commands"));
-            }
+            ui.error(&format!("invalid command: {name}\n  hint: `udocker help` lists the commands"));
         }
         ClapError::UnknownArgument => {
             let shown = word(clap::error::ContextKind::InvalidArg);

@@ -4,16 +4,34 @@ use std::process::ExitCode;
 
 use udocker_core::error::Failure;
 
+pub mod clone;
 pub mod create;
+pub mod export;
 pub mod images;
 pub mod import;
 pub mod inspect;
+pub mod install;
 pub mod load;
+pub mod login;
+pub mod logout;
+pub mod manifest;
+pub mod mkrepo;
+pub mod name;
+pub mod protect;
 pub mod ps;
 pub mod pull;
+pub mod rename;
 pub mod rm;
 pub mod rmi;
+pub mod rmname;
 pub mod run;
+pub mod save;
+pub mod search;
+pub mod setup;
+pub mod showconf;
+pub mod tag;
+pub mod unprotect;
+pub mod verify;
 pub mod version;
 
 /// What a command ends with: a status, or an error that the caller reports.
