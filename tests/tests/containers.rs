@@ -27,7 +27,7 @@ fn fails(env: &TestEnv, words: &[&str], message: &str) -> Output {
 
 fn listed(env: &TestEnv) -> Vec<String> {
     let text = stdout(&run(&mut env.udocker(&["ps"])));
-    text.lines().skip(1).map(|line| line.trim_end().to_owned()).collect()
+    text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn names_are_given_changed_and_taken_away() {
     assert_eq!(children(&env.store().join("tmp")), [PathBuf::new(); 0]);
     // As with udocker, `--force` makes the container without the name.
     let other = create(&env, &["--name=three", "--force"]);
-    assert!(listed(&env).contains(&format!("{other} . W                    bb:1")), "{:?}", listed(&env));
+    assert!(listed(&env).contains(&format!("{other} . W bb:1")), "{:?}", listed(&env));
     // A name that leads nowhere stops nobody.
     symlink("00000000-0000-4000-8000-000000000000", env.store().join("containers/lost")).unwrap();
     run(&mut env.udocker(&["name", &other, "lost"]));
@@ -90,11 +90,11 @@ fn a_clone_is_a_copy_and_apart() {
         let output = run(&mut env.udocker(&["clone", &format!("--name={copy}"), &source]));
         let copied = stdout(&output).trim().to_owned();
         assert_ne!(copied, id);
-        let look = "ls /etc /root; cat /file; ls -l /link; busybox stat -c '%h %a' /file /tmp; ls /etc/group";
+        let look = "ls /etc /root; cat /file; ls -l /link; busybox stat -c '%h %a' /file; busybox stat -c %a /tmp; ls /etc/group";
         let seen = |name: &str| stdout(&env.udocker(&["run", name, "sh", "-c", look]).output().unwrap());
         let first = seen(&copy);
         assert_eq!(first, seen(&source));
-        assert!(first.contains("new\none\n") && first.contains("2 644\n1 500\n"), "{first}");
+        assert!(first.contains("new\none\n") && first.contains("2 644\n500\n"), "{first}");
         run(&mut env.udocker(&["run", &copy, "sh", "-c", "echo two > /file"]));
         assert_eq!(stdout(&run(&mut env.udocker(&["run", &source, "cat", "/file", "/twin"]))), "one\none\n");
         assert_eq!(stdout(&run(&mut env.udocker(&["run", &copy, "cat", "/file", "/twin"]))), "two\ntwo\n");
@@ -108,7 +108,13 @@ fn removal_goes_on_after_an_error_and_spares_what_is_protected_or_runs() {
     let env = env();
     let (a, b) = (create(&env, &["--name=a"]), create(&env, &["--name=b"]));
     fs::write(env.store().join("containers").join(&a).join("PROTECT"), "").unwrap();
-    run(&mut env.udocker(&["run", "b", "sh", "-c", "busybox mkdir -p /x/y && touch /x/y/z && busybox chmod -R a-w /x"]));
+    run(&mut env.udocker(&[
+        "run",
+        "b",
+        "sh",
+        "-c",
+        "busybox mkdir -p /x/y && touch /x/y/z && busybox chmod -R a-w /x",
+    ]));
     let output = env.udocker(&["rm", "a", "nobody", "b"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let expected = format!(
@@ -176,7 +182,9 @@ fn a_mode_is_shown_set_and_refused_by_name() {
     fails(&env, &["setup", "--execmode=R1", "c"], "Error: execution mode R1 is not supported by this version");
     fails(&env, &["setup", "--execmode=X9", "c"], "Error: invalid execmode: X9");
     fails(&env, &["setup", "nobody"], "Error: invalid container id");
-    let message = format!("Error: cannot set up NVIDIA for container {id}: this host has no libcuda.so in /usr/lib/x86_64-linux-gnu, /usr/lib64");
+    let message = format!(
+        "Error: cannot set up NVIDIA for container {id}: this host has no libcuda.so in /usr/lib/x86_64-linux-gnu, /usr/lib64"
+    );
     fails(&env, &["setup", "--nvidia", "c"], &message);
     fs::write(env.store().join("containers/c/PROTECT"), "").unwrap();
     fails(&env, &["setup", "--execmode=N1", "c"], "Error: container is protected");

@@ -41,20 +41,28 @@ impl Explain for CopyError {
 pub fn copy_tree(from: &Path, to: &Path) -> Result<u64, CopyError> {
     let failed = |errno: Errno| CopyError::Io { path: to.to_owned(), source: errno.into() };
     rustix::fs::mkdir(to, Mode::RWXU).map_err(failed)?;
-    copy_into(from, to, false).map_err(failed)
+    copy_into(from, to, Kind::Image).map_err(failed)
+}
+
+/// Copies the directory `from` of a container to the new directory `to`; modes stay as they are. Returns the bytes of its
+/// files.
+pub(super) fn copy_root(from: &Path, to: &Path) -> Result<u64, CopyError> {
+    let failed = |errno: Errno| CopyError::Io { path: to.to_owned(), source: errno.into() };
+    rustix::fs::mkdir(to, Mode::RWXU).map_err(failed)?;
+    copy_into(from, to, Kind::Root).map_err(failed)
 }
 
 /// Copies the upper directory `from` of an overlay into the empty directory `to`, with the marks of what it hides.
 pub(super) fn copy_layer(from: &Path, to: &Path) -> Result<u64, CopyError> {
-    copy_into(from, to, true).map_err(|errno| CopyError::Io { path: to.to_owned(), source: errno.into() })
+    copy_into(from, to, Kind::Layer).map_err(|errno| CopyError::Io { path: to.to_owned(), source: errno.into() })
 }
 
-fn copy_into(from: &Path, to: &Path, marks: bool) -> Result<u64, Errno> {
+fn copy_into(from: &Path, to: &Path, kind: Kind) -> Result<u64, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let source = rustix::fs::open(from, flags, Mode::empty())?;
     let target = rustix::fs::open(to, flags, Mode::empty())?;
     let root = rustix::io::fcntl_dupfd_cloexec(&target, 3)?;
-    let mut copier = Copier { links: HashMap::new(), root, marks, bytes: 0 };
+    let mut copier = Copier { links: HashMap::new(), root, kind, bytes: 0 };
     copier.directory(source, target, &mut PathBuf::new())?;
     Ok(copier.bytes)
 }
@@ -63,9 +71,26 @@ struct Copier {
     /// Where a file with several names was copied to, by device and inode.
     links: HashMap<(u64, u64), PathBuf>,
     root: OwnedFd,
-    /// Marks of an overlay's upper directory are copied too.
-    marks: bool,
+    kind: Kind,
     bytes: u64,
+}
+
+/// What is copied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An image's tree, for somebody who writes in it.
+    Image,
+    /// A container's ROOT: modes are its user's choice.
+    Root,
+    /// A container's upper directory: also the marks of what it hides.
+    Layer,
+}
+
+impl Kind {
+    /// The mode of a copy; at least `least` in a copy of an image.
+    fn mode(self, mode: u32, least: u32) -> Mode {
+        Mode::from_raw_mode(if self == Self::Image { mode & 0o1777 | least } else { mode & 0o1777 })
+    }
 }
 
 /// What overlayfs marks in an upper directory (kernel: `Documentation/filesystems/overlayfs.rst`, "whiteouts and opaque
@@ -95,7 +120,7 @@ impl Copier {
                 FileType::Directory => {
                     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                     rustix::fs::mkdirat(&target, name, Mode::RWXU)?;
-                    let inner = rustix::fs::openat(&source, name, flags, Mode::empty())?;
+                    let inner = open_closed(source.as_fd(), name, flags, &status)?;
                     self.directory(inner, rustix::fs::openat(&target, name, flags, Mode::empty())?, below)?;
                 }
                 FileType::Symlink => {
@@ -105,7 +130,7 @@ impl Copier {
                     rustix::fs::utimensat(&target, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
                 }
                 FileType::RegularFile => self.file(source.as_fd(), target.as_fd(), name, &status, below)?,
-                FileType::CharacterDevice if self.marks && status.st_rdev == 0 => {
+                FileType::CharacterDevice if self.kind == Kind::Layer && status.st_rdev == 0 => {
                     // Anybody may make this one device since Linux 5.8.
                     rustix::fs::mknodat(&target, name, FileType::CharacterDevice, Mode::empty(), 0)?;
                 }
@@ -116,12 +141,12 @@ impl Copier {
         }
         let status = rustix::fs::fstat(&source)?;
         self.copy_marks(&source, &target)?;
-        rustix::fs::fchmod(&target, Mode::from_raw_mode(status.st_mode & 0o1777 | 0o700))?;
+        rustix::fs::fchmod(&target, self.kind.mode(status.st_mode, 0o700))?;
         rustix::fs::futimens(&target, &times_of(&status))
     }
 
     fn copy_marks(&self, source: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
-        for name in MARKS.into_iter().filter(|_| self.marks) {
+        for name in MARKS.into_iter().filter(|_| self.kind == Kind::Layer) {
             if let Some(value) = attribute(source, name) {
                 let value = if value == 0 { &[][..] } else { &[value][..] };
                 rustix::fs::fsetxattr(target, name, value, XattrFlags::empty())?;
@@ -145,8 +170,7 @@ impl Copier {
             }
             self.links.insert(key, below.to_owned());
         }
-        let from =
-            rustix::fs::openat(source, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let from = open_closed(source, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, status)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to = rustix::fs::openat(target, name, flags, Mode::RUSR | Mode::WUSR)?;
         if rustix::fs::ioctl_ficlone(&to, &from).is_err() {
@@ -154,9 +178,29 @@ impl Copier {
         }
         self.copy_marks(&from, &to)?;
         self.bytes += status.st_size as u64;
-        rustix::fs::fchmod(&to, Mode::from_raw_mode(status.st_mode & 0o1777 | 0o600))?;
+        rustix::fs::fchmod(&to, self.kind.mode(status.st_mode, 0o600))?;
         rustix::fs::futimens(&to, &times_of(status))
     }
+}
+
+/// Opens `name`, also if its owner, the caller, closed it: its mode is changed for a moment.
+fn open_closed(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    flags: OFlags,
+    status: &rustix::fs::Stat,
+) -> Result<OwnedFd, Errno> {
+    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::ACCESS) if status.st_uid == rustix::process::geteuid().as_raw() => {}
+        other => return other,
+    }
+    let mode = Mode::from_raw_mode(status.st_mode & 0o7777);
+    rustix::fs::chmodat(parent, name, mode | Mode::RUSR | Mode::XUSR, AtFlags::empty())?;
+    let opened = rustix::fs::openat(parent, name, flags, Mode::empty());
+    if let Ok(file) = &opened {
+        rustix::fs::fchmod(file, mode)?;
+    }
+    opened
 }
 
 pub(super) fn copy_bytes(from: OwnedFd, to: &OwnedFd) -> Result<(), Errno> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::copy::{copy_layer, copy_tree};
+use super::copy::{copy_layer, copy_root, copy_tree};
 use super::{Container, ContainerId, ContainerName};
 use crate::engine::native::probe_layer;
 use crate::reference::ImageReference;
@@ -161,7 +161,7 @@ impl Store {
         }
         let full_because = match &source.base {
             None => {
-                copy_tree(&source.directory.join("ROOT"), &new.directory.join("ROOT"))?;
+                copy_root(&source.directory.join("ROOT"), &new.directory.join("ROOT"))?;
                 None
             }
             Some(_) => self.clone_layered(&new, source, stores)?,
