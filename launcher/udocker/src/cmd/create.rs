@@ -6,7 +6,6 @@ use udocker_core::container::{ContainerName, CreateOptions};
 use udocker_core::error::Failure;
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
-use udocker_core::run::PullPolicy;
 use udocker_core::store::{Record, Store};
 
 use super::Outcome;
@@ -30,7 +29,8 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let reference = crate::image::parse_reference(args.image.as_deref())?;
-    let image = crate::image::ready(context, &reference, &Platform::native(), PullPolicy::Never)?;
+    let image = crate::image::stored(context, &reference, &Platform::native())?
+        .ok_or_else(|| crate::image::ImageError::NothingToCreate(reference.clone()))?;
     let store = context.writable_store()?;
     if let (true, Some(name)) = (args.force, &args.name) {
         let name: ContainerName = name.parse().map_err(crate::usage)?;
