@@ -98,8 +98,7 @@ impl Explain for StoreError {
             }
             Self::NewerFormat { .. } => vec!["use the newer udocker that wrote it, or another store".into()],
             Self::Damaged { path, .. } => vec![format!("remove {} and pull the image again", path.display())],
-            Self::ProtectedImage => vec!["`udocker unprotect IMAGE` takes the protection away".into()],
-            Self::ProtectedContainer => vec!["`-f` removes it all the same".into()],
+            Self::ProtectedImage | Self::ProtectedContainer => vec!["`-f` removes it all the same".into()],
             Self::NameTaken => vec!["choose another name, or take it away by `--force`".into()],
             Self::InUse { .. } => vec!["wait for its end, or run the image without a container".into()],
             Self::NoBase { image, .. } => vec![format!("`udocker pull {image}` restores it")],
