@@ -6,6 +6,7 @@
 //! FaultProxy     HTTP in front of it: delays, cut and corrupted bodies, other answers
 //! images         images made on the spot, each once per recipe below `target/test-images`
 //! tree           listings to compare trees by, and the reference tree of GNU tar and a whiteout pass
+//! udocker_store  repositories as PyPI's udocker writes them
 //! random         random choices from a seed that a failure prints
 //! ```
 //!
@@ -16,6 +17,7 @@ mod fault_proxy;
 pub mod images;
 pub mod random;
 pub mod tree;
+pub mod udocker_store;
 
 pub use fault_proxy::{Fault, FaultProxy};
 

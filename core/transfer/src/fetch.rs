@@ -30,6 +30,11 @@ pub trait BlobSource: Sync {
     /// # Errors
     /// Whatever stops it; a [`RegistryError`] travels inside [`io::Error::other`].
     fn open(&self, descriptor: &Descriptor) -> io::Result<Box<dyn Read + Send>>;
+
+    /// A file that has the whole blob already; it is read where it is, and verified meanwhile.
+    fn local_file(&self, _descriptor: &Descriptor) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// A blob did not arrive.
@@ -372,8 +377,20 @@ pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
 ///
 /// # Errors
 /// Of the reader or the file, as they come.
-pub fn copy_and_digest(mut reader: impl Read, mut file: impl Write) -> io::Result<(Digest, u64)> {
-    let mut hash = Hasher::new(Algorithm::Sha256);
+pub fn copy_and_digest(reader: impl Read, file: impl Write) -> io::Result<(Digest, u64)> {
+    copy_and_digest_by(Algorithm::Sha256, reader, file)
+}
+
+/// The same by another algorithm.
+///
+/// # Errors
+/// As [`copy_and_digest`].
+pub fn copy_and_digest_by(
+    algorithm: Algorithm,
+    mut reader: impl Read,
+    mut file: impl Write,
+) -> io::Result<(Digest, u64)> {
+    let mut hash = Hasher::new(algorithm);
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut total = 0;
     loop {

@@ -152,10 +152,10 @@ pub fn stage(
 
     let known =
         store.read_record(&manifest, &incoming.platform)?.filter(|r| r.tree == tree && store.tree(&tree).is_dir());
-    let is_missing = |layer: &&Descriptor| !store.blob(&layer.digest).is_file();
-    let has_blobs = || !incoming.manifest.layers.iter().any(|layer| is_missing(&layer));
+    let is_present = |digest: &Digest| store.blob(digest).is_file();
     if let Some(mut record) = known
-        && (!keep_layers || has_blobs() && store.blob(&incoming.manifest.config.digest).is_file())
+        && is_present(&record.config_digest)
+        && (!keep_layers || digests.iter().all(is_present))
     {
         if record.index != incoming.index && incoming.index.is_some() {
             record.index = incoming.index.clone();
@@ -176,7 +176,9 @@ pub fn stage(
         blob_of_layer[position] = match blobs.iter().position(|blob| blob.descriptor().digest == layer.digest) {
             Some(same) => same,
             None => {
-                blobs.push(open_blob(store, layer, folder.path())?);
+                // A blob that is to be kept has to come into this store.
+                let local = if keep_layers { None } else { source.local_file(layer) };
+                blobs.push(open_blob(store, layer, local, folder.path())?);
                 blobs.len() - 1
             }
         };
@@ -208,8 +210,9 @@ pub fn stage(
         for blob in blobs.iter().filter(|blob| !blob.was_present()) {
             store.publish_blob(blob.path(), &blob.descriptor().digest)?;
         }
-        store.publish_blob(&config_path, &incoming.manifest.config.digest)?;
     }
+    // Containers are made of it, so it stays with the record, whatever becomes of the layers.
+    store.publish_blob(&config_path, &incoming.manifest.config.digest)?;
     store.publish_tree(&folder.path().join("root"), &tree)?;
     let record = Record {
         manifest,
@@ -228,15 +231,15 @@ pub fn stage(
     Ok(record)
 }
 
-fn open_blob(store: &Store, layer: &Descriptor, folder: &Path) -> Result<Blob, StageError> {
-    let stored = store.blob(&layer.digest);
-    match File::open(&stored) {
-        Ok(file) => Ok(Blob::present(layer.clone(), stored, file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(Blob::missing(layer.clone(), folder.join("blobs").join(layer.digest.to_string()))?)
+fn open_blob(store: &Store, layer: &Descriptor, local: Option<PathBuf>, folder: &Path) -> Result<Blob, StageError> {
+    for path in std::iter::once(store.blob(&layer.digest)).chain(local) {
+        match File::open(&path) {
+            Ok(file) => return Ok(Blob::present(layer.clone(), path, file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(StageError::File { action: "open", path, source }),
         }
-        Err(source) => Err(StageError::File { action: "open", path: stored, source }),
     }
+    Ok(Blob::missing(layer.clone(), folder.join("blobs").join(layer.digest.to_string()))?)
 }
 
 fn make_directory(path: PathBuf) -> Result<File, StageError> {

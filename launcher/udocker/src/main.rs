@@ -12,6 +12,7 @@ mod cli;
 mod cmd;
 mod context;
 mod image;
+mod json;
 mod monitor;
 mod ui;
 
