@@ -184,6 +184,17 @@ impl Blob {
         self.present
     }
 
+    /// Writes its bytes into the new file `path`, also if its own file has no name any more.
+    ///
+    /// # Errors
+    /// Of the two files.
+    pub fn copy_to(&self, path: &std::path::Path) -> io::Result<()> {
+        let mut copy = File::create_new(path)?;
+        let mut from = self.file.try_clone()?;
+        io::Seek::rewind(&mut from)?;
+        io::copy(&mut from, &mut copy).map(drop)
+    }
+
     fn update(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.shared.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.changed.notify_all();

@@ -135,7 +135,7 @@ fn try_pull(
     let incoming = resolve(&client, &repository, &reference.selector(), platform)?;
     let options = StageOptions::of(settings, store);
     let source = Remote { client: &client, repository: &repository };
-    let record = loop {
+    let staged = loop {
         match stage(store, &incoming, &source, &options, progress) {
             // Somebody wrote into the store, or its disk did: the registry has the right bytes.
             Err(StageError::Fetch(FetchError::Stored { digest, .. })) => {
@@ -148,7 +148,7 @@ fn try_pull(
     let mut blobs: Vec<_> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
     blobs.push(incoming.manifest.config.digest.clone());
     store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &blobs)?;
-    Ok(record)
+    Ok(staged.record.clone())
 }
 
 fn resolve(client: &Client, repository: &str, selector: &str, platform: &Platform) -> Result<Incoming, PullCause> {

@@ -15,7 +15,7 @@ use udocker_core::manifest::{Descriptor, ImageManifest};
 use udocker_core::platform::Platform;
 use udocker_core::progress::Progress;
 use udocker_core::settings::{Limits, Settings};
-use udocker_core::store::{Record, Store, StoreError, TreeId};
+use udocker_core::store::{FileLock, LockKind, Patience, Record, Store, StoreError, TreeId};
 
 use crate::extract::{ExtractError, FlattenOptions, LayerSource, flatten};
 use crate::fetch::{Blob, BlobSource, FetchError, fetch_during};
@@ -130,7 +130,16 @@ impl Explain for StageError {
     }
 }
 
-/// Brings blobs, tree and record of `incoming` into `store`; what is there already is neither fetched nor made again.
+/// An image whose blobs, tree and record are in the store. While this lives nobody collects what no tag names yet.
+#[derive(Debug)]
+pub struct Staged {
+    /// Its record.
+    pub record: Record,
+    _lock: FileLock,
+}
+
+/// Brings blobs, tree and record of `incoming` into `store`; what is there already is neither fetched nor made again. Who
+/// tags the image keeps the result until that is done.
 ///
 /// # Errors
 /// On any error the store is as before, but for blobs and trees that were whole.
@@ -140,7 +149,7 @@ pub fn stage(
     source: &dyn BlobSource,
     options: &StageOptions,
     progress: &dyn Progress,
-) -> Result<Record, StageError> {
+) -> Result<Staged, StageError> {
     if let Some(layer) = incoming.manifest.layers.iter().find(|layer| !layer.urls.is_empty()) {
         return Err(StageError::ForeignLayer(layer.digest.clone()));
     }
@@ -150,6 +159,8 @@ pub fn stage(
     let tree = TreeId::of(store.format(), &digests);
     let manifest = Digest::sha256_of(&incoming.manifest_bytes);
 
+    let waiting = || progress.warning("waiting for the end of a removal in the store");
+    let lock = store.lock(LockKind::Publish, &Patience::long(&waiting))?;
     let known =
         store.read_record(&manifest, &incoming.platform)?.filter(|r| r.tree == tree && store.tree(&tree).is_dir());
     let is_present = |digest: &Digest| store.blob(digest).is_file();
@@ -161,8 +172,9 @@ pub fn stage(
             record.index = incoming.index.clone();
             store.publish_record(&record)?;
         }
-        return Ok(record);
+        return Ok(Staged { record, _lock: lock });
     }
+    drop(lock);
 
     check_space(store, &incoming.manifest)?;
     let folder = store.temporary("pull")?;
@@ -206,9 +218,10 @@ pub fn stage(
             source: errno.into(),
         })?;
     }
+    let lock = store.lock(LockKind::Publish, &Patience::long(&waiting))?;
     if keep_layers {
-        for blob in blobs.iter().filter(|blob| !blob.was_present()) {
-            store.publish_blob(blob.path(), &blob.descriptor().digest)?;
+        for blob in &blobs {
+            publish_blob(store, blob, folder.path())?;
         }
     }
     // Containers are made of it, so it stays with the record, whatever becomes of the layers.
@@ -228,7 +241,21 @@ pub fn stage(
         changed: flattened.changed,
     };
     store.publish_record(&record)?;
-    Ok(record)
+    Ok(Staged { record, _lock: lock })
+}
+
+/// Also one that was in the store at the beginning and was removed since.
+fn publish_blob(store: &Store, blob: &Blob, folder: &Path) -> Result<(), StageError> {
+    let digest = &blob.descriptor().digest;
+    if !blob.was_present() {
+        return Ok(store.publish_blob(blob.path(), digest)?);
+    }
+    if store.blob(digest).is_file() {
+        return Ok(());
+    }
+    let copy = folder.join("blobs").join(digest.to_string());
+    blob.copy_to(&copy).map_err(|source| StageError::File { action: "write", path: copy.clone(), source })?;
+    Ok(store.publish_blob(&copy, digest)?)
 }
 
 fn open_blob(store: &Store, layer: &Descriptor, local: Option<PathBuf>, folder: &Path) -> Result<Blob, StageError> {

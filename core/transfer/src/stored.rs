@@ -12,7 +12,7 @@ use udocker_core::progress::Progress;
 use udocker_core::store::{Record, Store, StoredForm, StoredImage, StoredLayer};
 
 use crate::fetch::{BlobSource, copy_and_digest};
-use crate::stage::{Incoming, StageError, StageOptions, stage};
+use crate::stage::{Incoming, StageError, StageOptions, Staged, stage};
 
 /// Flattens `image` into `store`; `key` is by what its record is found ([`Store::image_key`]).
 ///
@@ -55,11 +55,11 @@ pub fn stage_stored(
     };
     // The layers stay where they are.
     let options = StageOptions { keep_layers: false, ..options.clone() };
-    let record = stage(store, &incoming, &Files(files), &options, progress)?;
+    let Staged { record, .. } = &stage(store, &incoming, &Files(files), &options, progress)?;
     if matches!(image.form, StoredForm::Ancestry(_)) {
-        store.publish_record_as(key, &record)?;
+        store.publish_record_as(key, record)?;
     }
-    Ok(record)
+    Ok(record.clone())
 }
 
 /// The SHA-256 of a layer's file.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use udocker_core::digest::Digest;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::reference::ImageReference;
-use udocker_core::store::{Store, StoreError, Stores, TagContents, Temporary};
+use udocker_core::store::{LockKind, Patience, Store, StoreError, Stores, TagContents, Temporary};
 
 use crate::fetch::copy_and_digest_by;
 
@@ -91,6 +91,8 @@ pub fn tag(stores: &Stores, store: &Store, source: &ImageReference, target: &Ima
     if store.find_tag(target).is_some() {
         return Err(TagError::TargetExists(target.clone()));
     }
+    // Until the new tag is there nobody removes what the old one names.
+    let _lock = store.lock(LockKind::Publish, &Patience::long(&|| {}))?;
     let (holder, found) = stores.find_tag(source).ok_or_else(|| TagError::NoSource(source.clone()))?;
     if found.protected {
         return Err(TagError::ProtectedSource(source.clone()));

@@ -60,7 +60,7 @@ pub fn load(
     let mut loaded = Vec::new();
     for Found { incoming, names, blob_names } in found {
         let blobs = ArchiveBlobs { members: &members, names: blob_names };
-        stage(store, &incoming, &blobs, options, progress)?;
+        let _staged = stage(store, &incoming, &blobs, options, progress)?;
         let mut digests: Vec<_> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
         digests.push(incoming.manifest.config.digest.clone());
         for name in names {

@@ -26,9 +26,9 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
 pub fn protect(name: Option<&str>, protected: bool, context: &Context) -> Outcome {
     let stores = context.stores()?;
     if let Some(name) = name
-        && let Some((store, container)) = stores.find_container(name)?
+        && let Some((_, container)) = stores.find_container(name)?
     {
-        set_protected(&store.containers().join(container.id().to_string()), protected)?;
+        set_protected(container.directory(), protected)?;
         return Ok(ExitCode::SUCCESS);
     }
     let reference = parse_reference(name)?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use udocker_core::error::Failure;
-use udocker_core::store::{RunDirectory, StoreError};
+use udocker_core::store::{LockKind, Patience, RunDirectory, StoreError};
 
 use super::Outcome;
 use crate::context::Context;
@@ -49,6 +49,8 @@ fn remove(name: &str, context: &Context) -> Result<(), Failure> {
         return Err(StoreError::ProtectedImage.into());
     }
     context.ui.info(&format!("deleting image: {name}"));
+    let waiting = || context.ui.warning("waiting for others who publish images in this store");
+    let _lock = store.lock(LockKind::Remove, &Patience::long(&waiting))?;
     let removed = store.remove_tag(&tag).map_err(|source| damaged(&reference, source))?;
     let run = RunDirectory::open(&context.settings.run_dirs);
     store.collect_garbage(&removed, &|tree| run.as_ref().is_some_and(|run| run.user_of(tree.hex()).is_some()))?;
