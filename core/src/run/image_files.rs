@@ -1,5 +1,6 @@
 //! The account files that a spec is built from, read beneath the root that the run will have.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -79,6 +80,25 @@ impl ImageFiles {
     }
 }
 
+/// Whether `path` (a list of directories, as in `PATH`) leads to a file `name` in the root; links are resolved inside.
+///
+/// A guess, good enough to choose a default by: mounts are not looked at, and what a layered container has removed from
+/// its base counts as there.
+pub fn has_program(root: &RootPlan, path: &OsStr, name: &str) -> bool {
+    let upper = match &root.write {
+        RootWrite::Layer { upper, .. } => Some(upper),
+        _ => root.above.as_ref(),
+    };
+    let open =
+        |tree: &PathBuf| rustix::fs::open(tree, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
+    let trees: Vec<OwnedFd> = upper.into_iter().chain([&root.tree]).filter_map(open).collect();
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    std::env::split_paths(path).any(|directory| {
+        let program = directory.join(name);
+        trees.iter().any(|tree| resolve::open_in_root(tree, &program, flags).is_ok())
+    })
+}
+
 /// What an overlay's upper directory says about a file in /etc.
 enum InUpper {
     File(OwnedFd),
@@ -126,6 +146,26 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn programs_are_found_in_the_base_and_in_the_layer() {
+        let directory = tempfile::tempdir().unwrap();
+        let (tree, upper) = (directory.path().join("tree"), directory.path().join("upper"));
+        fs::create_dir_all(tree.join("usr/bin")).unwrap();
+        fs::create_dir_all(upper.join("opt")).unwrap();
+        symlink("/usr/bin", tree.join("bin")).unwrap();
+        symlink("/nowhere", tree.join("bin/broken")).unwrap();
+        fs::write(tree.join("usr/bin/bash"), "").unwrap();
+        fs::write(upper.join("opt/zsh"), "").unwrap();
+        let work = directory.path().join("work");
+        let root = RootPlan::new(&tree, RootWrite::Layer { upper: upper.clone(), work });
+        let found = |root: &RootPlan, name: &str| has_program(root, OsStr::new("/nothere:/bin:/opt"), name);
+        for (name, expected) in [("bash", true), ("zsh", true), ("broken", false), ("fish", false)] {
+            assert_eq!(found(&root, name), expected, "{name}");
+        }
+        assert!(!found(&RootPlan::new(&tree, RootWrite::ReadOnly), "zsh"));
+        assert!(found(&RootPlan { above: Some(upper), ..RootPlan::new(&tree, RootWrite::ReadOnly) }, "zsh"));
+    }
 
     #[test]
     fn what_an_upper_directory_has_hides_what_is_below() {
