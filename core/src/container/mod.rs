@@ -135,8 +135,12 @@ impl Container {
     }
     /// The mode set for it; N1 where none is.
     pub fn mode(&self) -> ExecMode {
+        self.chosen_mode().unwrap_or(ExecMode::N1)
+    }
+    /// The mode set for it.
+    pub fn chosen_mode(&self) -> Option<ExecMode> {
         let read = |name: &str| fs::read_to_string(self.directory.join(name)).ok()?.trim().parse().ok();
-        read("mode").or_else(|| read("execmode")).unwrap_or(ExecMode::N1)
+        read("mode").or_else(|| read("execmode"))
     }
     /// `container.json`, the image's configuration.
     pub fn config_bytes(&self) -> Result<Vec<u8>, StoreError> {

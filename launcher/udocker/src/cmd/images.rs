@@ -8,6 +8,8 @@ use super::Outcome;
 use crate::context::Context;
 
 /// List the images of all stores.
+///
+/// Example: udocker images -l
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Add the directory and the blobs of each.

@@ -11,6 +11,8 @@ use crate::context::Context;
 use crate::usage_text;
 
 /// Print the configuration of a container or an image as JSON.
+///
+/// Example: udocker inspect -p work
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print the directory of a container's root instead; a layered container becomes a full one for that.

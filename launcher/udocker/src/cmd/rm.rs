@@ -7,6 +7,8 @@ use crate::context::Context;
 use crate::usage_text;
 
 /// Remove containers.
+///
+/// Example: udocker rm work
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Remove also what is protected.

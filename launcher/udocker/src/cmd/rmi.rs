@@ -9,6 +9,8 @@ use crate::context::Context;
 use crate::image::{ImageError, parse_reference};
 
 /// Remove an image, and what no other image or container needs of it.
+///
+/// Example: udocker rmi debian:12
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Remove it also if it is protected.
