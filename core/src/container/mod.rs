@@ -258,6 +258,19 @@ impl Store {
         self.read_container(id, &names).map(Some)
     }
 
+    /// All names of `container`, sorted: looking it up finds the one it was looked up by.
+    pub fn names_of(&self, container: &Container) -> Result<Vec<ContainerName>, StoreError> {
+        let parent = self.containers();
+        let entries = fs::read_dir(&parent).map_err(io_error("list", &parent))?.flatten();
+        let ours =
+            |path: &Path| fs::read_link(path).is_ok_and(|t| t.file_name().is_some_and(|n| *n == *container.id.0));
+        let links = entries.filter(|entry| ours(&entry.path()));
+        let mut names: Vec<ContainerName> =
+            links.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        names.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(names)
+    }
+
     /// Makes a container: layered where a real overlay with its own upper works on this file system, else a full copy.
     pub fn create_container(&self, options: &CreateOptions<'_>) -> Result<Created, StoreError> {
         let id = ContainerId::generate();

@@ -113,7 +113,7 @@ fn in_container(
     };
     let mut target = Target {
         id: container.id().to_string(),
-        names: container.names().iter().map(ToString::to_string).collect(),
+        names: store.names_of(&container)?.iter().map(ToString::to_string).collect(),
         root,
         config: ImageConfig { platform: None, ..config },
         container: Some((store, container)),
