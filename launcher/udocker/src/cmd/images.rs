@@ -12,6 +12,8 @@ use crate::context::Context;
 use crate::ui::Verbosity;
 
 /// List the images of all stores.
+///
+/// Example: udocker images -l
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Add the directory and the blobs of each.

@@ -16,7 +16,7 @@ use crate::usage_text;
 
 /// Print the configuration of a container or an image as JSON; a container's name wins over an image's.
 ///
-/// Example: udocker inspect debian:12
+/// Example: udocker inspect -p work
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print the directory of the root instead. A layered container becomes a full one for that; an image's is not to
