@@ -261,7 +261,7 @@ impl Store {
         if name.as_ref().is_some_and(|path| path.symlink_metadata().is_ok()) {
             return Err(StoreError::NameTaken);
         }
-        let folder = self.temporary("create")?;
+        let folder = self.temporary_for_container("create")?;
         let directory = folder.path().join(&id.0);
         let make = |path: PathBuf| fs::create_dir(&path).map(|()| path.clone()).map_err(io_error("make", &path));
         let write = |name: &str, bytes: &[u8]| {
@@ -330,7 +330,7 @@ impl Store {
             return Err(StoreError::InUse { id: container.id.0.clone(), pid });
         }
         // Out of sight by one rename; what then stays half removed is only a temporary.
-        let trash = self.temporary("trash")?;
+        let trash = self.temporary_for_container("trash")?;
         let moved = fs::rename(&container.directory, trash.path().join("container"));
         moved.map_err(io_error("remove", &container.directory))?;
         for entry in fs::read_dir(self.containers()).map_err(io_error("list", &self.containers()))?.flatten() {

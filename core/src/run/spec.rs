@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::{ExecMode, ImageFiles, RunRequest};
 use crate::engine::{Cwd, ExecPlan, GeneratedFile, IdMap, KeepFds, MountPlan, RootPlan};
 use crate::image_config::ImageConfig;
+use crate::settings::InteractiveDefaults;
 
 /// What the process knows of its caller and its machine; gathered once by a front end, so that [`RunSpec::build`] is pure.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct Caller {
     pub env: Vec<(OsString, OsString)>,
     /// Subordinate ranges, if newuidmap works for this user: of uids and of gids.
     pub subordinate: Option<(Range, Range)>,
+    /// What is configured for runs by hand; udocker's defaults until a front end puts others here.
+    pub interactive: InteractiveDefaults,
 }
 
 /// First ID and count.
@@ -132,7 +135,7 @@ impl RunSpec {
             gid: identity.gid,
             map: identity.map.clone(),
             cwd: super::mount::working_directory(request, config, caller, defaults, &mounts, &identity),
-            argv: super::env::command(request, config, defaults)?,
+            argv: super::env::command(request, config, caller, defaults)?,
             env: super::env::assemble(request, config, caller, defaults, container, &identity, &mounts),
             mounts,
             keep_fds: match defaults {
