@@ -20,13 +20,12 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind as ClapError;
 use clap::{CommandFactory, Parser};
-use udocker_core::error::{ErrorKind, Explain, Failure};
-use udocker_core::run::{Caller, UserSpec};
-use udocker_site_config::Sources;
+use udocker_core::error::{ErrorKind, Explain};
+use udocker_core::settings::Verbosity;
 
 use cli::{Cli, Command};
 use context::Context;
-use ui::{Ui, Verbosity};
+use ui::Ui;
 
 /// The command line is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -63,13 +62,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return syntax(&error, &words),
     };
-    let verbosity = match (cli.general.debug, cli.general.quiet) {
-        (true, _) => Verbosity::Debug,
-        (_, 0) => Verbosity::Info,
-        (_, 1) => Verbosity::Errors,
-        _ => Verbosity::Silent,
-    };
-    let ui = Ui { verbosity };
+    let ui = Ui { verbosity: cli.general.verbosity().unwrap_or_default() };
     if cli.general.version {
         return version(ui);
     }
@@ -85,7 +78,7 @@ fn main() -> ExitCode {
     }
     // A run fails with Docker's statuses, a wrong command line with 1 as every command.
     let is_run = matches!(command, Command::Run(_));
-    let outcome = Context::load(&cli.general, ui).and_then(|mut context| dispatch(command, &mut context));
+    let outcome = Context::load(&cli.general).and_then(|mut context| dispatch(command, &mut context));
     match outcome {
         Ok(status) => status,
         Err(failure) => {
@@ -151,7 +144,7 @@ fn help(ui: Ui, command: Option<&str>) -> ExitCode {
 
 /// udocker's words for what clap found: status 1, one line.
 fn syntax(error: &clap::Error, words: &[OsString]) -> ExitCode {
-    let ui = Ui { verbosity: Verbosity::Info };
+    let ui = Ui { verbosity: Verbosity::default() };
     let word = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
     match error.kind() {
         ClapError::DisplayHelp | ClapError::DisplayVersion => {
@@ -175,26 +168,4 @@ fn syntax(error: &clap::Error, words: &[OsString]) -> ExitCode {
         }
     }
     ExitCode::FAILURE
-}
-
-impl Context {
-    fn load(general: &cli::General, ui: Ui) -> Result<Self, Failure> {
-        let caller = Caller::gather(std::env::vars_os().collect(), &UserSpec::Caller);
-        let repo = general.repo.as_ref().map(std::path::absolute).transpose().map_err(usage)?;
-        let sources = Sources {
-            env: caller.env,
-            home: caller.home,
-            uid: caller.uid,
-            user: caller.name,
-            repo: repo.clone(),
-            insecure: general.insecure,
-            site_dir: udocker_site_config::SITE_DIR.into(),
-            site_owner: 0,
-        };
-        if general.config.is_some() {
-            return Err(refused("--config", "the variables UDOCKER_*, or /etc/udocker/site.toml").into());
-        }
-        let loaded = udocker_site_config::load(&sources)?;
-        Ok(Self { settings: loaded.settings, ui, repo })
-    }
 }

@@ -143,11 +143,12 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
     args.registry.apply(&mut context.settings)?;
     refuse_unbuilt(args, context)?;
     let request = args.request()?;
+    let mut caller = Caller::gather(std::env::vars_os().collect(), &request.user);
+    context.configure(&request, &mut caller)?;
     if let Some(cpus) = &args.cpuset_cpus {
         set_affinity(cpus)?;
     }
     let target = target(args, context, &request)?;
-    let caller = Caller::gather(std::env::vars_os().collect(), &request.user);
     let root = target.root.clone();
     let files = match request.accounts {
         Accounts::Host => ImageFiles::of_host()?,
