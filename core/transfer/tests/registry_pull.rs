@@ -10,7 +10,7 @@ use fault_registry::*;
 use udocker_core::digest::Digest;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::progress::Silent;
-use udocker_core::settings::{Limits, Settings, StoreKind, StoreSettings};
+use udocker_core::settings::{Settings, StoreKind, StoreSettings};
 use udocker_core::store::{Record, Store};
 use udocker_transfer::pull::{PullError, pull};
 
@@ -82,18 +82,13 @@ fn pull_into(directory: &tempfile::TempDir, registry: &FaultRegistry) -> (Store,
     let store = StoreSettings {
         name: "user".into(),
         path: directory.path().join("store"),
+        parts: Default::default(),
         kind: StoreKind::User,
         readonly: false,
         keep_layers: true,
         sync: false,
     };
-    let settings = Settings {
-        stores: vec![store.clone()],
-        run_dirs: Vec::new(),
-        registries: settings(),
-        limits: Limits::default(),
-        contact: None,
-    };
+    let settings = Settings { stores: vec![store.clone()], registries: settings(), ..Settings::default() };
     let store = Store::create(&store).unwrap();
     let reference = format!("{}/{REPOSITORY}:v1", registry.host()).parse().unwrap();
     let result = pull(&store, &reference, &"linux/amd64".parse().unwrap(), &settings, &Silent);

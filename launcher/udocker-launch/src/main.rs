@@ -119,17 +119,7 @@ fn status_of(failure: &Failure) -> u8 {
 
 fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> Result<u8, Failure> {
     let caller = Caller::gather(env.to_vec(), &request.user);
-    let sources = Sources {
-        env: env.to_vec(),
-        home: caller.home.clone(),
-        uid: caller.uid,
-        user: caller.name.clone(),
-        repo: None,
-        insecure: false,
-        site_dir: udocker_site_config::SITE_DIR.into(),
-        site_owner: 0,
-    };
-    let settings = udocker_site_config::load(&sources)?.settings;
+    let settings = udocker_site_config::load(&Sources::of_caller(&caller))?.settings;
     let target = find(request, &settings)?;
     let files = match request.accounts {
         Accounts::Host => ImageFiles::of_host()?,

@@ -9,15 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use udocker_core::digest::Digest;
 use udocker_core::error::Failure;
 use udocker_core::progress::Progress;
-
-/// How much is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verbosity {
-    Silent,
-    Errors,
-    Info,
-    Debug,
-}
+use udocker_core::settings::Verbosity;
 
 /// The channel to the user.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +18,11 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// A result line. A reader that went away ends the program quietly.
+    /// A result line, unless only errors are told. A reader that went away ends the program quietly.
     pub fn result(&self, line: impl AsRef<[u8]>) {
+        if self.verbosity < Verbosity::Messages {
+            return;
+        }
         let mut out = io::stdout().lock();
         if let Err(error) = out.write_all(line.as_ref()).and_then(|()| out.write_all(b"\n")) {
             std::process::exit(i32::from(error.kind() != io::ErrorKind::BrokenPipe));
@@ -41,7 +36,7 @@ impl Ui {
     }
     /// A warning, unless quiet.
     pub fn warning(&self, text: &str) {
-        if self.verbosity >= Verbosity::Info {
+        if self.verbosity >= Verbosity::Warnings {
             self.line(&format!("Warning: {text}"));
         }
     }
@@ -72,7 +67,7 @@ impl Ui {
             && std::env::var_os("NO_COLOR").is_none()
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         match self.verbosity {
-            Verbosity::Silent | Verbosity::Errors => Box::new(Quiet(*self)),
+            level if level < Verbosity::Info => Box::new(Quiet(*self)),
             _ if smart => Box::new(Bars { ui: *self, all: MultiProgress::new(), bars: Mutex::default() }),
             _ => Box::new(Lines { ui: *self, started: Mutex::default() }),
         }

@@ -7,9 +7,10 @@ use udocker_core::digest::Digest;
 use udocker_core::error::Failure;
 use udocker_core::store::{Store, TagEntry};
 
+use udocker_core::settings::Verbosity;
+
 use super::Outcome;
 use crate::context::Context;
-use crate::ui::Verbosity;
 
 /// List the images of all stores.
 ///
