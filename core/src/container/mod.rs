@@ -8,9 +8,12 @@
 //! ```
 //! A container is made in `tmp/` and renamed, so that no half of one is ever seen.
 
+mod adopt;
+mod begin;
 mod copy;
 mod full;
 
+pub use begin::NewContainer;
 pub use copy::{CopyError, copy_tree};
 
 use std::fmt;

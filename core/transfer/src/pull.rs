@@ -148,6 +148,7 @@ fn try_pull(
 fn resolve(client: &Client, repository: &str, selector: &str, platform: &Platform) -> Result<Incoming, PullCause> {
     let first = client.manifest(repository, selector)?;
     let (fetched, index, manifest) = match first.document {
+        Document::Schema1(_) => return Err(ManifestError::Contradiction("it is of schema 1".into()).into()),
         Document::Image(ref manifest) => {
             let manifest = manifest.clone();
             (first, None, manifest)
@@ -165,6 +166,7 @@ fn resolve(client: &Client, repository: &str, selector: &str, platform: &Platfor
                     (second, Some(first.digest), manifest)
                 }
                 Document::Index(_) => return Err(PullCause::NestedIndex(platform.clone())),
+                Document::Schema1(_) => return Err(ManifestError::Contradiction("it is of schema 1".into()).into()),
             }
         }
     };
