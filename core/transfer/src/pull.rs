@@ -154,6 +154,7 @@ fn try_pull(
 fn resolve(client: &Client, repository: &str, selector: &str, platform: &Platform) -> Result<Incoming, PullCause> {
     let first = client.manifest(repository, selector)?;
     let (fetched, index, manifest) = match first.document {
+        Document::Schema1(_) => return Err(ManifestError::Contradiction("it is of schema 1".into()).into()),
         Document::Image(ref manifest) => {
             let manifest = manifest.clone();
             (first, None, manifest)
@@ -177,9 +178,6 @@ fn resolve(client: &Client, repository: &str, selector: &str, platform: &Platfor
                     );
                 }
             }
-        }
-        Document::Schema1(_) => {
-            return Err(ManifestError::Contradiction("pulls of schema 1 come with the registry's part".into()).into());
         }
     };
     let config_bytes = client.small_blob(repository, &manifest.config, MAX_CONFIG_BYTES)?;

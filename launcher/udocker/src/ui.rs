@@ -63,13 +63,20 @@ impl Ui {
     }
     /// Bars on a terminal, one line per finished layer elsewhere, nothing when quiet.
     pub fn progress(&self) -> Box<dyn Progress> {
+        self.progress_of("downloading")
+    }
+    /// The same for layers that come from an archive.
+    pub fn adding(&self) -> Box<dyn Progress> {
+        self.progress_of("adding")
+    }
+    fn progress_of(&self, verb: &'static str) -> Box<dyn Progress> {
         let smart = io::stderr().is_terminal()
             && std::env::var_os("NO_COLOR").is_none()
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         match self.verbosity {
             level if level < Verbosity::Info => Box::new(Quiet(*self)),
             _ if smart => Box::new(Bars { ui: *self, all: MultiProgress::new(), bars: Mutex::default() }),
-            _ => Box::new(Lines { ui: *self, started: Mutex::default() }),
+            _ => Box::new(Lines { ui: *self, verb, started: Mutex::default() }),
         }
     }
 }
@@ -84,6 +91,7 @@ impl Progress for Quiet {
 
 struct Lines {
     ui: Ui,
+    verb: &'static str,
     started: Mutex<Vec<(Digest, u64, bool, Instant)>>,
 }
 
@@ -97,7 +105,7 @@ impl Progress for Lines {
         self.ui.info(&if *present {
             format!("layer {digest} is here already ({})", bytes(*total))
         } else {
-            format!("downloading layer {digest} ({}, {:.1} s)", bytes(*total), since.elapsed().as_secs_f64())
+            format!("{} layer {digest} ({}, {:.1} s)", self.verb, bytes(*total), since.elapsed().as_secs_f64())
         });
     }
     fn note(&self, text: &str) {
