@@ -43,6 +43,7 @@ for pattern, replacement in [
     (r"\b[0-9a-f]{32,64}\b", "HEX"),
     (r"\b\d+\.\d+ (s|[KMGT]iB)\b", r"N \1"),
     (r"\b\d{4}-\d\d-\d\dT[0-9:.]+Z", "TIME"),
+    (r"\b\d+ entries", "N entries"),
     (r"^version: .*", "version: VERSION"),
 ]:
     text = re.sub(pattern, replacement, text, flags=re.M)

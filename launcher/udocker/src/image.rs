@@ -58,7 +58,9 @@ impl Explain for ImageError {
 pub fn parse_reference(text: Option<&str>) -> Result<ImageReference, Failure> {
     match text {
         None | Some("") => Err(usage_text("must specify image:tag or repository/image:tag").into()),
-        Some(text) => Ok(text.parse().map_err(crate::usage)?),
+        Some(text) => Ok(text
+            .parse()
+            .map_err(|error| usage_text(&format!("must specify image:tag or repository/image:tag: {error}")))?),
     }
 }
 

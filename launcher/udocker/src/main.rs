@@ -80,10 +80,14 @@ fn main() -> ExitCode {
         let named = matches.subcommand_name().map(str::to_owned);
         Cli::from_arg_matches(&matches).map(|cli| (cli, named))
     });
-    let (cli, named) = match parsed {
+    let (mut cli, named) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return syntax::report(&error, &words),
     };
+    // Docker's `pull -q` is our `-q pull`.
+    if let Some(Command::Pull(args)) = &cli.command {
+        cli.general.quiet += u8::from(args.quiet);
+    }
     let verbosity = match (cli.general.debug, cli.general.quiet) {
         (true, _) => Verbosity::Debug,
         (_, 0) => Verbosity::Info,

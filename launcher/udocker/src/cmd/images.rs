@@ -22,8 +22,11 @@ pub struct Args {
     #[arg(long, hide = true)]
     pub no_trunc: bool,
     /// Ignored.
-    #[arg(long, hide = true)]
+    #[arg(short = 'a', long, hide = true)]
     pub all: bool,
+    /// Names only, one a line.
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
     /// `table` or `json`.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
     pub format: String,
@@ -31,6 +34,12 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let stores = context.stores()?;
+    if args.quiet {
+        for store in stores.iter() {
+            store.tags()?.iter().for_each(|tag| context.ui.result(tag.display_name()));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut rows = Vec::new();
     for store in stores.iter() {
         for tag in store.tags()? {
