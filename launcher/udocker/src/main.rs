@@ -79,10 +79,14 @@ fn main() -> ExitCode {
         let named = matches.subcommand_name().map(str::to_owned);
         Cli::from_arg_matches(&matches).map(|cli| (cli, named))
     });
-    let (cli, named) = match parsed {
+    let (mut cli, named) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return syntax::report(&error, &words),
     };
+    // Docker's `pull -q` is our `-q pull`.
+    if let Some(Command::Pull(args)) = &cli.command {
+        cli.general.quiet += u8::from(args.quiet);
+    }
     let ui = Ui { verbosity: cli.general.verbosity().unwrap_or_default() };
     if cli.general.version {
         return version(ui);

@@ -19,12 +19,21 @@ pub struct Args {
     /// Take the image for this platform [default: this machine's].
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
+    /// As `udocker -q pull`.
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Refused: name the tags one by one; `udocker search --list-tags` lists them.
+    #[arg(short = 'a', long)]
+    pub all_tags: bool,
     /// NAME[:TAG] or NAME@DIGEST, with a registry's host before it if it is not Docker Hub.
     #[arg(value_name = "IMAGE")]
     pub image: Option<String>,
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Outcome {
+    if args.all_tags {
+        return Err(crate::refused("--all-tags", "`udocker search --list-tags`, and pull each tag").into());
+    }
     args.registry.apply(&mut context.settings)?;
     let reference = crate::image::parse_reference(args.image.as_deref())?;
     let platform = parse_platform(args.platform.as_deref())?;

@@ -51,8 +51,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
     }
     check_mode(args, None, context)?;
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
-    let reference = crate::image::parse_reference(Some(&request.image))
-        .map_err(|failure| failure.under("must specify image:tag or repository/image:tag"))?;
+    let reference = crate::image::parse_reference(Some(&request.image))?;
     let image = crate::image::ready(context, &reference, &platform, request.pull)
         .map_err(|failure| failure.under(format!("image or container not available: {reference}")))?;
     if args.name.is_some() || args.keep {
