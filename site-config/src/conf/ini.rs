@@ -35,7 +35,11 @@ pub(crate) struct Broken {
 }
 
 /// `%(a)s` may name a key whose value does the same, so often (Python's limit).
-const MAX_INTERPOLATIONS: usize = 10;
+const MAX_DEPTH: usize = 10;
+/// A value may name others so often, counting what they name themselves, and become so long (bytes): a small file must
+/// not cost much.
+const MAX_NAMES: usize = 1000;
+const MAX_VALUE_BYTES: usize = 1 << 20;
 
 /// Reads `text`.
 pub(crate) fn parse(text: &str) -> Result<Lines, Broken> {
@@ -44,7 +48,7 @@ pub(crate) fn parse(text: &str) -> Result<Lines, Broken> {
         .settings
         .iter()
         .map(|Setting { value, line, .. }| {
-            interpolate(&lines.settings, value, 0).map_err(|message| Broken { line: *line, message })
+            interpolate(&lines.settings, value, 0, &mut 0).map_err(|message| Broken { line: *line, message })
         })
         .collect();
     lines.settings.iter_mut().zip(values?).for_each(|(setting, value)| setting.value = value);
@@ -101,8 +105,8 @@ fn read(text: &str) -> Result<Lines, Broken> {
     Ok(out)
 }
 
-fn interpolate(settings: &[Setting], text: &str, depth: usize) -> Result<String, String> {
-    if depth > MAX_INTERPOLATIONS {
+fn interpolate(settings: &[Setting], text: &str, depth: usize, names: &mut usize) -> Result<String, String> {
+    if depth > MAX_DEPTH {
         return Err("`%(key)s` leads to itself".into());
     }
     let mut out = String::with_capacity(text.len());
@@ -119,7 +123,11 @@ fn interpolate(settings: &[Setting], text: &str, depth: usize) -> Result<String,
         let (name, after) = named.ok_or("a single `%`: write `%%`, or `%(key)s` for another key's value")?;
         let other = settings.iter().find(|other| other.key == name.to_lowercase());
         let other = other.ok_or_else(|| format!("`%({name})s` names no key of this file"))?;
-        out.push_str(&interpolate(settings, &other.value, depth + 1)?);
+        *names += 1;
+        out.push_str(&interpolate(settings, &other.value, depth + 1, names)?);
+        if *names > MAX_NAMES || out.len() > MAX_VALUE_BYTES {
+            return Err("`%(key)s` leads to too much text".into());
+        }
         rest = after;
     }
     out.push_str(rest);
@@ -153,6 +161,33 @@ mod tests {
         ] {
             let expected: Vec<_> = expected.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
             assert_eq!(pairs(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn values_that_grow_without_bound_are_refused() {
+        let many = |count: usize, name: &str| format!("%({name})s").repeat(count);
+        for text in [
+            format!("a = \nb = {}\nc = {}\nd = {}\n", many(100, "a"), many(100, "b"), many(100, "c")),
+            format!("a = {}\nb = {}\n", "x".repeat(100_000), many(20, "a")),
+        ] {
+            assert_eq!(parse(&text).unwrap_err().message, "`%(key)s` leads to too much text");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_stands_there_nothing_panics(text in "([%(){}\\[\\]\"'=:,#;a\n \t\u{e9}]|s)*") {
+            if let Ok(lines) = parse(&text) {
+                lines.settings.iter().for_each(|setting| drop(crate::conf::value::Value::parse(&setting.value)));
+            }
+        }
+
+        #[test]
+        fn any_text_can_be_written(value: String) {
+            let value = value.trim().replace(['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'], "");
+            let lines = parse(&format!("a = {}", value.replace('%', "%%"))).unwrap();
+            proptest::prop_assert_eq!(&lines.settings[0].value, value.trim());
         }
     }
 

@@ -367,3 +367,28 @@ fn only_trusted_files_are_read() {
     sources.config = Some(machine.path("missing.conf"));
     assert_eq!(machine.report(&sources), "cannot read the configuration DIR/missing.conf: it does not exist");
 }
+
+#[test]
+fn the_reference_page_is_current() {
+    const MARK: &str = "UPDATE_REFERENCE=1. -->\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/udocker-conf.md");
+    let page = fs::read_to_string(path).unwrap();
+    let (text, _) = page.split_once(MARK).unwrap();
+    let machine = Machine::new();
+    let mut current = format!("{text}{MARK}\n| key | default | what follows |\n|---|---|---|\n");
+    for row in machine.loaded().udocker_rows() {
+        let value = machine.shorten(&row.value).replace("DIR/home", "~");
+        let value = if value.is_empty() { value } else { format!("`{value}`") };
+        let effect = match row.effect {
+            Effect::Acts => "obeyed".to_owned(),
+            Effect::Kept => "kept for an engine that is not built yet".to_owned(),
+            Effect::None(reason) => format!("accepted without effect: {reason}"),
+        };
+        current.push_str(&format!("| `{}` | {value} | {effect} |\n", row.key));
+    }
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        fs::write(path, &current).unwrap();
+    } else {
+        assert!(page == current, "docs/reference/udocker-conf.md is old: run this test with UPDATE_REFERENCE=1");
+    }
+}
