@@ -63,20 +63,20 @@ impl Ui {
     }
     /// Bars on a terminal, one line per finished layer elsewhere, nothing when quiet.
     pub fn progress(&self) -> Box<dyn Progress> {
-        self.progress_of("downloading")
+        self.progress_of(false)
     }
     /// The same for layers that come from an archive.
     pub fn adding(&self) -> Box<dyn Progress> {
-        self.progress_of("adding")
+        self.progress_of(true)
     }
-    fn progress_of(&self, verb: &'static str) -> Box<dyn Progress> {
+    fn progress_of(&self, adds: bool) -> Box<dyn Progress> {
         let smart = io::stderr().is_terminal()
             && std::env::var_os("NO_COLOR").is_none()
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         match self.verbosity {
             level if level < Verbosity::Info => Box::new(Quiet(*self)),
             _ if smart => Box::new(Bars { ui: *self, all: MultiProgress::new(), bars: Mutex::default() }),
-            _ => Box::new(Lines { ui: *self, verb, started: Mutex::default() }),
+            _ => Box::new(Lines { ui: *self, adds, started: Mutex::default() }),
         }
     }
 }
@@ -91,7 +91,8 @@ impl Progress for Quiet {
 
 struct Lines {
     ui: Ui,
-    verb: &'static str,
+    /// Layers are not downloaded, and whether the store had them before is of no interest.
+    adds: bool,
     started: Mutex<Vec<(Digest, u64, bool, Instant)>>,
 }
 
@@ -102,10 +103,11 @@ impl Progress for Lines {
     fn layer_finished(&self, digest: &Digest) {
         let started = self.started.lock().expect("no holder panics");
         let Some((_, total, present, since)) = started.iter().find(|(d, ..)| d == digest) else { return };
-        self.ui.info(&if *present {
-            format!("layer {digest} is here already ({})", bytes(*total))
-        } else {
-            format!("{} layer {digest} ({}, {:.1} s)", self.verb, bytes(*total), since.elapsed().as_secs_f64())
+        let seconds = since.elapsed().as_secs_f64();
+        self.ui.info(&match (self.adds, *present) {
+            (true, _) => format!("adding layer {digest} ({}, {seconds:.1} s)", bytes(*total)),
+            (false, true) => format!("layer {digest} is here already ({})", bytes(*total)),
+            (false, false) => format!("downloading layer {digest} ({}, {seconds:.1} s)", bytes(*total)),
         });
     }
     fn note(&self, text: &str) {

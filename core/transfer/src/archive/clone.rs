@@ -17,6 +17,7 @@ use udocker_core::store::{Store, TreeFormat, remove_tree};
 use udocker_core::text::escape;
 
 use super::error::file_error;
+use super::input::receive;
 use super::{ArchiveError, Input};
 use crate::extract::{ExtractError, FlattenOptions, LayerSource, flatten};
 use crate::stage::StageError;
@@ -70,9 +71,7 @@ pub fn import_clone(
         None => {
             folder = store.temporary("import")?;
             let path = folder.path().join("clone");
-            let mut file = File::create_new(&path).map_err(file_error("write", &path))?;
-            let copied = io::copy(&mut input.open()?, &mut file);
-            copied.map_err(|source| ArchiveError::Archive { name: shown.clone(), source })?;
+            receive(input.open()?, &path, &shown)?;
             path
         }
     };

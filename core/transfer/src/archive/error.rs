@@ -149,8 +149,6 @@ impl Explain for ArchiveError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::File { source, .. } => ErrorKind::from_io(source),
-            // Not enough space for the copy of an archive is no fault of the archive.
-            Self::Archive { source, .. } if ErrorKind::from_io(source) == ErrorKind::NoSpace => ErrorKind::NoSpace,
             Self::Name(_) | Self::Terminal => ErrorKind::Usage,
             Self::Exists(_) | Self::OutputExists(_) | Self::SameName(_) => ErrorKind::Conflict,
             Self::NoImage(_) | Self::NoBlob { .. } => ErrorKind::NotFound,

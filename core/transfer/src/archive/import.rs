@@ -15,6 +15,7 @@ use udocker_core::reference::ImageReference;
 use udocker_core::store::{LockKind, Patience, Record, RemovedTag, RunDirectory, Store, StoreError, TreeId};
 
 use super::error::file_error;
+use super::input::receive;
 use super::{ArchiveError, Input, config_descriptor, layer_media_type, manifest_json};
 use crate::extract::decode;
 use crate::fetch::{BlobSource, copy_and_digest};
@@ -50,7 +51,7 @@ pub fn import(
     if store.has_tag(reference.typed_name(), &reference.selector()) {
         return Err(ArchiveError::Exists(reference.clone()));
     }
-    let layer = Layer::put(store, input, options.take)?;
+    let layer = Layer::put(store, input, options.take, progress)?;
     let incoming = layer.image(&options.platform);
     let tagged = stage(store, &incoming, &layer.source, &options.stage, progress).map_err(ArchiveError::from).and_then(
         |_staged| {
@@ -80,7 +81,7 @@ pub fn import_container(
     if let Some(name) = name {
         store.check_name_is_free(name)?;
     }
-    let layer = Layer::put(store, input, options.take)?;
+    let layer = Layer::put(store, input, options.take, progress)?;
     let incoming = layer.image(&options.platform);
     let manifest = Digest::sha256_of(&incoming.manifest_bytes);
     let made = (|| {
@@ -141,7 +142,7 @@ struct Layer {
 
 impl Layer {
     /// Brings the tar into the store: by a hard link if it may be taken and can be, else by a copy.
-    fn put(store: &Store, input: &Input, take: bool) -> Result<Self, ArchiveError> {
+    fn put(store: &Store, input: &Input, take: bool, progress: &dyn Progress) -> Result<Self, ArchiveError> {
         let folder = store.temporary("import")?;
         let path = folder.path().join("layer");
         let broken = |source| ArchiveError::Archive { name: input.name(), source };
@@ -149,13 +150,10 @@ impl Layer {
         let taken = tar.map(|tar| Ok((tar.to_owned(), tar.metadata()?.permissions().mode())));
         let taken: Option<(PathBuf, u32)> = taken.transpose().map_err(broken)?;
         let (digest, size) = if tar.is_some_and(|tar| links(tar, &path)) {
-            File::open(&path).and_then(|file| copy_and_digest(file, io::sink()))
+            File::open(&path).and_then(|file| copy_and_digest(file, io::sink())).map_err(broken)?
         } else {
-            let reader = input.open()?;
-            let file = File::create_new(&path).map_err(file_error("write", &path))?;
-            copy_and_digest(reader, file)
-        }
-        .map_err(broken)?;
+            receive(input.open()?, &path, &input.name())?
+        };
         let failed = |source| file_error("read", &path)(source);
         let file = File::open(&path).map_err(failed)?;
         let mut head = [0; 4];
@@ -165,11 +163,12 @@ impl Layer {
         let (diff_id, _) = copy_and_digest(reader, io::sink()).map_err(broken)?;
         let media_type = layer_media_type(&head[..count]).to_owned();
         let was_there = store.blob(&digest).is_file();
-        if !was_there {
-            store.publish_blob(&path, &digest)?;
-        }
         let descriptor = Descriptor { media_type, digest, size, urls: Vec::new() };
-        Ok(Self { descriptor, diff_id, source: OneFile(file), was_there, taken })
+        let layer = Self { descriptor, diff_id, source: OneFile(file), was_there, taken };
+        if !was_there && let Err(error) = store.publish_blob(&path, &layer.descriptor.digest) {
+            return layer.settle(store, Err(error.into()), false, progress);
+        }
+        Ok(layer)
     }
 
     /// The image of this layer alone.

@@ -1,11 +1,14 @@
 //! Where an archive comes from: a file, or standard input.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use udocker_core::digest::Digest;
 
 use super::ArchiveError;
 use super::error::file_error;
+use crate::fetch::copy_and_digest;
 
 /// The source of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,5 +53,26 @@ impl Input {
             Self::Path(path) if path.is_file() => Some(path),
             _ => None,
         }
+    }
+}
+
+/// Copies what comes from the archive `name` into the new file `path`; tells which of the two failed.
+pub(super) fn receive(reader: impl Read, path: &Path, name: &str) -> Result<(Digest, u64), ArchiveError> {
+    let file = File::create_new(path).map_err(file_error("write", path))?;
+    let mut reader = Watched { reader, failed: false };
+    copy_and_digest(&mut reader, file).map_err(|source| match reader.failed {
+        true => ArchiveError::Archive { name: name.to_owned(), source },
+        false => file_error("write", path)(source),
+    })
+}
+
+struct Watched<R> {
+    reader: R,
+    failed: bool,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer).inspect_err(|_| self.failed = true)
     }
 }

@@ -9,6 +9,7 @@ use udocker_core::digest::{Algorithm, Digest};
 use udocker_core::manifest::Descriptor;
 
 use super::error::file_error;
+use super::input::receive;
 use super::{ArchiveError, layer_media_type};
 use crate::extract::decode;
 use crate::fetch::{BlobSource, copy_and_digest, digest_of};
@@ -86,8 +87,7 @@ impl Members {
             let kind = entry.header().entry_type();
             if kind.is_file() || kind.is_contiguous() {
                 let path = folder.join(files.len().to_string());
-                let file = File::create_new(&path).map_err(file_error("write", &path))?;
-                let (digest, size) = copy_and_digest(&mut entry, file).map_err(broken)?;
+                let (digest, size) = receive(&mut entry, &path, name)?;
                 files.insert(member, Member { path, digest: Some(digest), size });
             } else if let (true, Some(target)) = (kind.is_symlink() || kind.is_hard_link(), entry.link_name_bytes()) {
                 let target = String::from_utf8_lossy(&target).into_owned();
