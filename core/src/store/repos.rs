@@ -103,6 +103,9 @@ impl Store {
                 let config = fs::read(self.blob(&manifest.config.digest)).ok()?;
                 crate::image_config::ImageConfig::parse(&config).ok()?.platform
             }
+            crate::manifest::Document::Schema1(image) => {
+                crate::image_config::ImageConfig::parse(&image.config).ok()?.platform
+            }
             crate::manifest::Document::Index(_) => None,
         }
     }

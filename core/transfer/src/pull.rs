@@ -68,7 +68,7 @@ impl Explain for PullError {
         match &self.cause {
             PullCause::Registry(error) => error.kind(),
             PullCause::Manifest(ManifestError::NoPlatform { .. }) | PullCause::Platform { .. } => ErrorKind::NotFound,
-            PullCause::Manifest(ManifestError::MediaType(_)) | PullCause::NestedIndex(_) => ErrorKind::Unsupported,
+            PullCause::NestedIndex(_) => ErrorKind::Unsupported,
             PullCause::Manifest(_) | PullCause::Size { .. } => ErrorKind::Corrupt,
             PullCause::Stage(error) => error.kind(),
             PullCause::Store(error) => error.kind(),

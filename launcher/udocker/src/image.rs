@@ -115,6 +115,7 @@ fn flatten_stored(
     let manifest = match Document::parse(None, &manifest_bytes).map_err(|e| damaged(e.to_string()))? {
         Document::Image(manifest) => manifest,
         Document::Index(_) => return Err(damaged("its manifest is an index".into()).into()),
+        Document::Schema1(_) => return Err(damaged("its manifest is of schema 1".into()).into()),
     };
     let config_path = found.store.blob(&manifest.config.digest);
     let config_bytes =

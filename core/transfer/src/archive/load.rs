@@ -106,14 +106,17 @@ fn layout_image(
     let mut digest = entry.descriptor.digest.clone();
     let mut bytes = members.blob(&digest, MAX_MANIFEST_BYTES)?;
     let mut index = None;
+    let of_schema1 = || ManifestError::Contradiction("it is of schema 1, which no layout holds".into());
     let manifest = match Document::parse(None, &bytes)? {
         Document::Image(manifest) => manifest,
+        Document::Schema1(_) => return Err(of_schema1().into()),
         Document::Index(nested) => {
             index = Some(digest);
             digest = nested.select(native)?.digest.clone();
             bytes = members.blob(&digest, MAX_MANIFEST_BYTES)?;
             match Document::parse(None, &bytes)? {
                 Document::Image(manifest) => manifest,
+                Document::Schema1(_) => return Err(of_schema1().into()),
                 Document::Index(_) => {
                     return Err(
                         ManifestError::Contradiction("an index within an index within `index.json`".into()).into()
