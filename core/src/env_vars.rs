@@ -40,6 +40,12 @@ pub const UDOCKER_DIR: &str = "UDOCKER_DIR";
 pub const UDOCKER_KEYSTORE: &str = "UDOCKER_KEYSTORE";
 /// The registry for names without a host.
 pub const UDOCKER_REGISTRY: &str = "UDOCKER_REGISTRY";
+/// Docker's directory of settings.
+pub const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
+/// A file of credentials as Docker's `config.json`.
+pub const REGISTRY_AUTH_FILE: &str = "REGISTRY_AUTH_FILE";
+/// Holds `containers/auth.json`.
+pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 /// Directories of a store that udocker can move apart and we cannot: the variable, and the directory that it must name.
 pub const UDOCKER_STORE_PARTS: [(&str, &str); 3] =
     [("UDOCKER_REPOS", "repos"), ("UDOCKER_LAYERS", "layers"), ("UDOCKER_CONTAINERS", "containers")];
@@ -120,6 +126,9 @@ pub const ALL: &[Variable] = &[
     read(UDOCKER_DIR, "Directory of the user's store; default `~/.udocker`."),
     read(UDOCKER_KEYSTORE, "File with the credentials of `udocker login`; default `~/.udocker/keystore`."),
     read(UDOCKER_REGISTRY, "Registry for image names without a host."),
+    read(REGISTRY_AUTH_FILE, "File with credentials as in Docker's `config.json`, asked after the keystore."),
+    read(DOCKER_CONFIG, "Directory whose `config.json` is asked for credentials next; default `~/.docker`."),
+    read(XDG_RUNTIME_DIR, "Directory whose `containers/auth.json` is asked for credentials last."),
     read("UDOCKER_REPOS", "Refused unless it names `repos` in the store: stores are kept in one piece."),
     read("UDOCKER_LAYERS", "Refused unless it names `layers` in the store."),
     read("UDOCKER_CONTAINERS", "Refused unless it names `containers` in the store."),

@@ -55,6 +55,10 @@ pub enum StoreKind {
 pub struct RegistrySettings {
     /// For names without a host.
     pub default: RegistryHost,
+    /// The URL that named [`default`](Self::default), as it was written: the key of its entry in udocker's keystore.
+    pub default_url: Option<String>,
+    /// URL of the search index.
+    pub index: String,
     /// Hosts that may be asked by plain http or with a certificate that does not verify; loopback always may.
     pub insecure: Vec<RegistryHost>,
     /// Every host may (`--insecure`).
@@ -65,6 +69,8 @@ pub struct RegistrySettings {
     pub ca_dir: Option<PathBuf>,
     /// udocker's keystore, a JSON file of mode 0600.
     pub keystore: Option<PathBuf>,
+    /// Docker's `config.json` and files like it, which are asked after the keystore, in order; none of them need exist.
+    pub docker_configs: Vec<PathBuf>,
     /// Requests at a time per image.
     pub parallel: usize,
     /// Repetitions of a failed GET.
@@ -88,11 +94,14 @@ impl Default for RegistrySettings {
     fn default() -> Self {
         Self {
             default: DEFAULT_REGISTRY.parse().expect("a constant host parses"),
+            default_url: None,
+            index: "https://hub.docker.com".into(),
             insecure: Vec::new(),
             insecure_all: false,
             proxy: None,
             ca_dir: None,
             keystore: None,
+            docker_configs: Vec::new(),
             parallel: 4,
             retries: 5,
             backoff: Duration::from_millis(250),

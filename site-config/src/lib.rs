@@ -153,10 +153,15 @@ fn apply_environment(loaded: &mut Loaded, sources: &Sources) -> Result<(), Confi
         loaded.settings.registries.keystore = Some(path);
         loaded.note("registries.keystore", env_vars::UDOCKER_KEYSTORE);
     }
+    let docker = path(env_vars::DOCKER_CONFIG)?.unwrap_or_else(|| sources.home.join(".docker"));
+    let runtime = path(env_vars::XDG_RUNTIME_DIR)?.map(|directory| directory.join("containers/auth.json"));
+    loaded.settings.registries.docker_configs =
+        path(env_vars::REGISTRY_AUTH_FILE)?.into_iter().chain([docker.join("config.json")]).chain(runtime).collect();
     if let Some(value) = variable(sources, env_vars::UDOCKER_REGISTRY) {
         let host = value.to_str().and_then(|text| host_of_url(text).parse::<RegistryHost>().ok());
         let wrong = || ConfigError::variable(env_vars::UDOCKER_REGISTRY, value, "a registry as host[:port]");
         loaded.settings.registries.default = host.ok_or_else(wrong)?;
+        loaded.settings.registries.default_url = value.to_str().map(ToOwned::to_owned);
         loaded.note("registries.default", env_vars::UDOCKER_REGISTRY);
     }
     Ok(())

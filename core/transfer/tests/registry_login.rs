@@ -101,7 +101,7 @@ fn a_wrong_password_is_named_and_not_tried_again() {
         let client = client(&with_login(&directory, &registry.host()), &registry.host());
         let error = read_blob(&client, &descriptor(BLOB)).unwrap_err();
         let host = registry.host();
-        assert_eq!(error.to_string(), format!("the registry {host} refuses the stored password of user `alice`"));
+        assert_eq!(error.to_string(), format!("the registry {host} refuses the password of user `alice`"));
         assert!(matches!(&error, RegistryError::Password { user, .. } if user == "alice"));
         assert_eq!(error.kind(), ErrorKind::Denied);
         assert_eq!(error.hints(), [format!("`udocker login --registry=https://{host}` stores another")]);

@@ -12,7 +12,9 @@ mod cli;
 mod cmd;
 mod context;
 mod image;
+mod json;
 mod monitor;
+mod terminal;
 mod ui;
 
 use std::ffi::OsString;
