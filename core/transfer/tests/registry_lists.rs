@@ -14,7 +14,7 @@ fn search(settings: &RegistrySettings, places: &[Searched], expression: &str) ->
     while let Some(page) = search.next_page()? {
         all.extend(page);
     }
-    assert!(search.has_ended());
+    assert!(search.next_page()?.is_none());
     Ok(all)
 }
 

@@ -1,80 +1,38 @@
-//! JSON as udocker prints documents: sorted keys, four blanks, ASCII only (Python's `json.dumps` with `indent=4`).
-
-use std::io::{self, Write};
+//! JSON as Python's `json.dumps(…, sort_keys=True, indent=4)` prints it, which is what udocker's users parse.
 
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
-/// `value` as a text without a newline at its end.
-pub fn document(value: &Value) -> Vec<u8> {
+/// Sorted keys, four blanks, and everything outside printable ASCII as `\uXXXX`.
+pub fn python_style(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
-    let formatter = Ascii(PrettyFormatter::with_indent(b"    "));
-    value.serialize(&mut Serializer::with_formatter(&mut out, formatter)).expect("a JSON value serialises into memory");
-    out
-}
-
-struct Ascii(PrettyFormatter<'static>);
-
-impl Formatter for Ascii {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
-        for character in fragment.chars() {
-            if character.is_ascii() && character != '\x7f' {
-                out.write_all(&[character as u8])?;
-                continue;
-            }
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                write!(out, "\\u{unit:04x}")?;
-            }
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
+    value.serialize(&mut serializer).expect("a JSON value serialises into memory");
+    let text = String::from_utf8(out).expect("JSON is UTF-8");
+    let mut ascii = String::with_capacity(text.len());
+    let mut units = [0; 2];
+    for c in text.chars() {
+        if c <= '~' {
+            ascii.push(c);
+        } else {
+            c.encode_utf16(&mut units).iter().for_each(|unit| ascii.push_str(&format!("\\u{unit:04x}")));
         }
-        Ok(())
     }
-    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_array(out)
-    }
-    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_array(out)
-    }
-    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_array_value(out, first)
-    }
-    fn end_array_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_array_value(out)
-    }
-    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_object(out)
-    }
-    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object(out)
-    }
-    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_object_key(out, first)
-    }
-    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(out)
-    }
-    fn end_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object_value(out)
-    }
+    ascii.into_bytes()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn documents_are_as_python_writes_them() {
-        let text = r#"{"b":[1,{"z":null,"a":[]},{}],"a":"é😀\u007f\"\\\n\u0001"}"#;
-        let printed = super::document(&serde_json::from_str(text).unwrap());
-        let expected = r#"{
-    "a": "\u00e9\ud83d\ude00\u007f\"\\\n\u0001",
-    "b": [
-        1,
-        {
-            "a": [],
-            "z": null
-        },
-        {}
-    ]
-}"#;
-        assert_eq!(String::from_utf8(printed).unwrap(), expected);
+    fn it_is_as_python_prints_it() {
+        let value = serde_json::json!({"b": [], "a": {"é": "😀\u{7f}\n\"\u{1}", "n": null}, "c": [1, true], "d": {}});
+        let expected = concat!(
+            "{\n    \"a\": {\n        \"n\": null,\n        \"\\u00e9\": \"\\ud83d\\ude00\\u007f\\n\\\"\\u0001\"\n    },\n",
+            "    \"b\": [],\n    \"c\": [\n        1,\n        true\n    ],\n    \"d\": {}\n}"
+        );
+        assert_eq!(String::from_utf8(python_style(&value)).unwrap(), expected);
     }
 }

@@ -142,11 +142,6 @@ impl Search {
         }
     }
 
-    /// Whether [`next_page`](Self::next_page) has nothing more.
-    pub fn has_ended(&self) -> bool {
-        self.first.is_none() && self.ended
-    }
-
     fn ask(&mut self) -> Result<Vec<Found>, RegistryError> {
         self.page += 1;
         if self.api == Api::Catalogue {

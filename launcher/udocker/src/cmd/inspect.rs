@@ -44,6 +44,10 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         }
     };
     let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(crate::usage)?;
-    context.ui.result(crate::json::document(&value));
+    let mut out = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
+    serde::Serialize::serialize(&value, &mut serializer).expect("a JSON value serialises into memory");
+    context.ui.result(out);
     Ok(ExitCode::SUCCESS)
 }

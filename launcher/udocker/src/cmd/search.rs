@@ -155,10 +155,6 @@ impl Results {
             }
         }
     }
-
-    fn has_ended(&self) -> bool {
-        self.waiting.len() == 0 && self.search.has_ended()
-    }
 }
 
 fn print_json(mut results: Results, context: &Context) -> Result<(), RegistryError> {
@@ -171,23 +167,36 @@ fn print_json(mut results: Results, context: &Context) -> Result<(), RegistryErr
 }
 
 fn print_all(mut results: Results, args: &Args, context: &Context) -> Result<(), RegistryError> {
-    print_header(args, context);
+    let mut is_first = true;
     while let Some(found) = results.next()? {
+        if std::mem::take(&mut is_first) {
+            print_header(args, context);
+        }
         context.ui.result(line_of(&found, args.no_trunc));
+    }
+    if is_first {
+        context.ui.info("nothing was found");
     }
     Ok(())
 }
 
 /// Each page under its header, with a question after it.
 fn print_pages(mut results: Results, rows: usize, args: &Args, context: &Context) -> Result<(), RegistryError> {
+    let Some(mut found) = results.next()? else {
+        context.ui.info("nothing was found");
+        return Ok(());
+    };
     loop {
         print_header(args, context);
-        for _ in 0..rows {
-            let Some(found) = results.next()? else { return Ok(()) };
+        for row in 1.. {
             context.ui.result(line_of(&found, args.no_trunc));
-        }
-        if results.has_ended() {
-            return Ok(());
+            match results.next()? {
+                Some(next) => found = next,
+                None => return Ok(()),
+            }
+            if row == rows {
+                break;
+            }
         }
         match terminal::ask("[return or q to quit]") {
             Ok(Some(answer)) if !matches!(answer.as_str(), "q" | "Q" | "e" | "E") => {}
