@@ -86,6 +86,12 @@ pub const UDOCKER_FAKECHROOT_CMD_SUBST: &str = "UDOCKER_FAKECHROOT_CMD_SUBST";
 pub const PROOT_NO_SECCOMP: &str = "PROOT_NO_SECCOMP";
 /// PRoot's new way to use seccomp.
 pub const PROOT_NEW_SECCOMP: &str = "PROOT_NEW_SECCOMP";
+/// Docker's directory of settings.
+pub const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
+/// A file of credentials as Docker's `config.json`.
+pub const REGISTRY_AUTH_FILE: &str = "REGISTRY_AUTH_FILE";
+/// Holds `containers/auth.json`.
+pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 
 /// `PATH` inside for uid 0, if neither the image nor the user sets one (udocker's `root_path`).
 pub const DEFAULT_PATH_ROOT: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
@@ -201,6 +207,9 @@ pub const ALL: &[Variable] = &[
     read(UDOCKER_FAKECHROOT_CMD_SUBST, "Kept for the F modes: `PROGRAM=REPLACEMENT:…`."),
     read(PROOT_NO_SECCOMP, "Kept for the P modes: with any value PRoot works without seccomp."),
     read(PROOT_NEW_SECCOMP, "Kept for the P modes: with any value PRoot uses seccomp in its new way."),
+    read(REGISTRY_AUTH_FILE, "File with credentials as in Docker's `config.json`, asked after the keystore."),
+    read(DOCKER_CONFIG, "Directory whose `config.json` is asked for credentials next; default `~/.docker`."),
+    read(XDG_RUNTIME_DIR, "Directory whose `containers/auth.json` is asked for credentials last."),
     read("USER", "Login name of the caller; default from /etc/passwd."),
     both("HOME", "Home directory of the caller; inside, the program's."),
     set("LOGNAME", "`udocker run`: name of the user inside, also in USER and USERNAME."),

@@ -159,6 +159,8 @@ pub const DEFAULT_INDEX: &str = "https://hub.docker.com";
 pub struct RegistrySettings {
     /// For names without a host.
     pub default: RegistryHost,
+    /// The URL that named [`default`](Self::default), as it was written: the key of its entry in udocker's keystore.
+    pub default_url: Option<String>,
     /// URL of the search index.
     pub index: String,
     /// Hosts that may be asked by plain http or with a certificate that does not verify; loopback always may.
@@ -171,6 +173,8 @@ pub struct RegistrySettings {
     pub ca_dir: Option<PathBuf>,
     /// udocker's keystore, a JSON file of mode 0600.
     pub keystore: Option<PathBuf>,
+    /// Docker's `config.json` and files like it, which are asked after the keystore, in order; none of them need exist.
+    pub docker_configs: Vec<PathBuf>,
     /// Requests at a time per image.
     pub parallel: usize,
     /// Repetitions of a failed GET.
@@ -312,12 +316,14 @@ impl Default for RegistrySettings {
     fn default() -> Self {
         Self {
             default: DEFAULT_REGISTRY.parse().expect("a constant host parses"),
+            default_url: None,
             index: DEFAULT_INDEX.into(),
             insecure: Vec::new(),
             insecure_all: false,
             proxy: None,
             ca_dir: None,
             keystore: None,
+            docker_configs: Vec::new(),
             parallel: 4,
             retries: 5,
             backoff: Duration::from_millis(250),

@@ -112,6 +112,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     }
     conf::apply_files(&mut loaded, sources)?;
     conf::apply_variables(&mut loaded, sources)?;
+    loaded.settings.registries.docker_configs = docker_configs(sources);
     apply_options(&mut loaded, sources);
     // A relative keystore lies in ~/.udocker, wherever TOPDIR is.
     let keystore = &mut loaded.settings.registries.keystore;
@@ -179,6 +180,18 @@ impl Loaded {
 fn variable<'a>(sources: &'a Sources, name: &str) -> Option<&'a OsStr> {
     let found = sources.env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str());
     found.filter(|value| !value.is_empty())
+}
+
+/// Where Docker and its kin keep credentials, in the order of asking. A relative path names nothing.
+fn docker_configs(sources: &Sources) -> Vec<PathBuf> {
+    let path = |name| variable(sources, name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let docker = path(udocker_core::env_vars::DOCKER_CONFIG).unwrap_or_else(|| sources.home.join(".docker"));
+    let runtime = path(udocker_core::env_vars::XDG_RUNTIME_DIR).map(|directory| directory.join("containers/auth.json"));
+    path(udocker_core::env_vars::REGISTRY_AUTH_FILE)
+        .into_iter()
+        .chain([docker.join("config.json")])
+        .chain(runtime)
+        .collect()
 }
 
 fn apply_options(loaded: &mut Loaded, sources: &Sources) {

@@ -15,6 +15,7 @@ mod image;
 mod json;
 mod monitor;
 mod syntax;
+mod terminal;
 mod ui;
 
 use std::ffi::OsString;

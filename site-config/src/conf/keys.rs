@@ -351,6 +351,7 @@ fn set_registry(loaded: &mut Loaded, url: &str, given: &Given<'_>) -> Result<(),
         loaded.settings.registries.insecure.push(host.clone());
     }
     loaded.settings.registries.default = host;
+    loaded.settings.registries.default_url = Some(url.to_owned());
     Ok(())
 }
 
