@@ -29,6 +29,7 @@ pub mod save;
 pub mod search;
 pub mod setup;
 pub mod showconf;
+pub mod stage;
 pub mod tag;
 pub mod unprotect;
 pub mod verify;
