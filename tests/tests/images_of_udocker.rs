@@ -488,4 +488,28 @@ fn what_lies_in_a_store_of_the_site_is_used_and_never_changed() {
     run(&mut env.udocker(&["rmi", "mine:1"]));
     assert_eq!(names_in(&env.store().join("layers")), Vec::<String>::new());
     assert_eq!(fingerprint(&site), before);
+
+    // One that a user's udocker loaded and a site then took over: it is extracted into the user's store.
+    UdockerStore::new(&env).put(&Kind::Busybox.image(), Origin::LoadDocker, "old", "1");
+    fs::rename(env.store().join("layers"), env.path("layers")).unwrap();
+    for name in ["repos", "layers"] {
+        let from = if name == "layers" { env.path("layers") } else { env.store().join("repos") };
+        run(Command::new("cp").arg("-a").arg(from).arg("-T").arg(site.join(name)));
+    }
+    run(Command::new("rm").arg("-r").arg(env.store()));
+    env.own_directory("store", 0o700);
+    let before = fingerprint(&site);
+    assert_eq!(stdout(&run(&mut env.udocker(&["run", "--pull=never", "old:1", "echo", "here"]))), "here\n");
+    assert_eq!(env.trees().len(), 1);
+    let again = run(&mut env.udocker(&["run", "--pull=never", "old:1", "echo", "again"]));
+    assert_eq!((stdout(&again).as_str(), stderr(&again).as_str()), ("again\n", ""));
+    run(&mut env.udocker(&["tag", "old:1", "new:1"]));
+    run(&mut env.udocker(&["verify", "new:1"]));
+    let layer =
+        children(&env.store().join("layers")).into_iter().find(|path| path.to_str().unwrap().ends_with(".layer"));
+    let layer = layer.unwrap();
+    fs::write(&layer, "another's").unwrap();
+    let text = format!("Error: {} has the name of a layer of the image and other bytes", layer.display());
+    assert_refused(&env, &["tag", "old:1", "newer:1"], &text);
+    assert_eq!(fingerprint(&site), before);
 }
