@@ -55,7 +55,7 @@ fn every_form_gives_the_tree_of_its_layers() {
 
         // From now on no layer is opened, let alone hashed.
         for layer in children(&env.store().join("layers")).iter().filter(|path| path.metadata().unwrap().len() > 2000) {
-            fs::set_permissions(layer, fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(layer, fs::Permissions::from_mode(0o0)).unwrap();
         }
         let again = run(&mut env.udocker(&["run", "--pull=never", "org/features:v1", "echo", "again"]));
         assert_eq!((stdout(&again).as_str(), stderr(&again).as_str()), ("again\n", ""), "{origin:?}");
@@ -409,6 +409,35 @@ fn rmi_waits_for_those_who_publish() {
     drop(lock);
     assert!(removal.wait().unwrap().success());
     assert_eq!((children(&env.store().join("layers")).len(), env.trees().len()), (0, 0));
+}
+
+#[test]
+fn rmi_spares_what_runs_now() {
+    let env = TestEnv::ordinary();
+    for (number, launched) in [("1", false), ("2", true)] {
+        let name = format!("bb:{number}");
+        env.import_busybox(&name);
+        let fifo = env.path(&format!("fifo{number}"));
+        run(Command::new("mkfifo").args(["-m", "666"]).arg(&fifo));
+        let mut command = if launched {
+            env.launch(&["--mount", &format!("{}:/tmp/fifo", fifo.display()), &name])
+        } else {
+            env.udocker(&["run", "-v", &format!("{}:/tmp/fifo", fifo.display()), &name])
+        };
+        let child =
+            command.args(["sh", "-c", "echo up > /tmp/fifo; cat /tmp/fifo /bin/busybox > /dev/null && echo whole"]);
+        let child = child.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        assert_eq!(fs::read_to_string(&fifo).unwrap(), "up\n");
+        run(&mut env.udocker(&["rmi", &name]));
+        assert_eq!(env.trees().len(), 1, "{name}");
+        fs::write(&fifo, "go on\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((stdout(&output).as_str(), output.status.code()), ("whole\n", Some(0)), "{name}");
+        // Now nothing runs in it; it goes with the next removal of its image.
+        env.import_busybox(&name);
+        run(&mut env.udocker(&["rmi", &name]));
+        assert_eq!(env.trees().len(), 0, "{name}");
+    }
 }
 
 #[test]
