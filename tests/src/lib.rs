@@ -4,6 +4,7 @@
 //! TestEnv        a home and a store of their own, `udocker` and `udocker-launch` as the tester or as an ordinary user
 //! Registry       Debian's docker-registry on a free port of loopback, its data beside the test
 //! FaultProxy     HTTP in front of it: delays, cut and corrupted bodies, other answers
+//! Peer           PyPI's udocker in a virtual environment, to compare with
 //! images         images made on the spot, each once per recipe below `target/test-images`
 //! tree           listings to compare trees by, and the reference tree of GNU tar and a whiteout pass
 //! random         random choices from a seed that a failure prints
@@ -14,10 +15,12 @@
 
 mod fault_proxy;
 pub mod images;
+mod peer;
 pub mod random;
 pub mod tree;
 
 pub use fault_proxy::{Fault, FaultProxy};
+pub use peer::{PEER_VERSION, Peer};
 
 use std::fs;
 use std::net::TcpListener;
