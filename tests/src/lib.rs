@@ -257,13 +257,22 @@ pub struct Registry {
 impl Registry {
     /// Starts it with its data in `env`.
     pub fn start(env: &TestEnv) -> Self {
+        Self::start_with(env, "")
+    }
+    /// Starts one that asks for one of the passwords of `htpasswd` (bcrypt).
+    pub fn locked(env: &TestEnv, htpasswd: &str) -> Self {
+        let file = env.path("htpasswd");
+        fs::write(&file, htpasswd).expect("write");
+        Self::start_with(env, &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display()))
+    }
+    fn start_with(env: &TestEnv, further: &str) -> Self {
         let data = env.path("registry");
         fs::create_dir_all(&data).expect("mkdir");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let host = format!("127.0.0.1:{port}");
         let configuration = env.path("registry.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{host}'}}\n",
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{host}'}}\n{further}",
             data.display()
         );
         fs::write(&configuration, text).expect("write");

@@ -21,7 +21,7 @@ impl Peer {
         assert!(venv.join("bin/udocker").is_file(), "{} is missing: `make setup` makes it", venv.display());
         std::fs::create_dir_all(directory).expect("mkdir");
         // pip and setuptools, ten times as large, stay.
-        let script = r#"cp -a --parents pyvenv.cfg bin lib*/python3*/site-packages/udocker* "$0""#;
+        let script = r#"cp -a --parents pyvenv.cfg bin lib/python3*/site-packages/udocker* "$0""#;
         run(Command::new("sh").args(["-c", script]).arg(directory).current_dir(&venv));
         Self { python: directory.join("bin/python3") }
     }

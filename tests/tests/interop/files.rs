@@ -73,8 +73,8 @@ pub const ALL: &[Behaviour] = &[
         "configuration variables",
         "a mode of its own wins over the default",
         Container,
-        "writer setup --execmode=P1 box",
-        "UDOCKER_DEFAULT_EXECUTION_MODE=P2 udocker setup box",
+        "writer setup --execmode=P2 box",
+        "UDOCKER_DEFAULT_EXECUTION_MODE=R1 udocker setup box",
     ),
     // On disk
     same("repository", "its directories", Empty, "", "writer mkrepo $PWD/r; ls r | grep -v -x udocker.store"),

@@ -3,36 +3,50 @@
 //! docs/reference/compatibility.md.
 
 mod behaviour;
-mod commands;
+mod containers;
 mod files;
+mod general;
+mod images;
 mod normalise;
 mod page;
 mod runs;
 mod workshop;
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use behaviour::Behaviour;
 use udocker_tests::images::{Image, Layer, Recipe};
 use udocker_tests::{Registry, TestEnv};
-use workshop::{Outcome, Who, Workshop};
+use workshop::{Outcome, Services, Who, Workshop};
+
+/// The user `tester` with the password `secret`.
+const HTPASSWD: &str = "tester:$2b$04$Qua/T64QoVLaqCY9Bux1AOmUEuTLBoNkycbtq0sj4edQBKm4U.T4q\n";
 
 /// The sections of the page.
-const SECTIONS: [(&str, &[Behaviour]); 3] =
-    [("Commands", commands::ALL), ("`run`", runs::ALL), ("Settings, files, modes", files::ALL)];
+const SECTIONS: [(&str, &[Behaviour]); 5] = [
+    ("General", general::ALL),
+    ("Images", images::ALL),
+    ("Containers", containers::ALL),
+    ("`run`", runs::ALL),
+    ("Settings, files, modes", files::ALL),
+];
 
 #[test]
 fn behaves_as_udocker_does() {
-    let env = TestEnv::new();
-    let registry = Registry::start(&env);
-    publish_images(&env, &registry);
+    let (open, closed) = (TestEnv::new(), TestEnv::new());
+    let (registry, locked) = (Registry::start(&open), Registry::locked(&closed, HTPASSWD));
+    let image = publish_images(&open, &registry);
+    locked.publish(&image, "bb");
+    let services = Services { registry: registry.host.clone(), locked: locked.host.clone(), hub: start_hub(), image };
     let only = std::env::var("ONLY").ok();
     let wanted = |b: &&Behaviour| only.as_ref().is_none_or(|only| format!("{}: {}", b.row, b.name).contains(only));
     let all: Vec<&Behaviour> = SECTIONS.iter().flat_map(|(_, list)| list.iter()).filter(wanted).collect();
     let next = AtomicUsize::new(0);
     let mut rows: Vec<(usize, page::Row)> = std::thread::scope(|scope| {
         let work = || {
-            let workshop = Workshop::new(&registry);
+            let workshop = Workshop::new(&services);
             let mut rows = Vec::new();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
@@ -45,6 +59,9 @@ fn behaves_as_udocker_does() {
     });
     rows.sort_by_key(|(index, _)| *index);
     let rows: Vec<page::Row> = rows.into_iter().map(|(_, row)| row).collect();
+    if only.is_none() {
+        page::update(&SECTIONS, &rows);
+    }
     let wrong: Vec<String> = rows.iter().filter(|row| !row.wrong.is_empty()).map(page::Row::report).collect();
     assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
     if only.is_none() {
@@ -91,7 +108,7 @@ fn compare(workshop: &Workshop, behaviour: &Behaviour) -> page::Row {
 
 /// `test/bb:latest`, a root of two layers with an environment, a directory and a command; `test/both:latest`, the same
 /// for two architectures; `test/entry:latest` with an entry point.
-fn publish_images(env: &TestEnv, registry: &Registry) {
+fn publish_images(env: &TestEnv, registry: &Registry) -> Image {
     let layer = Layer::dotted()
         .directories(&["data", "srv", "usr", "usr/bin"])
         .file("data/kept", 0o644, "kept\n")
@@ -115,4 +132,31 @@ fn publish_images(env: &TestEnv, registry: &Registry) {
     registry.publish(&native, "bb");
     registry.publish(&both, "both");
     registry.publish(&write("entry", Recipe { config: entry, ..plain }), "entry");
+    native
+}
+
+/// Answers every request as Docker Hub does a search that has one page.
+fn start_hub() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let host = listener.local_addr().expect("a bound address").to_string();
+    let results = serde_json::json!({"count": 1, "results": [
+        {"repo_name": "test/bb", "is_official": false, "short_description": "A small root\nof two layers", "star_count": 7},
+        {"repo_name": "bb", "is_official": true, "short_description": "", "star_count": 1234},
+    ]})
+    .to_string();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.expect("a connection");
+            // The whole head, so that nothing unread resets the connection.
+            let head = BufReader::new(&connection).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+            let lines = head.count();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{results}",
+                results.len()
+            );
+            // A client may be gone already.
+            let _ = (lines, connection.write_all(answer.as_bytes()));
+        }
+    });
+    host
 }

@@ -1,8 +1,8 @@
 //! What differs from run to run, replaced: IDs, digests, sizes, times, ports, the directory of the test.
 
-/// `text` with each varying part replaced by a word for it.
-pub fn normalise(text: &str, directory: &str, port: &str) -> String {
-    let text = text.replace(directory, "/T").replace(&format!("127.0.0.1:{port}"), "127.0.0.1:PORT");
+/// `text` with `places`, such as directories and ports, and each other varying part replaced by a word for it.
+pub fn normalise(text: &str, places: &[(String, &str)]) -> String {
+    let text = places.iter().fold(text.to_owned(), |text, (place, word)| text.replace(place, word));
     let mut result = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while let Some(first) = rest.chars().next() {
@@ -82,7 +82,8 @@ mod tests {
             ("http://127.0.0.1:4711/v2", "http://127.0.0.1:PORT/v2"),
             ("é 86df9906 done", "é 86df9906 done"),
         ] {
-            assert_eq!(normalise(text, "/tmp/x", "4711"), expected, "{text}");
+            let places = [("/tmp/x".into(), "/T"), ("127.0.0.1:4711".into(), "127.0.0.1:PORT")];
+            assert_eq!(normalise(text, &places), expected, "{text}");
         }
     }
 

@@ -112,7 +112,7 @@ pub const ALL: &[Behaviour] = &[
         "drops a volume of the defaults",
         Container,
         "",
-        "udocker run --novol=/proc --novol=/sys box ls /proc /sys",
+        "udocker run --nobanner --novol=/sys box ls /sys | wc -l",
     ),
     same(
         "`--novol=`",
@@ -142,8 +142,7 @@ pub const ALL: &[Behaviour] = &[
         Container,
         "printf '# A=no\\nA=yes\\n' > env",
         "udocker run --env-file=env box env | grep -e A=yes -e '# A'",
-    )
-    .deliberately("\"skip `#` lines\"", 0, "A=yes\n"),
+    ),
     same("`--env-file=`", "a file that is not there", Container, "", "udocker run --env-file=none box true")
         .deliberately("\"missing file is an error\"", 125, ""),
     // Accounts
@@ -160,7 +159,7 @@ pub const ALL: &[Behaviour] = &[
         "an unknown name gets an account",
         Container,
         "",
-        "udocker run -u newcomer box sh -c 'echo $USER; cat /etc/passwd' | cut -d: -f1 | sort",
+        "udocker run --nobanner -u newcomer box sh -c 'echo $USER; cat /etc/passwd' | cut -d: -f1 | sort",
     ),
     same(
         "`-u= --user=`",
@@ -181,7 +180,7 @@ pub const ALL: &[Behaviour] = &[
         "the host's accounts",
         Container,
         "",
-        "udocker run --hostauth --user=root box cat /etc/passwd | cmp - /etc/passwd",
+        "udocker run --nobanner --hostauth --user=root box cat /etc/passwd | cmp - /etc/passwd",
     ),
     same(
         "`--hostauth` / `--containerauth`",
@@ -214,7 +213,7 @@ pub const ALL: &[Behaviour] = &[
         "`--bindhome` shows the home",
         Container,
         "echo here > $HOME/mine",
-        "udocker run --bindhome box cat $HOME/mine; udocker run box ls $HOME 2>/dev/null || echo none",
+        "udocker run --bindhome box cat $HOME/mine; udocker run box cat $HOME/mine 2>/dev/null || echo none",
     ),
     same(
         "`--bindhome --hostenv --dri --nosysdirs --nometa --nobanner`",
@@ -228,7 +227,7 @@ pub const ALL: &[Behaviour] = &[
         "`--nosysdirs` binds nothing",
         Container,
         "",
-        "udocker run --nosysdirs box ls /proc /sys",
+        "udocker run --nobanner --nosysdirs box ls /sys /dev | grep -c -v : || true",
     ),
     same(
         "`--bindhome --hostenv --dri --nosysdirs --nometa --nobanner`",
@@ -371,7 +370,7 @@ pub const ALL: &[Behaviour] = &[
         "udocker's names, and no more from the host",
         Container,
         "",
-        "STRANGE=1 TERM=vt100 udocker run box sh -c env | grep -v -e ^PROOT_ -e ^PATH= -e ^container_execmode= -e ^OLDPWD= -e ^PWD= | sort",
+        "STRANGE=1 TERM=vt100 udocker run --nobanner box sh -c env | grep -v -e ^PROOT_ -e ^PATH= -e ^container_execmode= -e ^PS1= | sort",
     ),
     same(
         "default environment",

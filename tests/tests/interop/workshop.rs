@@ -12,11 +12,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use udocker_tests::{Peer, Registry, TestEnv, code, program, run, stderr, stdout};
+use udocker_tests::images::Image;
+use udocker_tests::{Peer, TestEnv, code, program, run, stderr, stdout};
 
 use crate::behaviour::{Base, Behaviour};
 use crate::normalise::{normalise, split_remarks};
@@ -45,23 +45,33 @@ pub struct Outcome {
     pub status: i32,
     /// Without remarks and banner.
     pub stdout: String,
-    /// The first line that begins with `Error:`, without that.
-    pub error: Option<String>,
+    /// What follows `Error:` in the lines that begin so.
+    pub errors: Vec<String>,
     /// Lines that begin with `Info:` or `Warning:`, on whichever stream.
     pub remarks: Vec<String>,
 }
 
 /// See the module's head.
-pub struct Workshop {
+pub struct Workshop<'a> {
     env: TestEnv,
-    port: String,
+    services: &'a Services,
 }
 
-impl Workshop {
-    pub fn new(registry: &Registry) -> Self {
-        let env = TestEnv::ordinary();
-        let port = registry.host.rsplit(':').next().expect("a host with a port").to_owned();
-        let workshop = Self { env, port };
+/// What all workshops share.
+pub struct Services {
+    /// `HOST:PORT` of a registry for everybody.
+    pub registry: String,
+    /// `HOST:PORT` of one that wants a password.
+    pub locked: String,
+    /// `HOST:PORT` of what answers searches.
+    pub hub: String,
+    /// `test/bb` of the registries.
+    pub image: Image,
+}
+
+impl<'a> Workshop<'a> {
+    pub fn new(services: &'a Services) -> Self {
+        let workshop = Self { env: TestEnv::ordinary(), services };
         workshop.place_programs();
         workshop.place_given();
         workshop.keep_bases();
@@ -80,24 +90,42 @@ impl Workshop {
     fn script(&self, script: &str, writer: Who, reader: Who) -> Result<Outcome, String> {
         let path = |name: &str| self.env.path(name);
         let words = path("words").join(format!("{}-{}", writer.name(), reader.name()));
-        let mut command = Command::new("timeout");
-        command.args(["60", "sh", "-c", &format!("set -e\n{script}")]).env_clear().stdin(Stdio::null());
+        let mut command = self.as_user();
+        command.args(["timeout", "60", "sh", "-c", &format!("set -e\n{script}")]).env_clear().stdin(Stdio::null());
         command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", words.display()));
         command.env("HOME", path("home")).env("UDOCKER_DIR", path("store")).env("GIVEN", path("given"));
-        command.env("REGISTRY", format!("http://127.0.0.1:{}", self.port)).current_dir(path("work"));
-        if let Some(uid) = self.env.uid() {
-            command.uid(uid).gid(uid);
+        let Services { registry, locked, hub, .. } = self.services;
+        for (name, host) in [("REGISTRY", registry), ("LOCKED", locked), ("HUB", hub)] {
+            command.env(name, format!("http://{host}"));
         }
+        command.current_dir(path("work"));
         let output = command.output().map_err(|error| error.to_string())?;
-        let directory = path("");
-        let directory = directory.to_str().expect("UTF-8").trim_end_matches('/');
-        let normal = |text: String| normalise(&text, directory, &self.port);
+        let directory = path("").display().to_string().trim_end_matches('/').to_owned();
+        let places =
+            [(directory, "/T"), (registry.clone(), "REGISTRY"), (locked.clone(), "LOCKED"), (hub.clone(), "HUB")];
+        let normal = |text: String| normalise(&text, &places);
         let (results, mut remarks) = split_remarks(&normal(stdout(&output)));
         let diagnostics = normal(stderr(&output));
         remarks.extend(split_remarks(&diagnostics).1);
-        let error = diagnostics.lines().find_map(|line| line.strip_prefix("Error: "));
-        let error = error.map(|line| line.trim().to_owned());
-        Ok(Outcome { status: code(&output), stdout: results, error, remarks })
+        let errors = diagnostics.lines().filter_map(|line| line.strip_prefix("Error: "));
+        let errors = errors.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        Ok(Outcome { status: code(&output), stdout: results, errors, remarks })
+    }
+
+    /// Runs what follows as the user of the test. Root gives that user an account, in a mount namespace: udocker looks
+    /// its caller up.
+    fn as_user(&self) -> Command {
+        let Some(uid) = self.env.uid() else { return Command::new("env") };
+        let accounts = self.env.path("given/passwd");
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", r#"mount --bind "$0" /etc/passwd && exec "$@""#]).arg(accounts);
+        command.args([
+            "setpriv".to_owned(),
+            format!("--reuid={uid}"),
+            format!("--regid={uid}"),
+            "--clear-groups".into(),
+        ]);
+        command
     }
 
     /// Both programs by the names that scripts use.
@@ -145,14 +173,25 @@ impl Workshop {
     fn place_given(&self) {
         let given = self.env.path("given");
         fs::copy(self.env.busybox_tar(), given.join("root.tar")).expect("copy");
-        let settings = "[DEFAULT]\ninstallinfo = /nonexistent\n";
-        fs::create_dir_all(self.env.path("home/.udocker")).expect("mkdir");
-        fs::write(self.env.path("home/.udocker/udocker.conf"), settings).expect("write");
+        let source = format!("oci:{}:latest", self.services.image.directory().display());
+        for (transport, name) in
+            [("docker-archive", "docker.tar:given/docker:1"), ("oci-archive", "oci.tar:given/oci:1")]
+        {
+            let words = ["copy", "-q", &source, &format!("{transport}:{}/{name}", given.display())];
+            run(Command::new("skopeo").args(words));
+        }
+        let accounts = fs::read_to_string("/etc/passwd").expect("a host has accounts");
+        let own =
+            format!("tester:x:{0}:{0}::{1}:/bin/sh\n", self.env.uid().unwrap_or(0), self.env.path("home").display());
+        fs::write(given.join("passwd"), accounts + &own).expect("write");
     }
 
     /// Makes each base by each writer, and keeps it.
     fn keep_bases(&self) {
         for who in Who::BOTH {
+            // udocker's `install` asks the network for news otherwise.
+            let settings = self.env.own_directory("home/.udocker", 0o700).join("udocker.conf");
+            fs::write(settings, "[DEFAULT]\ninstallinfo = /nonexistent\n").expect("write");
             let mut base = Some(Base::Empty);
             while let Some(now) = base {
                 let outcome = self.script(now.script(), who, who).expect("a shell can be started");
