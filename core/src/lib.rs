@@ -8,6 +8,7 @@
 
 pub mod container;
 pub mod digest;
+mod elf;
 pub mod engine;
 pub mod env_vars;
 pub mod error;

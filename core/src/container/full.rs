@@ -8,12 +8,12 @@ use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::copy::{CopyError, copy_bytes, copy_tree, times_of};
+use super::copy::{attribute, copy_bytes, copy_tree, times_of};
 use super::{Container, RootWrite};
 use crate::store::{Store, StoreError, Stores, io_error, remove_at, remove_tree};
 
@@ -35,11 +35,9 @@ impl Store {
         self.mark_in_use(container, true, run_dirs)?;
         let folder = self.temporary("full")?;
         let made = folder.path().join("ROOT");
-        copy_tree(&plan.tree, &made).map_err(|error| match error {
-            CopyError::Io { path, source } => StoreError::Io { action: "copy", path, source },
-        })?;
+        copy_tree(&plan.tree, &made)?;
         let open = |path: &PathBuf| rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(io::Error::from);
-        let apply = || -> io::Result<()> { Ok(apply_directory(&open(&upper)?, &open(&made)?)?) };
+        let apply = || -> io::Result<()> { Ok(apply_directory(&open(&upper)?, &open(&made)?, Files::Linked)?) };
         apply().map_err(io_error("apply the upper layer of", &container.directory))?;
         let root = container.directory.join("ROOT");
         // A crash at this place left one that nothing refers to.
@@ -54,8 +52,23 @@ impl Store {
     }
 }
 
+/// Applies a copy of the upper layer `upper` to the tree `target`; `upper` stays as it is.
+pub(super) fn apply_copy(upper: &Path, target: &Path) -> io::Result<()> {
+    let open = |path| rustix::fs::open(path, DIRECTORY, Mode::empty());
+    Ok(apply_directory(&open(upper)?, &open(target)?, Files::Copied)?)
+}
+
+/// What becomes of the upper's files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Files {
+    /// They get a second name: the upper goes afterwards.
+    Linked,
+    /// They stay apart.
+    Copied,
+}
+
 /// Applies what is in `upper` to `target`, and gives it the mode and times of `upper`.
-fn apply_directory(upper: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
+fn apply_directory(upper: &OwnedFd, target: &OwnedFd, files: Files) -> Result<(), Errno> {
     let has_marks = attribute(upper, c"user.overlay.opaque") == Some(b'x');
     for entry in Dir::read_from(upper)? {
         let entry = entry?;
@@ -86,14 +99,14 @@ fn apply_directory(upper: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
                     }
                     Err(errno) => return Err(errno),
                 };
-                apply_directory(&from, &to)?;
+                apply_directory(&from, &to, files)?;
                 if closed {
                     rustix::fs::fchmod(&from, mode)?;
                 }
             }
             FileType::Symlink | FileType::RegularFile | FileType::Fifo | FileType::Socket => {
                 remove_at(target.as_fd(), name)?;
-                take(upper.as_fd(), target.as_fd(), name, &status)?;
+                take(upper.as_fd(), target.as_fd(), name, &status, files)?;
             }
             // A user made it in the container, and nobody can make it here.
             _ => {}
@@ -110,11 +123,28 @@ fn is_closed(status: &rustix::fs::Stat) -> bool {
     status.st_uid == rustix::process::geteuid().as_raw() && !mode.contains(Mode::RWXU)
 }
 
-/// The file of the upper itself; a copy where another user of the container's user namespace owns it.
-fn take(upper: BorrowedFd<'_>, target: BorrowedFd<'_>, name: &CStr, status: &rustix::fs::Stat) -> Result<(), Errno> {
-    match rustix::fs::linkat(upper, name, target, name, AtFlags::empty()) {
-        Err(Errno::PERM) if FileType::from_raw_mode(status.st_mode) == FileType::RegularFile => {}
-        other => return other,
+/// The file of the upper itself; a copy if that was asked for, or where another user of the container's user namespace
+/// owns it.
+fn take(
+    upper: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+    name: &CStr,
+    status: &rustix::fs::Stat,
+    files: Files,
+) -> Result<(), Errno> {
+    match (files, FileType::from_raw_mode(status.st_mode)) {
+        (Files::Copied, FileType::Symlink) => {
+            let to = rustix::fs::readlinkat(upper, name, Vec::new())?;
+            rustix::fs::symlinkat(to, target, name)?;
+            return rustix::fs::utimensat(target, name, &times_of(status), AtFlags::SYMLINK_NOFOLLOW);
+        }
+        (Files::Copied, FileType::RegularFile) => {}
+        // Nobody listens at a copy.
+        (Files::Copied, _) => return Ok(()),
+        (Files::Linked, kind) => match rustix::fs::linkat(upper, name, target, name, AtFlags::empty()) {
+            Err(Errno::PERM) if kind == FileType::RegularFile => {}
+            other => return other,
+        },
     }
     let from = rustix::fs::openat(upper, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -134,13 +164,6 @@ fn is_marked(directory: &OwnedFd, name: &CStr) -> Result<bool, Errno> {
     }
 }
 
-/// The first byte of an attribute.
-fn attribute(file: &OwnedFd, name: &CStr) -> Option<u8> {
-    let mut value = [0; 8];
-    let count = rustix::fs::fgetxattr(file, name, &mut value[..]).ok()?;
-    value[..count].first().copied()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,7 +178,7 @@ mod tests {
         fs::write(path("upper/closed/file"), "x").unwrap();
         fs::set_permissions(path("upper/closed"), fs::Permissions::from_mode(0o050)).unwrap();
         let open = |below| rustix::fs::open(path(below), DIRECTORY, Mode::empty()).unwrap();
-        apply_directory(&open("upper"), &open("target")).unwrap();
+        apply_directory(&open("upper"), &open("target"), Files::Linked).unwrap();
         let mode = |below| path(below).metadata().unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode("upper/closed"), mode("target/closed")), (0o050, 0o750));
         assert_eq!(fs::read(path("target/closed/file")).unwrap(), b"x");

@@ -1,7 +1,7 @@
 //! Containers: IDs and names, creating, listing, removing, and where their roots are.
 //!
 //! ```text
-//! containers/UUID/     container.json, imagerepo.name, execmode, PROTECT as udocker
+//! containers/UUID/     container.json, imagerepo.name, execmode, PROTECT, nvidia as udocker; `mode` is ours, for N1
 //!                      ROOT/                          a full container
 //!                      layered, upper/, work/         a layered one: `layered` holds the format and ID of its base tree
 //! containers/NAME      symlink to UUID
@@ -9,26 +9,28 @@
 //! A container is made in `tmp/` and renamed, so that no half of one is ever seen.
 
 mod copy;
+mod create;
 mod full;
+mod leftovers;
+mod names;
+mod remove;
+mod setup;
 
 pub use copy::{CopyError, copy_tree};
+pub use create::{CreateOptions, Created};
+pub use setup::{SetupError, nvidia_driver_files};
 
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::engine::native::probe_layer;
 use crate::engine::{RootPlan, RootWrite};
 use crate::image_config::{ImageConfig, MAX_CONFIG_BYTES};
 use crate::platform::Platform;
-use crate::reference::ImageReference;
 use crate::run::ExecMode;
-use crate::store::{
-    Record, RunDirectory, Store, StoreError, Stores, TreeFormat, TreeId, io_error, read_limited, remove_tree,
-};
+use crate::store::{Store, StoreError, Stores, TreeFormat, TreeId, io_error, read_limited};
 
 const MAX_NAME_BYTES: usize = 2048;
 
@@ -118,25 +120,39 @@ impl Container {
     pub fn is_layered(&self) -> bool {
         self.base.is_some()
     }
+    /// Its directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
     /// Whether `PROTECT` is there.
     pub fn is_protected(&self) -> bool {
         self.directory.join("PROTECT").exists()
     }
-    /// udocker's mark: W writable, R read-only, N no tree.
+    /// udocker's mark: W writable, R read-only, N no tree, D not a directory.
     pub fn access_mark(&self) -> char {
         let tree = self.directory.join(if self.is_layered() { "upper" } else { "ROOT" });
-        if !tree.is_dir() {
-            return 'N';
+        match fs::metadata(&tree) {
+            Err(_) => return 'N',
+            Ok(status) if !status.is_dir() => return 'D',
+            Ok(_) => {}
         }
         match rustix::fs::access(&tree, rustix::fs::Access::WRITE_OK) {
             Ok(()) => 'W',
             Err(_) => 'R',
         }
     }
-    /// The mode set for it; N1 where none is.
-    pub fn mode(&self) -> ExecMode {
-        let read = |name: &str| fs::read_to_string(self.directory.join(name)).ok()?.trim().parse().ok();
-        read("mode").or_else(|| read("execmode")).unwrap_or(ExecMode::N1)
+    /// The mode that was set for it. `execmode` is udocker's file and `mode` ours, for what udocker does not know; where
+    /// both are there, a family that changes the files of ROOT (F, R, S) is what ROOT is in.
+    pub fn mode(&self) -> Option<ExecMode> {
+        let read = |name: &str| fs::read_to_string(self.directory.join(name)).ok()?.trim().parse::<ExecMode>().ok();
+        match read(setup::EXECMODE_FILE) {
+            Some(mode) if setup::changes_the_root(mode) => Some(mode),
+            theirs => read(setup::MODE_FILE).or(theirs),
+        }
+    }
+    /// Whether the host's NVIDIA driver is shown in it (`setup --nvidia`).
+    pub fn has_nvidia(&self) -> bool {
+        self.directory.join(setup::NVIDIA_FILE).exists()
     }
     /// `container.json`, the image's configuration.
     pub fn config_bytes(&self) -> Result<Vec<u8>, StoreError> {
@@ -155,33 +171,11 @@ impl Container {
     pub fn platform(&self) -> Option<Platform> {
         self.config().ok()?.platform
     }
-    /// Size of what is its own, in MB.
+    /// Size of what is its own on the disk, in MB, rounded up as du(1) does.
     pub fn size_megabytes(&self) -> Result<u64, StoreError> {
-        copy::tree_bytes(&self.directory).map(|bytes| bytes >> 20).map_err(io_error("measure", &self.directory))
+        let bytes = copy::disk_bytes(&self.directory).map_err(io_error("measure", &self.directory))?;
+        Ok(bytes.div_ceil(1 << 20))
     }
-}
-
-/// What a new container is made of.
-pub struct CreateOptions<'a> {
-    /// Its image as typed.
-    pub image: &'a ImageReference,
-    /// The image's record.
-    pub record: &'a Record,
-    /// The image's tree.
-    pub tree: &'a Path,
-    /// The image's configuration.
-    pub config: &'a [u8],
-    /// A name.
-    pub name: Option<&'a ContainerName>,
-}
-
-/// A new container.
-#[derive(Debug)]
-pub struct Created {
-    /// Its ID.
-    pub id: ContainerId,
-    /// Why it is a full copy; `None` if it is layered.
-    pub full_because: Option<String>,
 }
 
 impl Stores {
@@ -254,94 +248,6 @@ impl Store {
         self.read_container(id, &names).map(Some)
     }
 
-    /// Makes a container: layered where a real overlay with its own upper works on this file system, else a full copy.
-    pub fn create_container(&self, options: &CreateOptions<'_>) -> Result<Created, StoreError> {
-        let id = ContainerId::generate();
-        let name = options.name.map(|name| self.containers().join(&name.0));
-        if name.as_ref().is_some_and(|path| path.symlink_metadata().is_ok()) {
-            return Err(StoreError::NameTaken);
-        }
-        let folder = self.temporary("create")?;
-        let directory = folder.path().join(&id.0);
-        let make = |path: PathBuf| fs::create_dir(&path).map(|()| path.clone()).map_err(io_error("make", &path));
-        let write = |name: &str, bytes: &[u8]| {
-            let path = directory.join(name);
-            fs::write(&path, bytes).map_err(io_error("write", &path))
-        };
-        make(directory.clone())?;
-        write("container.json", options.config)?;
-        write("imagerepo.name", options.image.to_string().as_bytes())?;
-        let (upper, work) = (make(directory.join("upper"))?, make(directory.join("work"))?);
-        let full_because = match probe_layer(options.tree, &upper, &work) {
-            Ok(()) => None,
-            Err(error) => Some(error.to_string()),
-        };
-        // The probe leaves its traces in the upper and in the work directory.
-        for path in [&upper, &work] {
-            remove_tree(path).map_err(io_error("remove", path))?;
-        }
-        if full_because.is_none() {
-            make(upper)?;
-            make(work)?;
-            let tree = &options.record.tree;
-            write(
-                "layered",
-                format!("{} {}\n{}\n", tree.format.as_str(), tree.hex(), options.record.manifest).as_bytes(),
-            )?;
-        } else {
-            let root = directory.join("ROOT");
-            copy_tree(options.tree, &root).map_err(|error| match error {
-                CopyError::Io { path, source } => StoreError::Io { action: "copy", path, source },
-            })?;
-        }
-        let place = self.containers().join(&id.0);
-        if let Some(link) = &name {
-            // The name is taken first, exclusively: of two creators one loses before anything is in place.
-            match symlink(&id.0, link) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(StoreError::NameTaken),
-                other => other.map_err(io_error("link", link))?,
-            }
-        }
-        if let Err(error) = fs::rename(&directory, &place) {
-            if let Some(link) = &name {
-                let _ = fs::remove_file(link);
-            }
-            return Err(io_error("publish", &place)(error));
-        }
-        Ok(Created { id, full_because })
-    }
-
-    /// Takes `name` away from whatever container has it.
-    pub fn release_container_name(&self, name: &ContainerName) -> Result<(), StoreError> {
-        let link = self.containers().join(&name.0);
-        match fs::remove_file(&link) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &link)(error)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes a container and its names.
-    pub fn remove_container(&self, container: &Container, force: bool, run_dirs: &[PathBuf]) -> Result<(), StoreError> {
-        if container.is_protected() && !force {
-            return Err(StoreError::ProtectedContainer);
-        }
-        let user = RunDirectory::open(run_dirs).and_then(|run| run.user_of(&container.id.0));
-        if let Some(pid) = user.filter(|pid| *pid != std::process::id()) {
-            return Err(StoreError::InUse { id: container.id.0.clone(), pid });
-        }
-        // Out of sight by one rename; what then stays half removed is only a temporary.
-        let trash = self.temporary("trash")?;
-        let moved = fs::rename(&container.directory, trash.path().join("container"));
-        moved.map_err(io_error("remove", &container.directory))?;
-        for entry in fs::read_dir(self.containers()).map_err(io_error("list", &self.containers()))?.flatten() {
-            let ours = fs::read_link(entry.path()).is_ok_and(|t| t.file_name().is_some_and(|n| *n == *container.id.0));
-            if ours {
-                fs::remove_file(entry.path()).map_err(io_error("remove", &entry.path()))?;
-            }
-        }
-        Ok(())
-    }
-
     /// The root of a container as others see it: nothing is written into it, and any number of runs may share it.
     pub fn container_view(&self, container: &Container, stores: &Stores) -> Result<RootPlan, StoreError> {
         let root = self.container_root(container, stores)?;
@@ -361,16 +267,6 @@ impl Store {
         let tree = stores.tree(base).ok_or_else(missing)?;
         let (upper, work) = (container.directory.join("upper"), container.directory.join("work"));
         Ok(RootPlan::new(tree, RootWrite::Layer { upper, work }))
-    }
-
-    /// Marks the container as in use by this process. A layered one that is written has one user at a time, since two overlays may not
-    /// share an upper directory (kernel: `Documentation/filesystems/overlayfs.rst`, "Sharing and copying layers").
-    pub fn mark_in_use(&self, container: &Container, writes: bool, run_dirs: &[PathBuf]) -> Result<(), StoreError> {
-        let Some(run) = RunDirectory::open(run_dirs) else { return Ok(()) };
-        match run.enlist(&container.id.0, writes && container.is_layered())? {
-            Some(pid) => Err(StoreError::InUse { id: container.id.0.clone(), pid }),
-            None => Ok(()),
-        }
     }
 }
 

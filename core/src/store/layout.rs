@@ -59,6 +59,15 @@ pub enum StoreError {
     /// The name belongs to another container.
     #[error("container name already exists")]
     NameTaken,
+    /// No container has the name.
+    #[error("no container has this name")]
+    NoName,
+    /// The container was removed meanwhile.
+    #[error("container {id} was removed a moment ago")]
+    Gone {
+        /// The container.
+        id: String,
+    },
     /// Something runs in it.
     #[error("container {id} is in use by process {pid}")]
     InUse {
@@ -66,6 +75,14 @@ pub enum StoreError {
         id: String,
         /// One of its processes.
         pid: u32,
+    },
+    /// Others hold a lock for longer than is waited.
+    #[error("{path} is locked by another process for {seconds} s")]
+    Busy {
+        /// The lock's file.
+        path: PathBuf,
+        /// How long was waited.
+        seconds: u64,
     },
     /// The tree below a container is gone.
     #[error("the base of container {id} is in no store")]
@@ -84,8 +101,8 @@ impl Explain for StoreError {
             Self::NewerFormat { .. } => ErrorKind::Unsupported,
             Self::Damaged { .. } => ErrorKind::Corrupt,
             Self::ProtectedImage | Self::ProtectedContainer => ErrorKind::Denied,
-            Self::NameTaken | Self::InUse { .. } => ErrorKind::Conflict,
-            Self::NoBase { .. } => ErrorKind::NotFound,
+            Self::NameTaken | Self::InUse { .. } | Self::Busy { .. } => ErrorKind::Conflict,
+            Self::NoBase { .. } | Self::NoName | Self::Gone { .. } => ErrorKind::NotFound,
         }
     }
     fn hints(&self) -> Vec<String> {
@@ -98,9 +115,14 @@ impl Explain for StoreError {
             }
             Self::NewerFormat { .. } => vec!["use the newer udocker that wrote it, or another store".into()],
             Self::Damaged { path, .. } => vec![format!("remove {} and pull the image again", path.display())],
-            Self::ProtectedImage | Self::ProtectedContainer => vec!["`-f` removes it all the same".into()],
-            Self::NameTaken => vec!["choose another name, or take it away by `--force`".into()],
-            Self::InUse { .. } => vec!["wait for its end, or run the image without a container".into()],
+            Self::ProtectedImage | Self::ProtectedContainer => vec!["`udocker unprotect` lifts the protection".into()],
+            Self::NameTaken => vec!["choose another name, or take it away by `udocker rmname`".into()],
+            Self::NoName | Self::Gone { .. } => vec!["`udocker ps` lists containers and their names".into()],
+            Self::InUse { id, .. } => vec![
+                "wait for its end, or run its image without a container".into(),
+                format!("`udocker inspect -p {id}` gives it a root that any number of runs may share, once it is idle"),
+            ],
+            Self::Busy { path, .. } => vec![format!("`fuser {}` names the processes", path.display())],
             Self::NoBase { image, .. } => vec![format!("`udocker pull {image}` restores it")],
             Self::Io { .. } => Vec::new(),
         }

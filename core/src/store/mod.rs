@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! TOPDIR
-//! ├── udocker.store                 ours: format number
+//! ├── udocker.store udocker.lock    ours: format number; held by who publishes or removes
 //! ├── repos/NAME/TAG/               TAG, v2, manifest, relative links into layers/ (as udocker 1.3)
 //! ├── layers/sha256:HEX             verified blobs
 //! ├── records/sha256/HEX-OS-ARCH    ours: one per manifest and per index digest, written last
@@ -14,6 +14,7 @@
 //! A start opens two files here (`manifest`, then the record); it locks, lists and writes nothing.
 
 mod layout;
+mod lock;
 mod lookup;
 mod record;
 mod repos;
@@ -21,6 +22,7 @@ mod run_directory;
 mod temporary;
 
 pub use layout::*;
+pub use lock::*;
 pub use lookup::*;
 pub use record::*;
 pub use repos::*;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use super::{StoreError, io_error};
+use super::lock::lock_file;
+use super::{FileLock, Patience, StoreError, io_error};
 use crate::sys::process::start_time;
 
 /// A directory of ours that passed its checks.
@@ -36,28 +37,61 @@ impl RunDirectory {
         &self.path
     }
 
-    /// Adds this process to the users of `name`; if `alone`, refuses while another lives and returns its pid.
-    pub fn enlist(&self, name: &str, alone: bool) -> Result<Option<u32>, StoreError> {
+    /// The users of `name`; nobody else adds or removes one until the value is dropped.
+    pub fn users(&self, name: &str) -> Result<Users, StoreError> {
         let path = self.path.join(format!("use-{name}"));
         let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(io_error("open", &path))?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(io_error("lock", &path))?;
-        let mut living = living(&path)?;
-        let me = std::process::id();
-        if let Some((pid, _)) = living.iter().find(|(pid, _)| alone && *pid != me) {
-            return Ok(Some(*pid));
-        }
-        living.retain(|(pid, _)| *pid != me);
-        living.push((me, start_time(me).unwrap_or(0)));
-        let text: String = living.iter().map(|(pid, start)| format!("{pid} {start}\n")).collect();
-        fs::write(&path, text).map_err(io_error("write", &path))?;
-        Ok(None)
+        Ok(Users { living: living(&path)?, path, _file: file })
+    }
+
+    /// Adds this process to the users of `name`.
+    pub fn enlist(&self, name: &str) -> Result<(), StoreError> {
+        self.users(name)?.enlist()
+    }
+
+    /// Takes the lock `name` of this node, for as long as the value lives.
+    ///
+    /// # Errors
+    /// See [`super::Store::lock`].
+    pub fn lock(&self, name: &str, patience: &Patience<'_>) -> Result<FileLock, StoreError> {
+        lock_file(&self.path.join(format!("lock-{name}")), FlockOperation::NonBlockingLockExclusive, patience)
     }
 
     /// A living user of `name`, if there is one.
     pub fn user_of(&self, name: &str) -> Option<u32> {
         let users = living(&self.path.join(format!("use-{name}"))).ok()?;
         users.first().map(|(pid, _)| *pid)
+    }
+}
+
+/// The list of those who run something, held by this process.
+#[derive(Debug)]
+pub struct Users {
+    path: PathBuf,
+    living: Vec<(u32, u64)>,
+    _file: File,
+}
+
+impl Users {
+    /// Another living user.
+    pub fn other(&self) -> Option<u32> {
+        let me = std::process::id();
+        self.living.iter().map(|(pid, _)| *pid).find(|pid| *pid != me)
+    }
+    /// Adds this process; the dead are dropped.
+    pub fn enlist(mut self) -> Result<(), StoreError> {
+        let me = std::process::id();
+        self.living.retain(|(pid, _)| *pid != me);
+        self.living.push((me, start_time(me).unwrap_or(0)));
+        let text: String = self.living.iter().map(|(pid, start)| format!("{pid} {start}\n")).collect();
+        fs::write(&self.path, text).map_err(io_error("write", &self.path))
+    }
+    /// Removes the list of something that is gone. Who waits for it finds its own thing gone as well.
+    pub fn forget(self) {
+        // An empty list does no harm.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -85,11 +119,14 @@ mod tests {
         let me = std::process::id();
         fs::write(run.path().join("use-x"), format!("{me} 1\n1 1\n")).unwrap();
         assert_eq!(run.user_of("x"), None);
-        assert_eq!(run.enlist("x", true).unwrap(), None);
+        assert_eq!(run.users("x").unwrap().other(), None);
+        run.enlist("x").unwrap();
         assert_eq!(run.user_of("x"), Some(me));
         let parent = std::os::unix::process::parent_id();
         fs::write(run.path().join("use-x"), format!("{parent} {}\n", start_time(parent).unwrap())).unwrap();
-        assert_eq!(run.enlist("x", true).unwrap(), Some(parent));
+        assert_eq!(run.users("x").unwrap().other(), Some(parent));
+        run.users("x").unwrap().forget();
+        assert_eq!(run.user_of("x"), None);
     }
 
     #[test]

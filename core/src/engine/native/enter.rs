@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::io;
 use std::iter;
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use super::error::{During, EnterError, Step};
 use super::mounts::{self, Stopped};
 use super::root::{NewRoot, Trees};
 use crate::engine::{Cwd, ExecPlan, IdMap, IdentityPlan, KeepFds, RootWrite};
+use crate::run::Range;
 use crate::sys::caps::{self, CapabilitySet};
 use crate::sys::exec::{Command, ExecFailure};
 use crate::sys::{fds, mount, namespace, process, seccomp};
@@ -41,6 +43,25 @@ fn enter(plan: &ExecPlan) -> Result<Infallible, EnterError> {
     change_directory(&plan.cwd)?;
     drop_privileges(&plan.identity)?;
     Err(failed_exec(plan, command.exec()))
+}
+
+/// Does `work` in a child that is root in a user namespace where the caller's subordinate IDs are mapped: files of theirs
+/// are not the caller's to change. Single-threaded callers only.
+///
+/// # Errors
+/// EPERM if the namespace cannot be had, else those of `work`.
+pub fn as_mapped_root((uids, gids): (Range, Range), work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let map = IdMap::Subordinate { uids, gids };
+    let identity = IdentityPlan { uid: 0, gid: 0, map, fake_root_filter: false, docker_capabilities: false };
+    let status = process::in_child(|| match enter_namespaces(&identity) {
+        Err(_) => libc::EPERM as u8,
+        Ok(()) => work().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO) as u8),
+    })?;
+    match status.exit_status() {
+        Some(0) => Ok(()),
+        Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+        None => Err(io::Error::from_raw_os_error(libc::EIO)),
+    }
 }
 
 /// Makes and enters the namespaces, maps the IDs, and cuts the mounts off from the host's.

@@ -18,7 +18,7 @@ mod probe;
 mod root;
 mod underlay;
 
-pub use enter::execute;
+pub use enter::{as_mapped_root, execute};
 pub use error::{EnterError, Step};
 pub use plan::plan;
 pub use probe::{ProbeError, probe_layer, probe_overlay, probe_user_namespace};

@@ -1,7 +1,10 @@
 //! `udocker clone`.
 
+use std::process::ExitCode;
+
 use super::Outcome;
 use crate::context::Context;
+use crate::usage_text;
 
 /// Make a copy of a container and print its ID.
 ///
@@ -16,6 +19,13 @@ pub struct Args {
     pub container: Option<String>,
 }
 
-pub fn run(_args: &Args, _context: &Context) -> Outcome {
-    Err(crate::refused("clone", "another command").into())
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let Some(source) = &args.container else { return Err(usage_text("invalid container id").into()) };
+    let name = args.name.as_deref().map(str::parse).transpose().map_err(crate::usage)?;
+    let stores = context.stores()?;
+    let (_, source) = stores.find_container(source)?.ok_or_else(|| usage_text("invalid container id"))?;
+    let created = context.writable_store()?.clone_container(&source, &stores, name.as_ref())?;
+    super::create::tell_full(context, &created);
+    context.ui.result(created.id.to_string());
+    Ok(ExitCode::SUCCESS)
 }

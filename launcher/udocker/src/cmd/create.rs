@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use udocker_core::container::{ContainerName, CreateOptions};
+use udocker_core::container::{ContainerName, CreateOptions, Created};
 use udocker_core::error::Failure;
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::PullPolicy;
-use udocker_core::store::{Record, Store};
+use udocker_core::store::{Record, Store, StoreError};
 
 use super::Outcome;
 use crate::context::Context;
@@ -20,7 +20,7 @@ pub struct Args {
     /// Name the container.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Take the name away from the container that has it.
+    /// Create it without the name if that is taken.
     #[arg(long)]
     pub force: bool,
     /// An image of a store.
@@ -30,13 +30,17 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let reference = crate::image::parse_reference(args.image.as_deref())?;
+    let mut name: Option<ContainerName> = args.name.as_deref().map(str::parse).transpose().map_err(crate::usage)?;
+    if let (Some(text), Some(_)) = (&args.name, context.stores()?.find_container(args.name.as_deref().unwrap_or(""))?) {
+        if !args.force {
+            return Err(StoreError::NameTaken.into());
+        }
+        context.ui.warning(&format!("the name {text} stays with the container that has it"));
+        name = None;
+    }
     let image = crate::image::ready(context, &reference, &Platform::native(), PullPolicy::Never)?;
     let store = context.writable_store()?;
-    if let (true, Some(name)) = (args.force, &args.name) {
-        let name: ContainerName = name.parse().map_err(crate::usage)?;
-        store.release_container_name(&name)?;
-    }
-    let id = create(context, &store, &reference, &image.record, args.name.as_deref())?;
+    let id = create(context, &store, &reference, &image.record, name.as_ref())?;
     context.ui.result(id);
     Ok(ExitCode::SUCCESS)
 }
@@ -47,21 +51,20 @@ pub fn create(
     store: &Store,
     reference: &ImageReference,
     record: &Record,
-    name: Option<&str>,
+    name: Option<&ContainerName>,
 ) -> Result<String, Failure> {
-    let name = name.map(str::parse::<ContainerName>).transpose().map_err(crate::usage)?;
     let stores = context.stores()?;
     let tree = stores.tree(&record.tree).unwrap_or_else(|| store.tree(&record.tree));
     let config = stores.read_blob(&record.config_digest, udocker_core::image_config::MAX_CONFIG_BYTES)?;
-    let created = store.create_container(&CreateOptions {
-        image: reference,
-        record,
-        tree: &tree,
-        config: &config,
-        name: name.as_ref(),
-    })?;
-    if let Some(reason) = &created.full_because {
-        context.ui.info(&format!("the container is a full copy of its image, since {reason}"));
-    }
+    let created =
+        store.create_container(&CreateOptions { image: reference, record, tree: &tree, config: &config, name })?;
+    tell_full(context, &created);
     Ok(created.id.to_string())
+}
+
+/// Says why a new container is a full copy, if it is one.
+pub fn tell_full(context: &Context, created: &Created) {
+    if let Some(reason) = &created.full_because {
+        context.ui.info(&format!("the container is a full copy, since {reason}"));
+    }
 }

@@ -56,7 +56,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     };
     let record = import(&store, input, &shown, &reference, &options, progress.as_ref())?;
     if args.tocontainer {
-        let id = super::create::create(context, &store, &reference, &record, args.name.as_deref())?;
+        let name = args.name.as_deref().map(str::parse).transpose().map_err(crate::usage)?;
+        let id = super::create::create(context, &store, &reference, &record, name.as_ref())?;
         context.ui.result(id);
     } else {
         context.ui.info(&format!("added layer {}", record.manifest));

@@ -1,7 +1,10 @@
 //! `udocker name`.
 
+use std::process::ExitCode;
+
 use super::Outcome;
 use crate::context::Context;
+use crate::usage_text;
 
 /// Give a container a name.
 ///
@@ -16,6 +19,14 @@ pub struct Args {
     pub name: Option<String>,
 }
 
-pub fn run(_args: &Args, _context: &Context) -> Outcome {
-    Err(crate::refused("name", "another command").into())
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let (Some(container), Some(name)) = (&args.container, &args.name) else {
+        return Err(usage_text("invalid container id or name").into());
+    };
+    let name = name.parse().map_err(crate::usage)?;
+    let stores = context.stores()?;
+    let found = stores.find_container(container)?;
+    let (store, container) = found.ok_or_else(|| usage_text("invalid container id or name"))?;
+    store.name_container(&container, &name)?;
+    Ok(ExitCode::SUCCESS)
 }

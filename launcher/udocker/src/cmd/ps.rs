@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::json;
+use udocker_core::run::ExecMode;
 
 use super::Outcome;
 use crate::context::Context;
@@ -30,11 +31,12 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     let mut lines = Vec::new();
     let line = |id: &str, p: char, m: char, mode: &str, size: &str, platform: &str, names: &str, image: &str| {
         let mut text = format!("{id:<36.36} {p} {m} ");
+        // A head is wider than its column where udocker's is.
         if args.mode {
-            text.push_str(&format!("{mode:<3.3} "));
+            text.push_str(&format!("{mode:.3} "));
         }
         if args.size {
-            text.push_str(&format!("{size:>4.5} "));
+            text.push_str(&format!("{size:>5.5} "));
         }
         if args.platform {
             text.push_str(&format!("{platform:<18.18} "));
@@ -42,12 +44,12 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         text.push_str(&format!("{names:<18.100} {image:<20.100}"));
         text
     };
-    lines.push(line("CONTAINER ID", 'P', 'M', "MOD", "SIZE", "PLATFORM", "NAMES", "IMAGE"));
+    lines.push(head(args));
     for store in stores.iter() {
         for container in store.list_containers()? {
-            let mode = container.mode().to_string();
+            let mode = container.mode().unwrap_or(ExecMode::N1).to_string();
             let size = if args.size { container.size_megabytes()?.to_string() } else { String::new() };
-            let platform = container.platform().map(|p| p.to_string()).unwrap_or_default();
+            let platform = container.platform().map_or("unknown/unknown".to_owned(), |platform| platform.to_string());
             let names = match container.names() {
                 [] => String::new(),
                 names => format!("[{}]", names.iter().map(|n| format!("'{n}'")).collect::<Vec<_>>().join(", ")),
@@ -66,4 +68,12 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         lines.iter().for_each(|line| context.ui.result(line));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// udocker's head, blank for blank.
+fn head(args: &Args) -> String {
+    let column = |given: bool, text| if given { text } else { "" };
+    let (mode, size) = (column(args.mode, "MOD "), column(args.size, "SIZE "));
+    let platform = column(args.platform, "PLATFORM           ");
+    format!("{:<36} P M {mode}{size}{platform}{:<18} {:<20}", "CONTAINER ID", "NAMES", "IMAGE")
 }

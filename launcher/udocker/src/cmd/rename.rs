@@ -1,7 +1,10 @@
 //! `udocker rename`.
 
+use std::process::ExitCode;
+
 use super::Outcome;
 use crate::context::Context;
+use crate::usage_text;
 
 /// Change a name of a container.
 ///
@@ -16,6 +19,15 @@ pub struct Args {
     pub new: Option<String>,
 }
 
-pub fn run(_args: &Args, _context: &Context) -> Outcome {
-    Err(crate::refused("rename", "another command").into())
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let (Some(old), Some(new)) = (&args.old, &args.new) else {
+        return Err(usage_text("must specify the name and the new name").into());
+    };
+    let stores = context.stores()?;
+    let (store, _) = stores.find_container(old)?.ok_or_else(|| usage_text("container does not exist"))?;
+    let new = new.parse().map_err(crate::usage)?;
+    // What was found by its ID has no name here to change.
+    let old = old.parse().map_err(|_| usage_text("name does not exist"))?;
+    store.rename_container(&old, &new)?;
+    Ok(ExitCode::SUCCESS)
 }

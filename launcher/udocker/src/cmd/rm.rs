@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use udocker_core::run::{Caller, UserSpec};
+
 use super::Outcome;
 use crate::context::Context;
 use crate::usage_text;
@@ -9,7 +11,7 @@ use crate::usage_text;
 /// Remove containers.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Remove also what is protected.
+    /// Accepted for compatibility: what can be removed is, whatever its permissions; protected containers never are.
     #[arg(short = 'f', long)]
     pub force: bool,
     /// IDs or names.
@@ -26,8 +28,11 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     for name in &args.containers {
         let removed = context.stores().and_then(|stores| {
             let (store, container) = stores.find_container(name)?.ok_or_else(|| usage_text("invalid container id"))?;
-            context.ui.info(&format!("deleting container: {}", container.id()));
-            store.remove_container(&container, args.force, &context.settings.run_dirs)?;
+            if !container.is_protected() {
+                context.ui.info(&format!("deleting container: {}", container.id()));
+            }
+            let caller = Caller::gather(std::env::vars_os().collect(), &UserSpec::Root);
+            store.remove_container(&container, &context.settings.run_dirs, caller.subordinate)?;
             Ok(())
         });
         if let Err(failure) = removed {

@@ -205,8 +205,9 @@ fn target(args: &Args, context: &Context, request: &RunRequest) -> Result<Target
     let reference = crate::image::parse_reference(Some(&request.image))?;
     let image = crate::image::ready(context, &reference, &platform, request.pull)?;
     if args.name.is_some() || args.keep {
+        let name = args.name.as_deref().map(str::parse).transpose().map_err(usage)?;
         let store = context.writable_store()?;
-        let id = super::create::create(context, &store, &reference, &image.record, args.name.as_deref())?;
+        let id = super::create::create(context, &store, &reference, &image.record, name.as_ref())?;
         let stores = context.stores()?;
         let (store, container) = stores.find_container(&id)?.ok_or_else(|| usage_text("invalid container id"))?;
         return container_target(args, store, container, request, context);
@@ -310,7 +311,8 @@ fn start(args: &Args, context: &Context, target: Target, plan: ExecPlan) -> Outc
     if let Some((store, container)) = removed
         && !container.is_protected()
     {
-        store.remove_container(container, false, &context.settings.run_dirs)?;
+        let caller = Caller::gather(std::env::vars_os().collect(), &UserSpec::Root);
+        store.remove_container(container, &context.settings.run_dirs, caller.subordinate)?;
     }
     drop(target.private);
     Ok(status.end())

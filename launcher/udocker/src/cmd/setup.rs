@@ -1,7 +1,13 @@
 //! `udocker setup`.
 
+use std::path::Path;
+use std::process::ExitCode;
+
+use udocker_core::run::{Caller, ExecMode, UserSpec};
+
 use super::Outcome;
 use crate::context::Context;
+use crate::usage_text;
 
 /// Show or change how a container is run.
 ///
@@ -28,6 +34,37 @@ pub struct Args {
     pub container: Option<String>,
 }
 
-pub fn run(_args: &Args, _context: &Context) -> Outcome {
-    Err(crate::refused("setup", "another command").into())
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    let Some(name) = &args.container else { return Err(usage_text("invalid container id").into()) };
+    let stores = context.stores()?;
+    let (store, container) = stores.find_container(name)?.ok_or_else(|| usage_text("invalid container id"))?;
+    let run_dirs = &context.settings.run_dirs;
+    let mode = args.execmode.as_ref().map(|text| parse_mode(text)).transpose()?;
+    if args.purge {
+        store.purge_container(&container, run_dirs)?;
+    }
+    if args.fixperm {
+        let caller = Caller::gather(std::env::vars_os().collect(), &UserSpec::Root);
+        store.fix_permissions(&container, caller.subordinate)?;
+    }
+    if args.nvidia {
+        store.set_nvidia(&container, Path::new("/"))?;
+    }
+    if let Some(mode) = mode {
+        store.set_mode(&container, mode, run_dirs)?;
+    }
+    if mode.is_none() && !(args.force || args.nvidia || args.purge || args.fixperm) {
+        context.ui.result(format!("execmode: {}", container.mode().unwrap_or(ExecMode::N1)));
+        let nvidia = if container.has_nvidia() { "True" } else { "False" };
+        context.ui.result(format!("nvidiamode: {nvidia}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A mode in any case, as udocker takes it.
+fn parse_mode(text: &str) -> Result<ExecMode, crate::UsageError> {
+    text.to_ascii_uppercase().parse().map_err(|error| {
+        let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
+        crate::UsageError(format!("invalid execmode: {shown}"), vec![format!("{error}")])
+    })
 }

@@ -1,0 +1,79 @@
+//! Who uses a container, and its end. Both hold the container's list of users, so that neither passes the other.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::Container;
+use crate::engine::native::as_mapped_root;
+use crate::run::Range;
+use crate::store::{RunDirectory, Store, StoreError, io_error, remove_tree};
+
+impl Store {
+    /// Protects a container against removal, or no longer.
+    pub fn protect_container(&self, container: &Container, protected: bool) -> Result<(), StoreError> {
+        let path = container.directory.join("PROTECT");
+        match (protected, fs::remove_file(&path)) {
+            (true, _) => fs::write(&path, b"").map_err(io_error("write", &path)),
+            (false, Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(io_error("remove", &path)(error))
+            }
+            (false, _) => Ok(()),
+        }
+    }
+
+    /// Removes a container and its names. `subordinate`: the caller's ranges of uids and gids, whose files may lie in it.
+    ///
+    /// # Errors
+    /// [`StoreError::ProtectedContainer`]; [`StoreError::InUse`] while something runs in it; I/O.
+    pub fn remove_container(
+        &self,
+        container: &Container,
+        run_dirs: &[PathBuf],
+        subordinate: Option<(Range, Range)>,
+    ) -> Result<(), StoreError> {
+        if container.is_protected() {
+            return Err(StoreError::ProtectedContainer);
+        }
+        let users = RunDirectory::open(run_dirs).map(|run| run.users(&container.id.0)).transpose()?;
+        if let Some(pid) = users.as_ref().and_then(|users| users.other()) {
+            return Err(StoreError::InUse { id: container.id.0.clone(), pid });
+        }
+        // Out of sight by one rename; what then stays half removed is only a temporary.
+        let trash = self.temporary("trash")?;
+        let moved = trash.path().join("container");
+        fs::rename(&container.directory, &moved).map_err(io_error("remove", &container.directory))?;
+        if let Some(users) = users {
+            users.forget();
+        }
+        for entry in fs::read_dir(self.containers()).map_err(io_error("list", &self.containers()))?.flatten() {
+            let ours = fs::read_link(entry.path()).is_ok_and(|t| t.file_name().is_some_and(|n| *n == *container.id.0));
+            if ours {
+                fs::remove_file(entry.path()).map_err(io_error("remove", &entry.path()))?;
+            }
+        }
+        match (remove_tree(&moved), subordinate) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Some(ranges)) => {
+                as_mapped_root(ranges, || remove_tree(&moved)).map_err(io_error("remove", &container.directory))
+            }
+            (Err(error), None) => Err(io_error("remove", &container.directory)(error)),
+        }
+    }
+
+    /// Marks the container as in use by this process. A layered one that is written has one user at a time, since two
+    /// overlays may not share an upper directory (kernel: `Documentation/filesystems/overlayfs.rst`, "Sharing and copying
+    /// layers").
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`]; [`StoreError::Gone`] if it was removed a moment ago; I/O.
+    pub fn mark_in_use(&self, container: &Container, writes: bool, run_dirs: &[PathBuf]) -> Result<(), StoreError> {
+        if let Some(run) = RunDirectory::open(run_dirs) {
+            let users = run.users(&container.id.0)?;
+            if let Some(pid) = users.other().filter(|_| writes && container.is_layered()) {
+                return Err(StoreError::InUse { id: container.id.0.clone(), pid });
+            }
+            users.enlist()?;
+        }
+        if container.directory.is_dir() { Ok(()) } else { Err(StoreError::Gone { id: container.id.0.clone() }) }
+    }
+}

@@ -1,0 +1,256 @@
+//! Containers: names, copies, removal, settings, and what other programs' modes left in them.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use udocker_tests::{TestEnv, children, run, stderr, stdout};
+
+fn env() -> TestEnv {
+    let env = TestEnv::ordinary();
+    env.import_busybox("bb:1");
+    env
+}
+
+fn create(env: &TestEnv, words: &[&str]) -> String {
+    let words: Vec<&str> = ["-q", "create"].iter().chain(words).chain(&["bb:1"]).copied().collect();
+    stdout(&run(&mut env.udocker(&words))).trim().to_owned()
+}
+
+fn fails(env: &TestEnv, words: &[&str], message: &str) -> Output {
+    let output = env.udocker(words).output().unwrap();
+    let text = stderr(&output);
+    assert_eq!((output.status.code(), text.lines().next()), (Some(1), Some(message)), "{words:?}: {text}");
+    output
+}
+
+fn listed(env: &TestEnv) -> Vec<String> {
+    let text = stdout(&run(&mut env.udocker(&["ps"])));
+    text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn names_are_given_changed_and_taken_away() {
+    let env = env();
+    let id = create(&env, &["--name=one"]);
+    run(&mut env.udocker(&["name", &id, "two"]));
+    run(&mut env.udocker(&["name", "one", "three"]));
+    assert_eq!(listed(&env), [format!("{id} . W ['one', 'three', 'two'] bb:1")]);
+    assert_eq!(fs::read_link(env.store().join("containers/two")).unwrap(), PathBuf::from(&id));
+    run(&mut env.udocker(&["rename", "two", "zwei"]));
+    let removed = run(&mut env.udocker(&["rmname", "one"]));
+    assert_eq!((stdout(&removed), stderr(&removed)), (String::new(), "Info: container name: one removed.\n".into()));
+    assert_eq!(listed(&env), [format!("{id} . W ['three', 'zwei'] bb:1")]);
+    assert_eq!(stdout(&run(&mut env.udocker(&["run", "zwei", "echo", "there"]))), "there\n");
+
+    let invalid = "Error: invalid container name: `a b` may not be empty, longer than 2048 bytes, an ID, or hold / . [ ] or blanks";
+    for (words, message) in [
+        (&["name", "zwei", "three"][..], "Error: container name already exists"),
+        (&["name", "zwei", "a b"], invalid),
+        (&["name", "nobody", "x"], "Error: invalid container id or name"),
+        (&["name", "zwei"], "Error: invalid container id or name"),
+        (&["rename", "zwei", "three"], "Error: container name already exists"),
+        (&["rename", "nobody", "x"], "Error: container does not exist"),
+        (&["rename", &id, "x"], "Error: name does not exist"),
+        (&["rmname", "nobody"], "Error: no container has this name"),
+        (&["rmname"], "Error: invalid container id or name"),
+        (&["create", "--name=three", "bb:1"], "Error: container name already exists"),
+        (&["create", "--name=a b", "bb:1"], invalid),
+        (&["clone", "--name=three", "zwei"], "Error: container name already exists"),
+        (&["clone", "nobody"], "Error: invalid container id"),
+    ] {
+        fails(&env, words, message);
+    }
+    assert_eq!(listed(&env).len(), 1);
+    assert_eq!(children(&env.store().join("tmp")), [PathBuf::new(); 0]);
+    // As with udocker, `--force` makes the container without the name.
+    let other = create(&env, &["--name=three", "--force"]);
+    assert!(listed(&env).contains(&format!("{other} . W bb:1")), "{:?}", listed(&env));
+    // A name that leads nowhere stops nobody.
+    symlink("00000000-0000-4000-8000-000000000000", env.store().join("containers/lost")).unwrap();
+    run(&mut env.udocker(&["name", &other, "lost"]));
+}
+
+#[test]
+fn a_clone_is_a_copy_and_apart() {
+    let env = env();
+    for full in [false, true] {
+        let source = format!("source{full}");
+        let id = create(&env, &[&format!("--name={source}")]);
+        if full {
+            run(&mut env.udocker(&["inspect", "-p", &source]));
+        }
+        let change = "rm /etc/group; rm -r /root; mkdir /root; touch /root/new; echo one > /file; ln /file /twin; ln -s /file /link; chmod 500 /tmp";
+        // /bin has neither rm nor ln: busybox is called by its own name.
+        let change = change.replace("rm ", "busybox rm ").replace("ln ", "busybox ln ");
+        let change = change.replace("mkdir", "busybox mkdir").replace("chmod", "busybox chmod");
+        run(&mut env.udocker(&["run", &source, "sh", "-c", &change]));
+        let copy = format!("copy{full}");
+        let output = run(&mut env.udocker(&["clone", &format!("--name={copy}"), &source]));
+        let copied = stdout(&output).trim().to_owned();
+        assert_ne!(copied, id);
+        let look = "ls /etc /root; cat /file; ls -l /link; busybox stat -c '%h %a' /file; busybox stat -c %a /tmp; ls /etc/group";
+        let seen = |name: &str| stdout(&env.udocker(&["run", name, "sh", "-c", look]).output().unwrap());
+        let first = seen(&copy);
+        assert_eq!(first, seen(&source));
+        assert!(first.contains("new\none\n") && first.contains("2 644\n500\n"), "{first}");
+        run(&mut env.udocker(&["run", &copy, "sh", "-c", "echo two > /file"]));
+        assert_eq!(stdout(&run(&mut env.udocker(&["run", &source, "cat", "/file", "/twin"]))), "one\none\n");
+        assert_eq!(stdout(&run(&mut env.udocker(&["run", &copy, "cat", "/file", "/twin"]))), "two\ntwo\n");
+        let layered = |id: &str| env.store().join("containers").join(id).join("layered").exists();
+        assert_eq!((layered(&id), layered(&copied)), (!full, !full));
+    }
+}
+
+#[test]
+fn removal_goes_on_after_an_error_and_spares_what_is_protected_or_runs() {
+    let env = env();
+    let (a, b) = (create(&env, &["--name=a"]), create(&env, &["--name=b"]));
+    fs::write(env.store().join("containers").join(&a).join("PROTECT"), "").unwrap();
+    run(&mut env.udocker(&[
+        "run",
+        "b",
+        "sh",
+        "-c",
+        "busybox mkdir -p /x/y && touch /x/y/z && busybox chmod -R a-w /x",
+    ]));
+    let output = env.udocker(&["rm", "a", "nobody", "b"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!(
+        "Error: container is protected\n  hint: `udocker unprotect` lifts the protection\nError: invalid container id\nInfo: deleting container: {b}\n"
+    );
+    assert_eq!((stdout(&output), stderr(&output)), (String::new(), expected));
+    fails(&env, &["rm", "-f", "a"], "Error: container is protected");
+    fs::remove_file(env.store().join("containers").join(&a).join("PROTECT")).unwrap();
+
+    let mut running = env.udocker(&["run", "a", "sh", "-c", "echo up; cat"]);
+    let mut running = running.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = [0; 3];
+    std::io::Read::read_exact(running.stdout.as_mut().unwrap(), &mut line).unwrap();
+    let busy = env.udocker(&["rm", "a"]).output().unwrap();
+    let pid = running.id();
+    assert!(stderr(&busy).contains(&format!("Error: container {a} is in use by process {pid}\n")), "{}", stderr(&busy));
+    drop(running.stdin.take());
+    assert!(running.wait().unwrap().success());
+    run(&mut env.udocker(&["rm", "a"]));
+    assert_eq!(children(&env.store().join("containers")), [PathBuf::new(); 0]);
+    assert_eq!(children(&env.store().join("tmp")), [PathBuf::new(); 0]);
+}
+
+#[test]
+fn lists_have_udocker_s_columns() {
+    let env = env();
+    let id = create(&env, &["--name=c"]);
+    let head = |words: &[&str]| {
+        let output = stdout(&run(&mut env.udocker(words)));
+        output.lines().map(|line| line.replace(&id, &"i".repeat(36))).collect::<Vec<_>>()
+    };
+    let (blank, ids) = (" ".repeat(24), "i".repeat(36));
+    assert_eq!(
+        head(&["ps", "-m", "-s", "-p"]),
+        [
+            format!("CONTAINER ID{blank} P M MOD SIZE PLATFORM           NAMES              IMAGE               "),
+            format!("{ids} . W N1     1 linux/amd64        ['c']              bb:1                "),
+        ]
+    );
+    assert_eq!(
+        head(&["ps"]),
+        [
+            format!("CONTAINER ID{blank} P M NAMES              IMAGE               "),
+            format!("{ids} . W ['c']              bb:1                "),
+        ]
+    );
+}
+
+/// A container as udocker leaves it: full, in `execmode`, its path in every link.
+fn left_in(env: &TestEnv, mode: &str) -> (String, PathBuf) {
+    let id = create(env, &[]);
+    run(&mut env.udocker(&["-q", "inspect", "-p", &id]));
+    let directory = env.store().join("containers").join(&id);
+    fs::write(directory.join("execmode"), mode).unwrap();
+    fs::write(directory.join("root.path"), directory.join("ROOT").to_str().unwrap()).unwrap();
+    (id, directory)
+}
+
+#[test]
+fn a_mode_is_shown_set_and_refused_by_name() {
+    let env = env();
+    let id = create(&env, &["--name=c"]);
+    assert_eq!(stdout(&run(&mut env.udocker(&["setup", "c"]))), "execmode: N1\nnvidiamode: False\n");
+    assert_eq!(stdout(&run(&mut env.udocker(&["setup", "--execmode=n1", &id]))), "");
+    fails(&env, &["setup", "--execmode=R1", "c"], "Error: execution mode R1 is not supported by this version");
+    fails(&env, &["setup", "--execmode=X9", "c"], "Error: invalid execmode: X9");
+    fails(&env, &["setup", "nobody"], "Error: invalid container id");
+    let message = format!(
+        "Error: cannot set up NVIDIA for container {id}: this host has no libcuda.so in /usr/lib/x86_64-linux-gnu, /usr/lib64"
+    );
+    fails(&env, &["setup", "--nvidia", "c"], &message);
+    fs::write(env.store().join("containers/c/PROTECT"), "").unwrap();
+    fails(&env, &["setup", "--execmode=N1", "c"], "Error: container is protected");
+}
+
+#[test]
+fn what_f_modes_left_is_undone() {
+    let env = env();
+    let (id, directory) = left_in(&env, "F3");
+    let root = directory.join("ROOT");
+    // A program of the host with the changes that udocker's patchelf makes, and the loader that F2 leaves.
+    for (from, to) in [("/bin/true", "bin/true"), ("/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2")] {
+        fs::create_dir_all(root.join(to).parent().unwrap()).unwrap();
+        let _ = fs::remove_file(root.join(to));
+        fs::copy(from, root.join(to)).unwrap();
+    }
+    let libc = "/lib/x86_64-linux-gnu/libc.so.6";
+    fs::create_dir_all(root.join("lib/x86_64-linux-gnu")).unwrap();
+    fs::copy(libc, root.join(&libc[1..])).unwrap();
+    let loader = root.join("lib64/ld-linux-x86-64.so.2");
+    let patch = |words: &[&str]| run(Command::new("patchelf").args(words).arg(root.join("bin/true")));
+    patch(&["--set-interpreter", loader.to_str().unwrap()]);
+    patch(&["--set-rpath", &format!("{0}/lib/x86_64-linux-gnu:/opt:{0}/lib64", root.display())]);
+    fs::copy(&loader, directory.join("ld.so.orig")).unwrap();
+    fs::write(&loader, "a changed loader").unwrap();
+    fs::write(directory.join("ld.so.path"), "/lib64/ld-linux-x86-64.so.2").unwrap();
+    fs::write(directory.join("patch.path"), directory.to_str().unwrap()).unwrap();
+    fs::write(directory.join("patch.time"), "1700000000").unwrap();
+    symlink(root.join("etc/passwd"), root.join("absolute")).unwrap();
+    run(Command::new("chown").args(["-R", "--reference"]).arg(env.store()).arg(&directory));
+
+    assert_eq!(stdout(&run(&mut env.udocker(&["setup", &id]))), "execmode: F3\nnvidiamode: False\n");
+    let refused = env.udocker(&["run", &id, "true"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("F3"), "{}", stderr(&refused));
+
+    run(&mut env.udocker(&["setup", "--execmode=N1", &id]));
+    assert_eq!(stdout(&run(&mut env.udocker(&["setup", &id]))), "execmode: N1\nnvidiamode: False\n");
+    let seen = run(&mut env.udocker(&["run", &id, "sh", "-c", "/bin/true && readlink /absolute && echo good"]));
+    assert_eq!(stdout(&seen), "/etc/passwd\ngood\n");
+    let rpath = run(Command::new("patchelf").arg("--print-rpath").arg(root.join("bin/true")));
+    assert_eq!(stdout(&rpath), "/lib/x86_64-linux-gnu:/opt:/lib64\n");
+    // For udocker it is in its default mode again.
+    assert_eq!(fs::read_to_string(directory.join("execmode")).unwrap(), "P1");
+    assert!(!directory.join("patch.path").exists());
+}
+
+#[test]
+fn purge_and_fixperm_clean_what_runs_left() {
+    let env = env();
+    let (id, directory) = left_in(&env, "R1");
+    let root = directory.join("ROOT");
+    fs::create_dir_all(directory.join(".bind_orig_files")).unwrap();
+    fs::create_dir_all(directory.join(".mountpoints")).unwrap();
+    fs::create_dir_all(root.join(".bind_host_files")).unwrap();
+    fs::create_dir_all(root.join("data/in")).unwrap();
+    fs::rename(root.join("etc/passwd"), directory.join(".bind_orig_files/#etc#passwd")).unwrap();
+    symlink("/.bind_host_files/#etc#passwd", root.join("etc/passwd")).unwrap();
+    symlink("#", directory.join(".mountpoints/#data#in")).unwrap();
+    fs::create_dir(root.join("closed")).unwrap();
+    fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    run(Command::new("chown").args(["-R", "--reference"]).arg(env.store()).arg(&directory));
+    assert_eq!(stdout(&run(&mut env.udocker(&["setup", "--purge", "--fixperm", &id]))), "");
+    assert!(fs::read_to_string(root.join("etc/passwd")).unwrap().starts_with("root:"));
+    assert!(!root.join("data").exists() && !root.join(".bind_host_files").exists());
+    assert_eq!(fs::metadata(root.join("closed")).unwrap().permissions().mode() & 0o777, 0o700);
+    let seen = run(&mut env.udocker(&["run", "--mode=N1", &id, "cat", "/etc/passwd"]));
+    assert!(stdout(&seen).starts_with("root:"));
+}
