@@ -49,7 +49,7 @@ pub struct Behaviour {
     pub row: &'static str,
     pub name: &'static str,
     pub base: Base,
-    /// `writer` prepares, the output is not looked at.
+    /// `writer`, or `theirs`, which is always udocker, prepares; the output is not looked at.
     pub before: &'static str,
     /// `udocker` shows.
     pub script: &'static str,

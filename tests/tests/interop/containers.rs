@@ -3,6 +3,8 @@
 use crate::behaviour::Base::{Container, Empty, Image};
 use crate::behaviour::{Behaviour, same};
 
+const N1: &str = "N1 is the default mode where it works";
+
 pub const ALL: &[Behaviour] = &[
     same(
         "create",
@@ -21,7 +23,12 @@ pub const ALL: &[Behaviour] = &[
         "writer name box other",
         "udocker ps | grep -o -e '^ID' -e '[a-z]*/bb.*' -e \"'[a-z]*'\" | sort",
     ),
-    same("ps", "`-m` adds the mode, `-p` the platform", Container, "", "udocker ps -m -p"),
+    same("ps", "`-p` adds the platform", Container, "", "udocker ps -p"),
+    same("ps", "`-m` adds the mode", Container, "", "udocker ps -m | grep -o -e MOD -e ' . W .. '").deliberately(
+        N1,
+        0,
+        "MOD\n . W N1 \n",
+    ),
     same("ps", "a protected container has a P", Container, "writer protect box", "udocker ps"),
     same(
         "ps",
@@ -62,7 +69,7 @@ pub const ALL: &[Behaviour] = &[
         "a clone has the files and a name of its own",
         Container,
         "echo mine > $(writer inspect -p box)/data/mine; writer clone --name=twin box",
-        "cat $(udocker inspect -p twin)/data/mine; udocker ps | sort",
+        "cat $(udocker inspect -p twin)/data/mine; udocker ps | grep -o \"'[a-z]*'\" | sort",
     ),
     same("clone", "a container that is not there is refused", Empty, "", "udocker clone none"),
     same(
@@ -101,23 +108,38 @@ pub const ALL: &[Behaviour] = &[
         Container,
         "",
         "udocker export - box | tar t | sed 's,^\\./,,' | grep ^data/ | sort",
-    ),
+    )
+    .deliberately("`export … - ID`; udocker takes the `-` for the container", 0, "data/\ndata/kept\ndata/upper\n"),
     same(
         "export",
         "`--clone` and `import --clone` carry a container over",
         Container,
         "writer export --clone -o box.tar box",
-        "udocker import --clone --name=copy box.tar; cat $(udocker inspect -p copy)/data/upper; udocker ps | sort",
+        "udocker import --clone --name=copy box.tar; cat $(udocker inspect -p copy)/data/upper; udocker ps | grep -o \"'[a-z]*'\" | sort",
     ),
     same("export", "a container that is not there is refused", Empty, "", "udocker export -o x.tar none"),
-    same("setup", "without options tells the modes", Container, "", "udocker setup box"),
+    same("setup", "without options tells the modes", Container, "", "udocker setup box").deliberately(
+        N1,
+        0,
+        "execmode: N1\nnvidiamode: False\n",
+    ),
     same(
         "setup",
-        "`--execmode` stays, and the other sees it",
+        "`--execmode` of udocker is seen",
         Container,
-        "writer setup --execmode=P2 box",
+        "theirs setup --execmode=P2 box",
         "udocker setup box; udocker ps -m",
     ),
+    same("setup", "a mode whose engine is not built yet", Container, "", "udocker setup --execmode=P2 box")
+        .deliberately("a mode that we do not have yet is refused by name, never replaced by another", 1, ""),
+    same(
+        "setup",
+        "N1, and back to the default",
+        Container,
+        "theirs setup --execmode=P2 box",
+        "udocker setup --execmode=N1 box && udocker setup box && cat $UDOCKER_DIR/containers/box/mode",
+    )
+    .deliberately("N1 goes to our own file `mode` (udocker rejects it)", 0, "execmode: N1\nnvidiamode: False\nN1"),
     same("setup", "an unknown mode is refused", Container, "", "udocker setup --execmode=X9 box"),
     same("setup", "a container that is not there is refused", Empty, "", "udocker setup --execmode=P2 none"),
     same(

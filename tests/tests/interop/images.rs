@@ -176,7 +176,7 @@ pub const ALL: &[Behaviour] = &[
         "what Docker saves",
         Empty,
         "",
-        "udocker load -i $GIVEN/docker.tar; udocker images; udocker create --name=d given/docker:1; cat $(udocker inspect -p d)/data/upper",
+        "udocker load -i $GIVEN/docker.tar; udocker images; udocker create --name=d docker.io/given/docker:1; cat $(udocker inspect -p d)/data/upper",
     ),
     same(
         "load",
@@ -189,7 +189,12 @@ pub const ALL: &[Behaviour] = &[
         "load",
         "an OCI directory",
         Empty,
-        "mkdir oci; tar xf $GIVEN/oci.tar -C oci; writer load -i oci named/oci",
-        "udocker images",
+        "mkdir oci; tar xf $GIVEN/oci.tar -C oci",
+        "udocker load -i oci named/oci; udocker images",
+    )
+    .deliberately(
+        "layout directories are read too; udocker takes files only",
+        0,
+        "named/oci:1\nREPOSITORY\nnamed/oci:1    .\n",
     ),
 ];

@@ -77,7 +77,8 @@ fn page(sections: &[(&str, &[Behaviour])], rows: &[Row]) -> String {
          (`UPDATE_REFERENCE=1` rewrites it).\n\n\
          {} behaviours, {} the same, {deliberate} different on purpose.\n\n\
          In the commands `writer` prepares the store and `udocker` shows it. Both stand for either program: each behaviour \
-         runs with all four pairs of writer and reader, and who reads sees the same whoever wrote. Statuses are bold. IDs, \
+         runs with all four pairs of writer and reader, and who reads sees the same whoever wrote; `theirs` is always \
+         PyPI's. Statuses are bold. IDs, \
          digests, sizes and places are replaced by words.\n\n\
          Different everywhere, on purpose: udocker prints its remarks (`Info:`, `Warning:`) and the banner of a run on \
          standard output, ours on standard error, so that standard output holds results only. They are left out below. An \

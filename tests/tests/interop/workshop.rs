@@ -5,7 +5,7 @@
 //! ├── store/ home/ work/       what both programs are given; work/ is where scripts run
 //! ├── given/                   tars and files that scripts only read ($GIVEN)
 //! ├── programs/                the two programs
-//! ├── words/WRITER-READER/     `writer` and `udocker`, one directory for each pair: first in PATH
+//! ├── words/WRITER-READER/     `writer`, `udocker`, `theirs`, one directory for each pair: first in PATH
 //! └── kept/WRITER-BASE/        store and home as WRITER left them at BASE
 //! ```
 //! Stores are always at the same path, as udocker writes absolute ones into them.
@@ -139,18 +139,17 @@ impl<'a> Workshop<'a> {
         let tarball = self.env.path("given/engines.tar.gz");
         let text = |who| match who {
             // Debian's PRoot is built without the seccomp filter.
-            Who::Python => format!(
-                "export UDOCKER_TARBALL=${{UDOCKER_TARBALL-{}}} PROOT_NO_SECCOMP=1\nexec {} \"$@\"\n",
-                tarball.display(),
-                peer.words()
-            ),
+            Who::Python => {
+                let settings = format!("UDOCKER_TARBALL={} PROOT_NO_SECCOMP=1", tarball.display());
+                format!("export {settings}\nexec {} \"$@\"\n", peer.words())
+            }
             Who::Ours => format!("exec {} \"$@\"\n", programs.join("udocker").display()),
         };
         for writer in Who::BOTH {
             for reader in Who::BOTH {
                 let directory = self.env.path("words").join(format!("{}-{}", writer.name(), reader.name()));
                 fs::create_dir_all(&directory).expect("mkdir");
-                for (name, who) in [("writer", writer), ("udocker", reader)] {
+                for (name, who) in [("writer", writer), ("udocker", reader), ("theirs", Who::Python)] {
                     let path = directory.join(name);
                     fs::write(&path, format!("#!/bin/sh\n{}", text(who))).expect("write");
                     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
