@@ -69,6 +69,10 @@ impl Failure {
     pub fn hints(&self) -> Vec<String> {
         self.0.hints()
     }
+    /// `words` as the text, this failure as its cause; kind and hints stay.
+    pub fn under(self, words: impl Into<String>) -> Self {
+        Self(Box::new(Under { words: words.into(), cause: self }))
+    }
     /// The text, its causes and its hints, one a line, as both front ends print them after their own prefix.
     pub fn report(&self) -> String {
         let mut out = self.0.to_string();
@@ -81,6 +85,37 @@ impl Failure {
             out.push_str(&format!("\n  hint: {hint}"));
         }
         out
+    }
+}
+
+/// A failure in the words of a task that it ended, see [`Failure::under`].
+#[derive(Debug)]
+struct Under {
+    words: String,
+    cause: Failure,
+}
+
+impl fmt::Display for Under {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl Error for Under {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.cause.0)
+    }
+}
+
+impl Explain for Under {
+    fn kind(&self) -> ErrorKind {
+        self.cause.kind()
+    }
+    fn is_retryable(&self) -> bool {
+        self.cause.0.is_retryable()
+    }
+    fn hints(&self) -> Vec<String> {
+        self.cause.hints()
     }
 }
 

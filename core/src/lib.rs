@@ -19,6 +19,7 @@ pub mod platform;
 pub mod progress;
 pub mod reference;
 pub mod run;
+pub mod schema1;
 pub mod settings;
 pub mod store;
 pub mod sys;

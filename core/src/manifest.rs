@@ -1,4 +1,4 @@
-//! Manifests and indexes: OCI image spec 1.1 (`manifest.md`, `image-index.md`) and Docker's schema 2.
+//! Manifests and indexes: OCI image spec 1.1 (`manifest.md`, `image-index.md`) and Docker's schemas 2 and 1.
 //!
 //! Documents are kept as bytes where they are stored or digested; these types hold what we act on.
 
@@ -6,18 +6,21 @@ use serde::Deserialize;
 
 use crate::digest::Digest;
 use crate::platform::Platform;
+use crate::schema1::Schema1;
 
 /// Largest manifest or index that is read, in bytes (as containerd and Docker's registry).
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 /// Most layers of one image.
 pub const MAX_LAYERS: usize = 4096;
 
-/// The media types of documents, as an Accept header wants them.
-pub const DOCUMENT_MEDIA_TYPES: [&str; 4] = [
+/// The media types of documents, as an Accept header wants them; what is oldest comes last.
+pub const DOCUMENT_MEDIA_TYPES: [&str; 6] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    "application/vnd.docker.distribution.manifest.v1+json",
 ];
 
 /// A pointer to a blob.
@@ -93,6 +96,8 @@ pub enum Document {
     Image(ImageManifest),
     /// Several.
     Index(ImageIndex),
+    /// One image in Docker's oldest form.
+    Schema1(Schema1),
 }
 
 /// A document is not what it should be.
@@ -104,9 +109,6 @@ pub enum ManifestError {
     /// Both an image and an index, or its media types disagree (CVE-2021-41190).
     #[error("the manifest contradicts itself: {0}")]
     Contradiction(String),
-    /// A form that this program does not read.
-    #[error("the manifest has media type `{0}`, which is not supported")]
-    MediaType(String),
     /// More layers than [`MAX_LAYERS`].
     #[error("the image has {0} layers, more than the {MAX_LAYERS} that are supported")]
     TooManyLayers(usize),
@@ -152,10 +154,15 @@ impl Document {
             return Err(ManifestError::Contradiction(format!("it was sent as `{outer}` and calls itself `{inner}`")));
         }
         let media_type = raw.media_type.as_deref().or(outer);
-        if raw.schema_version == 1
-            || media_type.is_some_and(|t| t.contains(".manifest.v1+")) && !media_type.is_some_and(|t| t.contains("oci"))
-        {
-            return Err(ManifestError::MediaType(media_type.unwrap_or("schema version 1").to_owned()));
+        let is_schema1 = media_type.is_some_and(|t| t.starts_with("application/vnd.docker.distribution.manifest.v1+"));
+        if is_schema1 || raw.schema_version == 1 {
+            if raw.schema_version != 1 || media_type.is_some() && !is_schema1 {
+                let (version, media_type) = (raw.schema_version, media_type.unwrap_or_default());
+                return Err(ManifestError::Contradiction(format!(
+                    "it is of schema {version} and of type `{media_type}`"
+                )));
+            }
+            return Schema1::parse(bytes).map(Self::Schema1);
         }
         let is_index = media_type.map(|t| t.ends_with("index.v1+json") || t.ends_with("manifest.list.v2+json"));
         match (raw.config, raw.layers, raw.manifests, is_index) {
@@ -239,8 +246,16 @@ mod tests {
     }
 
     #[test]
-    fn schema_1_is_named() {
-        let error = Document::parse(None, br#"{"schemaVersion":1}"#).unwrap_err();
-        assert_eq!(error.to_string(), "the manifest has media type `schema version 1`, which is not supported");
+    fn schema_1_is_told_from_the_others() {
+        let one = br#"{"schemaVersion":1,"fsLayers":[],"history":[{"v1Compatibility":"{}"}]}"#;
+        for content_type in [None, Some(DOCUMENT_MEDIA_TYPES[4]), Some(DOCUMENT_MEDIA_TYPES[5]), Some("text/plain")] {
+            assert!(matches!(Document::parse(content_type, one), Ok(Document::Schema1(_))), "{content_type:?}");
+        }
+        for (content_type, bytes) in [
+            (Some(DOCUMENT_MEDIA_TYPES[0]), one.as_slice()),
+            (Some(DOCUMENT_MEDIA_TYPES[4]), br#"{"schemaVersion":2,"manifests":[]}"#.as_slice()),
+        ] {
+            assert!(matches!(Document::parse(content_type, bytes), Err(ManifestError::Contradiction(_))));
+        }
     }
 }

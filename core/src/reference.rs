@@ -2,6 +2,7 @@
 //!
 //! Grammar: `distribution/reference` (the Go package); defaults: Docker's (`docker.io`, `library/`, `latest`).
 //! What the user typed as the name is kept beside what it means, since the store's directories carry the typed name.
+//! A store takes more names than a registry, as udocker does (`import root.tar MyImage:1`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -91,7 +92,7 @@ pub enum ReferenceError {
     /// The part before the first `/` looks like a host and is none.
     #[error("`{0}` is no registry host: expected host or host:port")]
     Host(String),
-    /// The name has characters or an order that no registry takes.
+    /// The name has characters or an order that no store, or no registry, takes.
     #[error(
         "`{0}` is no image name: expected lower-case letters, digits and single `.`, `_`, `__`, `-` between them, in parts joined by `/`"
     )]
@@ -157,6 +158,17 @@ impl ImageReference {
             None => self.effective_tag().unwrap_or(DEFAULT_TAG).to_owned(),
         }
     }
+    /// Whether a registry can have it.
+    ///
+    /// # Errors
+    /// [`ReferenceError::Name`] for a name that only a store takes.
+    pub fn check_for_registry(&self) -> Result<(), ReferenceError> {
+        let path = self.host.as_ref().map_or(self.name.as_str(), |host| &self.name[host.0.len() + 1..]);
+        match path.split('/').all(is_name_part) {
+            true => Ok(()),
+            false => Err(ReferenceError::Name(shown(&self.name))),
+        }
+    }
     /// The same name with another digest and no tag.
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { name: self.name.clone(), host: self.host.clone(), tag: None, digest: Some(digest) }
@@ -192,7 +204,7 @@ impl FromStr for ImageReference {
             Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (Some(first.parse()?), path),
             _ => (None, name),
         };
-        if !path.split('/').all(is_name_part) {
+        if !path.split('/').all(is_stored_part) {
             return Err(ReferenceError::Name(shown(name)));
         }
         if let Some(tag) = tag
@@ -204,7 +216,13 @@ impl FromStr for ImageReference {
     }
 }
 
-/// `[a-z0-9]+` joined by `.`, `_`, `__` or dashes.
+/// What udocker takes below `repos/`: letters, digits, `.`, `_`, `-`, the first a letter or a digit.
+fn is_stored_part(part: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric();
+    part.bytes().next().is_some_and(plain) && part.bytes().all(|b| plain(b) || b"._-".contains(&b))
+}
+
+/// What registries take: `[a-z0-9]+` joined by `.`, `_`, `__` or dashes.
 fn is_name_part(part: &str) -> bool {
     let bytes = part.as_bytes();
     let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -295,7 +313,6 @@ mod tests {
             "a/",
             "/a",
             "a//b",
-            "Alpine",
             "a b",
             "a:",
             "a:.x",
@@ -303,9 +320,6 @@ mod tests {
             "a@",
             "a@sha256:00",
             "-a",
-            "a-",
-            "a..b",
-            "a___b",
             "host:99999/a",
             "ho_st.x/a",
             "[::1/a",
@@ -318,6 +332,18 @@ mod tests {
         }
         assert!("a".repeat(256).parse::<ImageReference>().is_err());
         assert!(format!("a:{}", "t".repeat(129)).parse::<ImageReference>().is_err());
+    }
+
+    #[test]
+    fn a_store_takes_more_names_than_a_registry() {
+        for name in ["Alpine", "IMPORTED", "a-", "a..b", "a___b", "org/Tool"] {
+            let reference: ImageReference = name.parse().unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(reference.typed_name(), name);
+            assert_eq!(reference.check_for_registry(), Err(ReferenceError::Name(name.into())));
+        }
+        for name in ["alpine", "host:80/a__b/c.d-e", "localhost/x--y"] {
+            assert_eq!(name.parse::<ImageReference>().unwrap().check_for_registry(), Ok(()), "{name}");
+        }
     }
 
     #[test]

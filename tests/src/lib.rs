@@ -7,6 +7,7 @@
 //! Peer           PyPI's udocker in a virtual environment, to compare with
 //! images         images made on the spot, each once per recipe below `target/test-images`
 //! tree           listings to compare trees by, and the reference tree of GNU tar and a whiteout pass
+//! udocker_store  repositories as PyPI's udocker writes them
 //! random         random choices from a seed that a failure prints
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod images;
 mod peer;
 pub mod random;
 pub mod tree;
+pub mod udocker_store;
 
 pub use fault_proxy::{Fault, FaultProxy};
 pub use peer::{PEER_VERSION, Peer};

@@ -3,13 +3,26 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::create::exists;
 use super::{Container, ContainerId, ContainerName};
 use crate::store::{Store, StoreError, io_error};
 
 impl Store {
+    /// All names of `container`, sorted: looking it up finds the one it was looked up by.
+    pub fn names_of(&self, container: &Container) -> Result<Vec<ContainerName>, StoreError> {
+        let parent = self.containers();
+        let entries = fs::read_dir(&parent).map_err(io_error("list", &parent))?.flatten();
+        let ours =
+            |path: &Path| fs::read_link(path).is_ok_and(|t| t.file_name().is_some_and(|n| *n == *container.id.0));
+        let links = entries.filter(|entry| ours(&entry.path()));
+        let mut names: Vec<ContainerName> =
+            links.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        names.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(names)
+    }
+
     fn name_link(&self, name: &ContainerName) -> PathBuf {
         self.containers().join(&name.0)
     }

@@ -9,18 +9,6 @@ use crate::run::Range;
 use crate::store::{RunDirectory, Store, StoreError, io_error, remove_tree};
 
 impl Store {
-    /// Protects a container against removal, or no longer.
-    pub fn protect_container(&self, container: &Container, protected: bool) -> Result<(), StoreError> {
-        let path = container.directory.join("PROTECT");
-        match (protected, fs::remove_file(&path)) {
-            (true, _) => fs::write(&path, b"").map_err(io_error("write", &path)),
-            (false, Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(io_error("remove", &path)(error))
-            }
-            (false, _) => Ok(()),
-        }
-    }
-
     /// Removes a container and its names. `subordinate`: the caller's ranges of uids and gids, whose files may lie in it.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::image_config::ImageConfig;
 /// What `udocker run` starts if neither the user nor the image names a program (udocker's `cmd`).
 const DEFAULT_COMMAND: [&str; 2] = ["bash", "-i"];
 
-/// The program and its arguments.
+/// The program and its arguments, and whether they are a guess, since nobody named any.
 ///
 /// `udocker run`: as udocker, entrypoint and then the user's words or the image's Cmd; an own or an empty entrypoint
 /// drops the image's Cmd; an own one is split at blanks. Jobs: the user's words, by default without the entrypoint;
@@ -22,7 +22,7 @@ pub(crate) fn command(
     request: &RunRequest,
     config: &ImageConfig,
     defaults: Defaults,
-) -> Result<Vec<OsString>, SpecError> {
+) -> Result<(Vec<OsString>, bool), SpecError> {
     let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
     let whole_image = request.entrypoint == Entrypoint::Image
         || (request.entrypoint == Entrypoint::None && defaults == Defaults::Job);
@@ -41,8 +41,8 @@ pub(crate) fn command(
         argv.extend(words(&config.cmd));
     }
     match (argv.is_empty(), defaults) {
-        (false, _) => Ok(argv),
-        (true, Defaults::Interactive) => Ok(DEFAULT_COMMAND.map(OsString::from).into()),
+        (false, _) => Ok((argv, false)),
+        (true, Defaults::Interactive) => Ok((DEFAULT_COMMAND.map(OsString::from).into(), true)),
         (true, Defaults::Job) => Err(SpecError::NoCommand),
     }
 }
@@ -206,7 +206,9 @@ mod tests {
             let mut request = RunRequest::new("i");
             request.entrypoint = entrypoint;
             request.argv = argv.iter().map(OsString::from).collect();
-            assert_eq!(command(&request, config, defaults).unwrap(), expected, "{case}");
+            let (words, assumed) = command(&request, config, defaults).unwrap();
+            assert_eq!(words, expected, "{case}");
+            assert_eq!(assumed, expected == ["bash", "-i"], "{case}");
         }
         assert_eq!(command(&job(), &image(&[], &[]), batch), Err(SpecError::NoCommand));
     }

@@ -47,8 +47,8 @@ pub(crate) fn decide(
         UserSpec::Image if pmix && defaults == Defaults::Interactive => as_caller(&passwd, caller),
         UserSpec::Root => as_uid(0, &passwd, caller),
         UserSpec::Image if config.user.is_empty() => as_uid(0, &passwd, caller),
-        UserSpec::Image => named(&config.user, &passwd, files, caller, may_invent(request, defaults))?,
-        UserSpec::Named(text) => named(text, &passwd, files, caller, may_invent(request, defaults))?,
+        UserSpec::Image => named(&config.user, &passwd, files, caller, unknown(request, defaults))?,
+        UserSpec::Named(text) => named(text, &passwd, files, caller, unknown(request, defaults))?,
     };
     if pmix && identity.uid != caller.uid {
         return Err(SpecError::UserUnderPmix(request.user.to_string()));
@@ -60,9 +60,28 @@ pub(crate) fn decide(
     Ok(identity)
 }
 
-fn may_invent(request: &RunRequest, defaults: Defaults) -> bool {
-    defaults == Defaults::Interactive && request.accounts == Accounts::Generated
+/// What becomes of a user without an account.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    /// A number is taken as it is, a name gets an account.
+    Invented,
+    /// A number is taken as it is, a name is refused.
+    Numbers,
+    /// Refused: these accounts are taken as they are.
+    Refused(&'static str),
 }
+
+fn unknown(request: &RunRequest, defaults: Defaults) -> Unknown {
+    match (defaults, request.accounts) {
+        (Defaults::Interactive, Accounts::Generated) => Unknown::Invented,
+        (Defaults::Interactive, Accounts::Host) => Unknown::Refused(HOSTS),
+        (Defaults::Interactive, Accounts::Container) => Unknown::Refused("the container's"),
+        (Defaults::Job, _) => Unknown::Numbers,
+    }
+}
+
+/// Whose accounts `--hostauth` takes.
+const HOSTS: &str = "the host's";
 
 /// Root gets the subordinate ranges where the caller has some and they hold its group; everybody else is one ID.
 fn id_map(identity: &Identity, request: &RunRequest, caller: &Caller) -> IdMap {
@@ -110,22 +129,27 @@ fn named(
     passwd: &[PasswdEntry<'_>],
     files: &ImageFiles,
     caller: &Caller,
-    invent: bool,
+    unknown: Unknown,
 ) -> Result<Identity, SpecError> {
     let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
-    let mut identity = if user.is_empty() {
-        as_uid(0, passwd, caller)
-    } else if let Some(uid) = parse_id(user) {
-        as_uid(uid, passwd, caller)
-    } else if let Some(entry) = passwd.iter().find(|entry| entry.name == user.as_bytes()) {
-        from_entry(entry)
-    } else if user == "root" {
-        as_uid(0, passwd, caller)
-    } else if invent && is_account_name(user) {
-        let home = PathBuf::from("/");
-        Identity { uid: caller.uid, gid: caller.gid, map: IdMap::Single, name: user.into(), home }
-    } else {
-        return Err(SpecError::UnknownUser(user.into()));
+    let uid = parse_id(user);
+    let known = passwd.iter().find(|entry| uid.map_or(entry.name == user.as_bytes(), |uid| entry.uid == uid));
+    // A directory service knows callers that /etc/passwd does not.
+    let is_caller = uid.map_or(user == caller.name, |uid| uid == caller.uid);
+    let mut identity = match (known, uid, unknown) {
+        (Some(entry), ..) => from_entry(entry),
+        (None, Some(0), _) => as_uid(0, passwd, caller),
+        (None, None, _) if user.is_empty() || user == "root" => as_uid(0, passwd, caller),
+        (None, _, Unknown::Refused(HOSTS)) if is_caller => {
+            Identity { home: caller.home.clone(), ..as_caller(passwd, caller) }
+        }
+        (None, _, Unknown::Refused(whose)) => return Err(SpecError::NoAccount { user: user.into(), whose }),
+        (None, Some(uid), _) => as_uid(uid, passwd, caller),
+        (None, None, Unknown::Invented) if is_account_name(user) => {
+            let home = PathBuf::from("/");
+            Identity { uid: caller.uid, gid: caller.gid, map: IdMap::Single, name: user.into(), home }
+        }
+        (None, None, _) => return Err(SpecError::UnknownUser(user.into())),
     };
     if let Some(group) = group.filter(|group| !group.is_empty()) {
         identity.gid = match parse_id(group) {
@@ -239,12 +263,22 @@ mod tests {
             (
                 "the host's accounts",
                 who_as(named("bob"), "", Defaults::Interactive, Accounts::Host),
-                "cannot run as user `bob`: it is neither in the image's /etc/passwd nor a number",
+                "cannot run as user `bob`: the host's accounts have no such user",
+            ),
+            (
+                "a number and the host's accounts",
+                who_as(named("4242"), "", Defaults::Interactive, Accounts::Host),
+                "cannot run as user `4242`: the host's accounts have no such user",
             ),
             (
                 "the image's accounts",
                 who_as(named("bob"), "", Defaults::Interactive, Accounts::Container),
-                "cannot run as user `bob`: it is neither in the image's /etc/passwd nor a number",
+                "cannot run as user `bob`: the container's accounts have no such user",
+            ),
+            (
+                "the image's user and the image's accounts",
+                who_as(UserSpec::Image, "5:6", Defaults::Interactive, Accounts::Container),
+                "cannot run as user `5`: the container's accounts have no such user",
             ),
             (
                 "a job",
@@ -253,6 +287,18 @@ mod tests {
             ),
         ] {
             assert_eq!(result.map_err(|e| e.to_string()), Err(expected.to_owned()), "{case}");
+        }
+    }
+
+    #[test]
+    fn the_host_s_accounts_know_the_caller() {
+        for user in ["alice", "1234"] {
+            let found = who_as(named(user), "", Defaults::Interactive, Accounts::Host).unwrap();
+            assert_eq!(found, (1234, 100, "alice".into(), "/home/alice".into()), "{user}");
+        }
+        for accounts in [Accounts::Host, Accounts::Container] {
+            let found = who_as(UserSpec::Image, "", Defaults::Interactive, accounts).unwrap();
+            assert_eq!(found, (0, 0, "root".into(), "/root".into()));
         }
     }
 

@@ -1,11 +1,12 @@
 //! The account files that a spec is built from, read beneath the root that the run will have.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::engine::{RootPlan, RootWrite};
@@ -79,6 +80,29 @@ impl ImageFiles {
     }
 }
 
+/// Whether `path` (a list of directories, as in `PATH`) leads to a program `name` in the root.
+///
+/// A guess, good enough to choose a default by: mounts are not looked at, and a link is believed, since what it leads to
+/// may lie in another layer.
+pub fn has_program(root: &RootPlan, path: &OsStr, name: &str) -> bool {
+    let upper = match &root.write {
+        RootWrite::Layer { upper, .. } => Some(upper),
+        _ => root.above.as_ref(),
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |tree: &PathBuf| rustix::fs::open(tree, flags, Mode::empty()).ok();
+    let trees: Vec<OwnedFd> = upper.into_iter().chain([&root.tree]).filter_map(open).collect();
+    let kind = |tree: &OwnedFd, directory: &Path| {
+        let directory = resolve::open_in_root(tree, directory, flags).ok()?;
+        let status = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(FileType::from_raw_mode(status.st_mode))
+    };
+    // The uppermost entry counts: there, a device of overlayfs says that the program was removed.
+    let found = |directory: &Path| trees.iter().find_map(|tree| kind(tree, directory));
+    std::env::split_paths(path)
+        .any(|directory| matches!(found(&directory), Some(FileType::RegularFile | FileType::Symlink)))
+}
+
 /// What an overlay's upper directory says about a file in /etc.
 enum InUpper {
     File(OwnedFd),
@@ -126,6 +150,26 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn programs_are_found_in_the_base_and_in_the_layer() {
+        let directory = tempfile::tempdir().unwrap();
+        let (tree, upper) = (directory.path().join("tree"), directory.path().join("upper"));
+        fs::create_dir_all(tree.join("usr/bin")).unwrap();
+        fs::create_dir_all(upper.join("opt")).unwrap();
+        symlink("/usr/bin", tree.join("bin")).unwrap();
+        symlink("/in/another/layer", upper.join("opt/link")).unwrap();
+        fs::write(tree.join("usr/bin/bash"), "").unwrap();
+        fs::write(upper.join("opt/zsh"), "").unwrap();
+        let work = directory.path().join("work");
+        let root = RootPlan::new(&tree, RootWrite::Layer { upper: upper.clone(), work });
+        let found = |root: &RootPlan, name: &str| has_program(root, OsStr::new("/nothere:/bin:/opt"), name);
+        for (name, expected) in [("bash", true), ("zsh", true), ("link", true), ("bin", false), ("fish", false)] {
+            assert_eq!(found(&root, name), expected, "{name}");
+        }
+        assert!(!found(&RootPlan::new(&tree, RootWrite::ReadOnly), "zsh"));
+        assert!(found(&RootPlan { above: Some(upper), ..RootPlan::new(&tree, RootWrite::ReadOnly) }, "zsh"));
+    }
 
     #[test]
     fn what_an_upper_directory_has_hides_what_is_below() {

@@ -1,6 +1,6 @@
 //! What is mounted, and where the program begins: defaults, the user's wishes, and who wins. Pure: no source is looked at.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 use super::identity::Identity;
@@ -45,6 +45,19 @@ struct Candidate {
 /// For one target the last wish wins, and any wish wins over a default. `umounts` drop defaults; in
 /// [`Defaults::Interactive`] also wishes, by target or by source, as udocker's `--novol`.
 pub(crate) fn collect(request: &RunRequest, caller: &Caller, defaults: Defaults) -> Result<Vec<MountPlan>, SpecError> {
+    let mut chosen = candidates(request, caller, defaults)?;
+    let dropped = umounted(request);
+    chosen.retain(|candidate| !dropped.iter().any(|path| drops(path, candidate, defaults)));
+    let hidden: Vec<bool> = chosen.iter().map(|candidate| is_superfluous(candidate, &chosen)).collect();
+    let mut hidden = hidden.into_iter();
+    chosen.retain(|_| !hidden.next().unwrap_or(false));
+    let mut plans: Vec<MountPlan> = chosen.into_iter().map(|candidate| candidate.plan).collect();
+    plans.sort_by_key(|plan| plan.target.components().count());
+    Ok(plans)
+}
+
+/// The wishes and the defaults that no wish replaces, before any is dropped.
+fn candidates(request: &RunRequest, caller: &Caller, defaults: Defaults) -> Result<Vec<Candidate>, SpecError> {
     let origin = match defaults {
         Defaults::Interactive => "--volume",
         Defaults::Job => "--mount",
@@ -58,18 +71,35 @@ pub(crate) fn collect(request: &RunRequest, caller: &Caller, defaults: Defaults)
             chosen.push(default);
         }
     }
-    let dropped: Vec<PathBuf> = request.umounts.iter().map(|target| clean(Path::new(target))).collect();
-    chosen.retain(|candidate| match candidate.rank {
-        Rank::Forced => true,
-        Rank::Wish => defaults == Defaults::Job || !dropped.iter().any(|path| names(&candidate.plan, path)),
-        Rank::Default | Rank::Directory => !dropped.contains(&candidate.plan.target),
-    });
-    let hidden: Vec<bool> = chosen.iter().map(|candidate| is_superfluous(candidate, &chosen)).collect();
-    let mut hidden = hidden.into_iter();
-    chosen.retain(|_| !hidden.next().unwrap_or(false));
-    let mut plans: Vec<MountPlan> = chosen.into_iter().map(|candidate| candidate.plan).collect();
-    plans.sort_by_key(|plan| plan.target.components().count());
-    Ok(plans)
+    Ok(chosen)
+}
+
+/// The `umounts` that no mount of the run answers to, as typed.
+pub(crate) fn unmatched_umounts(
+    request: &RunRequest,
+    caller: &Caller,
+    defaults: Defaults,
+) -> Result<Vec<OsString>, SpecError> {
+    if request.umounts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = candidates(request, caller, defaults)?;
+    let unmatched = umounted(request).into_iter().zip(&request.umounts);
+    let unmatched = unmatched.filter(|(path, _)| !all.iter().any(|candidate| drops(path, candidate, defaults)));
+    Ok(unmatched.map(|(_, typed)| typed.clone()).collect())
+}
+
+fn umounted(request: &RunRequest) -> Vec<PathBuf> {
+    request.umounts.iter().map(|target| clean(Path::new(target))).collect()
+}
+
+/// Whether the umount `path` drops `candidate`.
+fn drops(path: &Path, candidate: &Candidate, defaults: Defaults) -> bool {
+    match candidate.rank {
+        Rank::Forced => false,
+        Rank::Wish => defaults == Defaults::Interactive && names(&candidate.plan, path),
+        Rank::Default | Rank::Directory => path == candidate.plan.target,
+    }
 }
 
 /// Whether `path` is the target, the source, or `SOURCE:TARGET`, as udocker's `--novol` takes them.

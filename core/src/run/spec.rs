@@ -1,6 +1,7 @@
 //! The complete run: every default decided, every variable and mount present, no host looked at.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use super::{ExecMode, ImageFiles, RunRequest};
@@ -61,6 +62,26 @@ pub struct RunSpec {
     pub env: Vec<OsString>,
     /// File descriptors.
     pub keep_fds: KeepFds,
+    /// What was decided that the user may not expect.
+    pub remarks: Vec<Remark>,
+}
+
+/// A decision that the user should be told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// Neither the user nor the image named a program.
+    AssumedCommand,
+    /// A mount that should be dropped is none of the run's.
+    NoSuchMount(OsString),
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AssumedCommand => f.write_str("no command given and none in the image"),
+            Self::NoSuchMount(path) => write!(f, "--novol {} not in volumes list", path.display()),
+        }
+    }
 }
 
 /// What the container is, for udocker's own variables (`container_uuid` …).
@@ -83,6 +104,14 @@ pub enum SpecError {
     /// The named user is neither in the image nor on the host.
     #[error("cannot run as user `{0}`: it is neither in the image's /etc/passwd nor a number")]
     UnknownUser(String),
+    /// The named user is not in the accounts that are taken as they are.
+    #[error("cannot run as user `{user}`: {whose} accounts have no such user")]
+    NoAccount {
+        /// As named.
+        user: String,
+        /// `the host's` or `the container's`.
+        whose: &'static str,
+    },
     /// The named group is unknown.
     #[error("cannot run with group `{0}`: it is neither in the image's /etc/group nor a number")]
     UnknownGroup(String),
@@ -105,6 +134,9 @@ impl crate::error::Explain for SpecError {
         match self {
             Self::NoCommand => vec!["name a command behind the image, as `udocker run IMAGE /bin/sh`".into()],
             Self::UnknownUser(_) => vec!["use `--user=UID` or `--user=UID:GID`".into()],
+            Self::NoAccount { .. } => {
+                vec!["without `--hostauth` and `--containerauth` an unknown user gets an account".into()]
+            }
             Self::UnknownGroup(_) => vec!["use `--user=UID:GID`".into()],
             Self::UserUnderPmix(_) => vec!["use `--user=self`".into()],
             Self::BadTarget(_) | Self::BadSource(_) => Vec::new(),
@@ -125,6 +157,9 @@ impl RunSpec {
         let config = if request.no_image_config { &ImageConfig::default() } else { config };
         let identity = super::identity::decide(request, config, files, caller, defaults)?;
         let mounts = super::mount::collect(request, caller, defaults)?;
+        let (argv, assumed) = super::env::command(request, config, defaults)?;
+        let unmatched = super::mount::unmatched_umounts(request, caller, defaults)?;
+        let assumed = assumed.then_some(Remark::AssumedCommand);
         Ok(Self {
             mode: request.mode,
             files: super::account::generate(request, files, &identity),
@@ -132,9 +167,10 @@ impl RunSpec {
             gid: identity.gid,
             map: identity.map.clone(),
             cwd: super::mount::working_directory(request, config, caller, defaults, &mounts, &identity),
-            argv: super::env::command(request, config, defaults)?,
+            argv,
             env: super::env::assemble(request, config, caller, defaults, container, &identity, &mounts),
             mounts,
+            remarks: unmatched.into_iter().map(Remark::NoSuchMount).chain(assumed).collect(),
             keep_fds: match defaults {
                 Defaults::Interactive => KeepFds::All,
                 Defaults::Job => KeepFds::Only(super::env::inherited_fds(&caller.env)),
@@ -178,7 +214,7 @@ mod tests {
     fn a_run_follows_the_image() {
         let spec = build(&RunRequest::new("i"), &caller(), Defaults::Interactive);
         assert_eq!((spec.uid, spec.gid, &spec.map), (33, 34, &IdMap::Single));
-        assert_eq!(spec.argv, ["/e", "c"]);
+        assert_eq!((spec.argv, spec.remarks), (vec!["/e".into(), "c".into()], vec![]));
         assert_eq!(spec.cwd, Cwd { path: "/app".into(), fallback: Some("/".into()) });
         assert_eq!((spec.files, spec.keep_fds), (vec![], KeepFds::All));
         assert_eq!(&spec.env[..4], ["HOME=/srv", "PATH=/i", "USER=web", "LOGNAME=web"]);
@@ -188,9 +224,11 @@ mod tests {
     fn without_its_configuration_the_image_decides_nothing() {
         let mut request = RunRequest::new("i");
         request.no_image_config = true;
+        request.umounts = vec!["/proc".into(), "/nothere".into()];
         let spec = build(&request, &caller(), Defaults::Interactive);
         assert_eq!((spec.uid, spec.gid), (0, 0));
         assert_eq!(spec.argv, ["bash", "-i"]);
+        assert_eq!(spec.remarks, [Remark::NoSuchMount("/nothere".into()), Remark::AssumedCommand]);
         assert_eq!(spec.cwd, Cwd { path: "/root".into(), fallback: Some("/".into()) });
         assert!(spec.env.contains(&"PATH=/usr/sbin:/sbin:/usr/bin:/bin".into()));
     }

@@ -1,12 +1,11 @@
-//! Finding an image: stores in their order, two opens each, no listing, no lock, no JSON.
+//! Finding an image: stores in their order, two opens each, no listing, no lock, no JSON but in udocker's version 1.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use super::{Record, Store, StoreError, TreeId, io_error};
+use super::{Record, Store, StoreError, TagEntry, TreeId, io_error};
 use crate::digest::Digest;
-use crate::manifest::MAX_MANIFEST_BYTES;
 use crate::platform::Platform;
 use crate::reference::ImageReference;
 use crate::settings::Settings;
@@ -23,9 +22,9 @@ pub struct Stores(Vec<Store>);
 pub struct FoundImage<'a> {
     /// Where.
     pub store: &'a Store,
-    /// Digest of its manifest.
-    pub manifest: Digest,
-    /// Its record; `None` if it was never flattened there.
+    /// By what its record is found: the digest of its manifest, or [`Store::image_key`] of version 1.
+    pub key: Digest,
+    /// Its record, of this store or another one; `None` if it was never flattened.
     pub record: Option<Record>,
     /// Its tag's directory; `None` if it was found by digest alone.
     pub tag_directory: Option<PathBuf>,
@@ -74,47 +73,68 @@ impl Stores {
         platform: &Platform,
     ) -> Result<Option<FoundImage<'_>>, StoreError> {
         for store in self.iter() {
-            if let Some(found) = store.find_image(reference, platform)? {
-                return Ok(Some(found));
+            if let Some(digest) = reference.digest()
+                && let Some((record, tree)) = store.flattened(digest, platform)?
+            {
+                let key = record.manifest.clone();
+                return Ok(Some(FoundImage {
+                    store,
+                    key,
+                    record: Some(record),
+                    tag_directory: None,
+                    tree: Some(tree),
+                }));
+            }
+            for directory in store.tag_directories(reference) {
+                let Some(key) = store.image_key(&directory)? else { continue };
+                // One that lies in a store without its tree was flattened into another.
+                let others = self.iter().filter(|other| other.path() != store.path());
+                for holder in std::iter::once(store).chain(others) {
+                    if let Some((record, tree)) = holder.flattened(&key, platform)? {
+                        let (record, tree, tag_directory) = (Some(record), Some(tree), Some(directory));
+                        return Ok(Some(FoundImage { store, key, record, tag_directory, tree }));
+                    }
+                }
+                return Ok(Some(FoundImage { store, key, record: None, tag_directory: Some(directory), tree: None }));
             }
         }
         Ok(None)
     }
+
+    /// The tag that `reference` names, whole or not, in the order of stores.
+    pub fn find_tag(&self, reference: &ImageReference) -> Option<(&Store, TagEntry)> {
+        self.iter().find_map(|store| Some((store, store.find_tag(reference)?)))
+    }
 }
 
 impl Store {
-    fn find_image(
-        &self,
-        reference: &ImageReference,
-        platform: &Platform,
-    ) -> Result<Option<FoundImage<'_>>, StoreError> {
-        if let Some(digest) = reference.digest()
-            && let Some(record) = self.read_record(digest, platform)?
-            && let Some(found) = self.flattened(record, None)
-        {
-            return Ok(Some(found));
-        }
-        let directory = self.tag_directory(reference.typed_name(), &reference.selector());
-        let Some(bytes) = read_limited(&directory.join("manifest"), MAX_MANIFEST_BYTES)? else { return Ok(None) };
-        let manifest = Digest::sha256_of(&bytes);
-        if let Some(record) = self.read_record(&manifest, platform)?
-            && let Some(found) = self.flattened(record, Some(directory.clone()))
-        {
-            return Ok(Some(found));
-        }
-        Ok(Some(FoundImage { store: self, manifest, record: None, tag_directory: Some(directory), tree: None }))
+    /// Where the tag of `reference` may lie. udocker cuts a name at its first `:`, also where that belongs to a port.
+    fn tag_directories(&self, reference: &ImageReference) -> impl Iterator<Item = PathBuf> {
+        let ours = self.tag_directory(reference.typed_name(), &reference.selector());
+        let typed = match (reference.digest(), reference.tag()) {
+            (Some(_), _) => String::new(),
+            (None, Some(tag)) => format!("{}:{tag}", reference.typed_name()),
+            (None, None) => reference.typed_name().to_owned(),
+        };
+        let udockers = typed.split_once(':').map(|(name, tag)| self.tag_directory(name, tag));
+        let udockers = udockers.filter(|path| *path != ours);
+        std::iter::once(ours).chain(udockers)
     }
 
-    fn flattened(&self, record: Record, tag_directory: Option<PathBuf>) -> Option<FoundImage<'_>> {
+    /// The tag that `reference` names, whole or not.
+    pub fn find_tag(&self, reference: &ImageReference) -> Option<TagEntry> {
+        let is_tag = |path: &PathBuf| ["TAG", "manifest", "ancestry"].iter().any(|name| path.join(name).is_file());
+        let directory = self.tag_directories(reference).find(is_tag)?;
+        let protected = directory.join("PROTECT").exists();
+        let (name, tag) = (reference.typed_name().to_owned(), reference.selector());
+        Some(TagEntry { name, tag, directory, protected })
+    }
+
+    /// The record that `key` leads to, and its tree, if both are here.
+    fn flattened(&self, key: &Digest, platform: &Platform) -> Result<Option<(Record, PathBuf)>, StoreError> {
+        let Some(record) = self.read_record(key, platform)? else { return Ok(None) };
         let tree = self.tree(&record.tree);
-        let manifest = record.manifest.clone();
-        tree.is_dir().then_some(FoundImage {
-            store: self,
-            manifest,
-            record: Some(record),
-            tag_directory,
-            tree: Some(tree),
-        })
+        Ok(tree.is_dir().then_some((record, tree)))
     }
 
     /// The record of a manifest or an index for `platform`, without its list of changed entries.

@@ -5,7 +5,7 @@
 //! ├── udocker.store udocker.lock    ours: format number; held by who publishes or removes
 //! ├── repos/NAME/TAG/               TAG, v2, manifest, relative links into layers/ (as udocker 1.3)
 //! ├── layers/sha256:HEX             verified blobs
-//! ├── records/sha256/HEX-OS-ARCH    ours: one per manifest and per index digest, written last
+//! ├── records/sha256/HEX-OS-ARCH    ours: one per manifest, per index and per key of a v1 image, written last
 //! ├── rootfs/FORMAT/TREEID/root     ours: one flattened, read-only tree per image
 //! ├── containers/UUID/              as udocker; layered ones have upper/ and work/ instead of ROOT/
 //! ├── tmp/ trash/ pins/ leases/     ours
@@ -13,12 +13,14 @@
 //! ```
 //! A start opens two files here (`manifest`, then the record); it locks, lists and writes nothing.
 
+mod garbage;
 mod layout;
 mod lock;
 mod lookup;
 mod record;
 mod repos;
 mod run_directory;
+mod stored;
 mod temporary;
 
 pub use layout::*;
@@ -27,4 +29,5 @@ pub use lookup::*;
 pub use record::*;
 pub use repos::*;
 pub use run_directory::*;
+pub use stored::*;
 pub use temporary::*;

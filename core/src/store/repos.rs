@@ -1,18 +1,20 @@
-//! Tags and what they need: listing, publishing by renames, removing, collecting what nothing names any more.
+//! Tags and what they need: listing, publishing by renames, removing.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use super::lookup::read_limited;
 use super::temporary::remove_tree;
 use super::{Record, Store, StoreError, TreeId, io_error};
 use crate::digest::Digest;
-use crate::platform::Platform;
+use crate::manifest::MAX_MANIFEST_BYTES;
 
 /// Directories below `repos/` are not searched deeper than this.
 const MAX_DEPTH: usize = 32;
+/// How often a new tag's place is made anew.
+const PLACE_ATTEMPTS: usize = 100;
 
 /// One tag of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +39,16 @@ impl TagEntry {
 impl Store {
     /// All tags, sorted; one without a manifest (or, of version 1, an ancestry) is not whole and not listed.
     pub fn tags(&self) -> Result<Vec<TagEntry>, StoreError> {
-        let mut found = Vec::new();
-        let repos = self.repos();
-        self.find_tags(&repos, "", 0, &mut found)?;
+        let mut found = self.all_tags()?;
+        found.retain(|tag| tag.directory.join("manifest").is_file() || tag.directory.join("ancestry").is_file());
         found.sort_by(|a, b| (&a.name, &a.tag).cmp(&(&b.name, &b.tag)));
+        Ok(found)
+    }
+
+    /// All tags, those among them that are being made or were left half made.
+    pub(super) fn all_tags(&self) -> Result<Vec<TagEntry>, StoreError> {
+        let mut found = Vec::new();
+        self.find_tags(&self.repos(), "", 0, &mut found)?;
         Ok(found)
     }
 
@@ -55,17 +63,16 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(io_error("list", directory))?,
         };
-        for entry in list.flatten() {
+        for entry in list {
+            let entry = entry.map_err(io_error("list", directory))?;
             let Ok(part) = entry.file_name().into_string() else { continue };
             if depth >= MAX_DEPTH || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
             let path = entry.path();
             if path.join("TAG").is_file() {
-                if path.join("manifest").is_file() || path.join("ancestry").is_file() {
-                    let protected = path.join("PROTECT").exists();
-                    found.push(TagEntry { name: name.to_owned(), tag: part, directory: path, protected });
-                }
+                let protected = path.join("PROTECT").exists();
+                found.push(TagEntry { name: name.to_owned(), tag: part, directory: path, protected });
             } else {
                 let longer = if name.is_empty() { part } else { format!("{name}/{part}") };
                 self.find_tags(&path, &longer, depth + 1, found)?;
@@ -95,21 +102,14 @@ impl Store {
         Ok(blobs)
     }
 
-    /// The platform of a tag, from its configuration blob; `None` if that is not there.
-    pub fn platform_of(&self, tag: &TagEntry) -> Option<Platform> {
-        let bytes = fs::read(tag.directory.join("manifest")).ok()?;
-        match crate::manifest::Document::parse(None, &bytes).ok()? {
-            crate::manifest::Document::Image(manifest) => {
-                let config = fs::read(self.blob(&manifest.config.digest)).ok()?;
-                crate::image_config::ImageConfig::parse(&config).ok()?.platform
-            }
-            crate::manifest::Document::Index(_) => None,
-        }
-    }
-
     /// Moves a verified file to its place among the blobs; the one that is there already is as good.
     pub fn publish_blob(&self, file: &Path, digest: &Digest) -> Result<(), StoreError> {
-        let target = self.blob(digest);
+        self.publish_layer(file, &digest.to_string())
+    }
+
+    /// The same for a file of version 1, whose name is no digest.
+    pub fn publish_layer(&self, file: &Path, name: &str) -> Result<(), StoreError> {
+        let target = self.layers().join(name);
         set_mode(file, 0o644)?;
         fs::rename(file, &target).map_err(io_error("publish", &target))
     }
@@ -136,39 +136,33 @@ impl Store {
 
     /// Writes the record for its manifest and for its index.
     pub fn publish_record(&self, record: &Record) -> Result<(), StoreError> {
-        let bytes = record.to_bytes();
-        for digest in [Some(&record.manifest), record.index.as_ref()].into_iter().flatten() {
-            let path = self.record_path(digest, &record.platform);
-            let parent = path.parent().expect("a record's path has a parent");
-            fs::create_dir_all(parent).map_err(io_error("make", parent))?;
-            write_atomically(&path, &bytes)?;
-        }
-        Ok(())
+        let digests = [Some(&record.manifest), record.index.as_ref()].into_iter().flatten();
+        digests.into_iter().try_for_each(|digest| self.publish_record_as(digest, record))
     }
 
-    /// Tags an image: directory, TAG, v2, links, and the manifest last; moving a tag drops old links afterwards.
+    /// Writes the record where `key` leads to: the key of an image of version 1.
+    pub fn publish_record_as(&self, key: &Digest, record: &Record) -> Result<(), StoreError> {
+        let path = self.record_path(key, &record.platform);
+        let parent = path.parent().expect("a record's path has a parent");
+        fs::create_dir_all(parent).map_err(io_error("make", parent))?;
+        write_atomically(&path, &record.to_bytes())
+    }
+
+    /// Tags an image. A new tag appears at once, by one rename; a tag that moves gets its new links first, then its manifest
+    /// by a rename, and loses its old links last.
     pub fn publish_tag(&self, name: &str, tag: &str, manifest: &[u8], blobs: &[Digest]) -> Result<(), StoreError> {
+        let links = blobs.iter().map(|blob| (blob.to_string(), blob.to_string())).collect();
+        let files = vec![("v2".to_owned(), Vec::new()), ("manifest".to_owned(), manifest.to_vec())];
+        let contents = TagContents { files, links };
         let directory = self.tag_directory(name, tag);
-        fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
-        // TAG names the image by the absolute path of repos/, as udocker writes it.
-        let label = format!("{}/{name}:{tag}", self.repos().display());
-        write_atomically(&directory.join("TAG"), label.as_bytes())?;
-        write_atomically(&directory.join("v2"), b"")?;
-        let up = "../".repeat(name.split('/').count() + 2);
-        for blob in blobs {
-            let link = directory.join(blob.to_string());
-            match symlink(format!("{up}layers/{blob}"), &link) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(io_error("link", &link)(error));
-                }
-                _ => {}
-            }
+        if !directory.exists() && self.place_tag(name, tag, &contents)? {
+            return Ok(());
         }
-        write_atomically(&directory.join("manifest"), manifest)?;
-        let wanted: HashSet<String> = blobs.iter().map(ToString::to_string).collect();
+        fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
+        self.fill_tag(&directory, name, tag, &contents)?;
         for entry in fs::read_dir(&directory).map_err(io_error("list", &directory))?.flatten() {
             let stale = entry.file_type().is_ok_and(|kind| kind.is_symlink())
-                && !wanted.contains(&*entry.file_name().to_string_lossy());
+                && !contents.links.iter().any(|(name, _)| entry.file_name() == **name);
             if stale || matches!(entry.file_name().to_str(), Some("v1" | "ancestry")) {
                 // A link too many does no harm but for space.
                 let _ = fs::remove_file(entry.path());
@@ -177,12 +171,73 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a tag: the manifest first, so that no half of it is ever listed.
-    pub fn remove_tag(&self, name: &str, tag: &str, force: bool) -> Result<(), StoreError> {
-        let directory = self.tag_directory(name, tag);
-        if directory.join("PROTECT").exists() && !force {
+    /// Makes the tag out of sight and moves it to its place; returns false if something is there already.
+    pub fn place_tag(&self, name: &str, tag: &str, contents: &TagContents) -> Result<bool, StoreError> {
+        let place = self.tag_directory(name, tag);
+        let folder = self.temporary("tag")?;
+        let made = folder.path().join("tag");
+        fs::create_dir(&made).map_err(io_error("make", &made))?;
+        self.fill_tag(&made, name, tag, contents)?;
+        let parent = place.parent().expect("a tag lies below repos");
+        // An empty parent may go, by a removal of another tag, before the new one is in it.
+        for _ in 0..PLACE_ATTEMPTS {
+            fs::create_dir_all(parent).map_err(io_error("make", parent))?;
+            match fs::rename(&made, &place) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) if place.symlink_metadata().is_ok() => return Ok(false),
+                Err(error) => return Err(io_error("publish", &place)(error)),
+            }
+        }
+        Err(io_error("publish", &place)(io::Error::from(io::ErrorKind::NotFound)))
+    }
+
+    /// TAG, links, and the files in their order: what makes the image whole comes last.
+    fn fill_tag(&self, directory: &Path, name: &str, tag: &str, contents: &TagContents) -> Result<(), StoreError> {
+        // TAG names the image by the absolute path of repos/, as udocker writes it.
+        let label = format!("{}/{name}:{tag}", self.repos().display());
+        write_atomically(&directory.join("TAG"), label.as_bytes())?;
+        // As many as lead from the place below repos/, wherever it is being made.
+        let up = "../".repeat(name.split('/').count() + tag.split('/').count() + 1);
+        for (link, file) in &contents.links {
+            let link = directory.join(link);
+            match symlink(format!("{up}layers/{file}"), &link) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(io_error("link", &link)(error));
+                }
+                _ => {}
+            }
+        }
+        contents.files.iter().try_for_each(|(file, bytes)| write_atomically(&directory.join(file), bytes))
+    }
+
+    /// What a tag's directory holds, for another tag of the same image.
+    pub fn tag_contents(&self, tag: &TagEntry) -> Result<TagContents, StoreError> {
+        let mut contents = TagContents::default();
+        for name in ["v1", "v2", "ancestry", "manifest"] {
+            if let Some(bytes) = read_limited(&tag.directory.join(name), MAX_MANIFEST_BYTES)? {
+                contents.files.push((name.to_owned(), bytes));
+            }
+        }
+        contents.links = links(&tag.directory)?;
+        Ok(contents)
+    }
+
+    /// Removes a tag: the manifest first, so that no half of it is ever listed. Returns what only it may have needed.
+    ///
+    /// # Errors
+    /// [`StoreError::ProtectedImage`] for one with `PROTECT`.
+    pub fn remove_tag(&self, tag: &TagEntry) -> Result<RemovedTag, StoreError> {
+        let directory = &tag.directory;
+        if directory.join("PROTECT").exists() {
             return Err(StoreError::ProtectedImage);
         }
+        let key = match self.image_key(directory) {
+            // What cannot be read has no record.
+            Err(StoreError::Damaged { .. }) => None,
+            other => other?,
+        };
+        let files = links(directory)?.into_iter().map(|(_, file)| file).collect();
         for file in ["manifest", "ancestry"] {
             match fs::remove_file(directory.join(file)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -191,7 +246,7 @@ impl Store {
                 _ => {}
             }
         }
-        remove_tree(&directory).map_err(io_error("remove", &directory))?;
+        remove_tree(directory).map_err(io_error("remove", directory))?;
         let mut parent = directory.parent();
         while let Some(path) = parent.filter(|path| *path != self.repos()) {
             if fs::remove_dir(path).is_err() {
@@ -199,56 +254,54 @@ impl Store {
             }
             parent = path.parent();
         }
-        Ok(())
-    }
-
-    /// Removes blobs, records and trees that no tag names and no container is based on.
-    pub fn collect_garbage(&self, in_use: &dyn Fn(&TreeId) -> bool) -> Result<(), StoreError> {
-        let mut blobs = HashSet::new();
-        let mut manifests = HashSet::new();
-        for tag in self.tags()? {
-            blobs.extend(self.tag_blobs(&tag)?.into_iter().map(|(name, _)| name));
-            if let Ok(bytes) = fs::read(tag.directory.join("manifest")) {
-                manifests.insert(Digest::sha256_of(&bytes));
-            }
-        }
-        let mut trees = HashSet::new();
-        for container in self.list_containers()? {
-            trees.extend(container.base().map(|tree| tree.hex().to_owned()));
-        }
-        for path in files_below(&self.path().join("records"), 2) {
-            let record = fs::read(&path).ok().and_then(|bytes| Record::parse_head(&bytes).ok());
-            match record {
-                Some(record) if manifests.contains(&record.manifest) || in_use(&record.tree) => {
-                    trees.insert(record.tree.hex().to_owned());
-                }
-                _ => fs::remove_file(&path).map_err(io_error("remove", &path))?,
-            }
-        }
-        for holder in files_below(&self.path().join("rootfs"), 2) {
-            let name = holder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if !trees.contains(&name) {
-                // Out of reach first, by one rename; then it may take its time.
-                let trash = self.temporary("trash")?;
-                let moved = fs::rename(&holder, trash.path().join("tree"));
-                moved.map_err(io_error("remove", &holder))?;
-            }
-        }
-        for path in files_below(&self.layers(), 1) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if !blobs.contains(&name) {
-                fs::remove_file(&path).map_err(io_error("remove", &path))?;
-            }
-        }
-        Ok(())
+        Ok(RemovedTag { key, files })
     }
 }
 
-/// The entries exactly `depth` levels below `directory`; none if it is not there.
-fn files_below(directory: &Path, depth: usize) -> Vec<PathBuf> {
-    let Ok(list) = fs::read_dir(directory) else { return Vec::new() };
-    let paths = list.flatten().map(|entry| entry.path());
-    if depth == 1 { paths.collect() } else { paths.flat_map(|path| files_below(&path, depth - 1)).collect() }
+/// What the directory of a tag holds beside `TAG` and `PROTECT`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TagContents {
+    /// Files and their bytes; `manifest` and `ancestry` come last.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Links, and the names below `layers/` that they lead to.
+    pub links: Vec<(String, String)>,
+}
+
+/// What a tag needed that is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemovedTag {
+    /// By what its record is found.
+    pub key: Option<Digest>,
+    /// Names below `layers/`.
+    pub files: Vec<String>,
+}
+
+/// The links of a directory and the last part of where they lead to, sorted.
+pub(super) fn links(directory: &Path) -> Result<Vec<(String, String)>, StoreError> {
+    let mut links = Vec::new();
+    for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
+        let entry = entry.map_err(io_error("list", directory))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_symlink())
+            && let Ok(target) = fs::read_link(entry.path())
+            && let (Ok(name), Some(file)) = (entry.file_name().into_string(), target.file_name())
+        {
+            links.push((name, file.to_string_lossy().into_owned()));
+        }
+    }
+    links.sort();
+    Ok(links)
+}
+
+/// Puts udocker's mark against removal into the directory of a tag or a container, or takes it away.
+pub fn set_protected(directory: &Path, protected: bool) -> Result<(), StoreError> {
+    let mark = directory.join("PROTECT");
+    if protected {
+        return File::create(&mark).map(drop).map_err(io_error("write", &mark));
+    }
+    match fs::remove_file(&mark) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &mark)(error)),
+        _ => Ok(()),
+    }
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {

@@ -30,6 +30,11 @@ pub trait BlobSource: Sync {
     /// # Errors
     /// Whatever stops it; a [`RegistryError`] travels inside [`io::Error::other`].
     fn open(&self, descriptor: &Descriptor) -> io::Result<Box<dyn Read + Send>>;
+
+    /// A file that has the whole blob already; it is read where it is, and verified meanwhile.
+    fn local_file(&self, _descriptor: &Descriptor) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// A blob did not arrive.
@@ -177,6 +182,17 @@ impl Blob {
     /// Whether it was in the store before.
     pub fn was_present(&self) -> bool {
         self.present
+    }
+
+    /// Writes its bytes into the new file `path`, also if its own file has no name any more.
+    ///
+    /// # Errors
+    /// Of the two files.
+    pub fn copy_to(&self, path: &std::path::Path) -> io::Result<()> {
+        let mut copy = File::create_new(path)?;
+        let mut from = self.file.try_clone()?;
+        io::Seek::rewind(&mut from)?;
+        io::copy(&mut from, &mut copy).map(drop)
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {
@@ -372,8 +388,20 @@ pub(crate) fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
 ///
 /// # Errors
 /// Of the reader or the file, as they come.
-pub fn copy_and_digest(mut reader: impl Read, mut file: impl Write) -> io::Result<(Digest, u64)> {
-    let mut hash = Hasher::new(Algorithm::Sha256);
+pub fn copy_and_digest(reader: impl Read, file: impl Write) -> io::Result<(Digest, u64)> {
+    copy_and_digest_by(Algorithm::Sha256, reader, file)
+}
+
+/// The same by another algorithm.
+///
+/// # Errors
+/// As [`copy_and_digest`].
+pub fn copy_and_digest_by(
+    algorithm: Algorithm,
+    mut reader: impl Read,
+    mut file: impl Write,
+) -> io::Result<(Digest, u64)> {
+    let mut hash = Hasher::new(algorithm);
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut total = 0;
     loop {

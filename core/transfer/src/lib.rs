@@ -11,3 +11,6 @@ pub mod fetch;
 pub mod pull;
 pub mod registry;
 pub mod stage;
+pub mod stored;
+pub mod tag;
+pub mod verify;

@@ -28,6 +28,9 @@ pub struct PullError {
 /// Why an image could not be pulled.
 #[derive(Debug, thiserror::Error)]
 pub enum PullCause {
+    /// No registry has such names.
+    #[error(transparent)]
+    Name(#[from] udocker_core::reference::ReferenceError),
     /// The registry refused or failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -66,9 +69,10 @@ pub enum PullCause {
 impl Explain for PullError {
     fn kind(&self) -> ErrorKind {
         match &self.cause {
+            PullCause::Name(_) => ErrorKind::Usage,
             PullCause::Registry(error) => error.kind(),
             PullCause::Manifest(ManifestError::NoPlatform { .. }) | PullCause::Platform { .. } => ErrorKind::NotFound,
-            PullCause::Manifest(ManifestError::MediaType(_)) | PullCause::NestedIndex(_) => ErrorKind::Unsupported,
+            PullCause::NestedIndex(_) => ErrorKind::Unsupported,
             PullCause::Manifest(_) | PullCause::Size { .. } => ErrorKind::Corrupt,
             PullCause::Stage(error) => error.kind(),
             PullCause::Store(error) => error.kind(),
@@ -83,6 +87,7 @@ impl Explain for PullError {
     }
     fn hints(&self) -> Vec<String> {
         match &self.cause {
+            PullCause::Name(_) => vec!["`udocker images` lists what is here; stores take more names".into()],
             PullCause::Registry(error) => error.hints(),
             PullCause::Stage(error) => error.hints(),
             PullCause::Store(error) => error.hints(),
@@ -123,13 +128,14 @@ fn try_pull(
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Record, PullCause> {
+    reference.check_for_registry()?;
     let registries = &settings.registries;
     let client = Client::new(registries, reference.registry(&registries.default))?;
     let repository = reference.repository(&registries.default);
     let incoming = resolve(&client, &repository, &reference.selector(), platform)?;
     let options = StageOptions::of(settings, store);
     let source = Remote { client: &client, repository: &repository };
-    let record = loop {
+    let staged = loop {
         match stage(store, &incoming, &source, &options, progress) {
             // Somebody wrote into the store, or its disk did: the registry has the right bytes.
             Err(StageError::Fetch(FetchError::Stored { digest, .. })) => {
@@ -142,7 +148,7 @@ fn try_pull(
     let mut blobs: Vec<_> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
     blobs.push(incoming.manifest.config.digest.clone());
     store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &blobs)?;
-    Ok(record)
+    Ok(staged.record.clone())
 }
 
 fn resolve(client: &Client, repository: &str, selector: &str, platform: &Platform) -> Result<Incoming, PullCause> {
@@ -165,7 +171,15 @@ fn resolve(client: &Client, repository: &str, selector: &str, platform: &Platfor
                     (second, Some(first.digest), manifest)
                 }
                 Document::Index(_) => return Err(PullCause::NestedIndex(platform.clone())),
+                Document::Schema1(_) => {
+                    return Err(
+                        ManifestError::Contradiction("pulls of schema 1 come with the registry's part".into()).into()
+                    );
+                }
             }
+        }
+        Document::Schema1(_) => {
+            return Err(ManifestError::Contradiction("pulls of schema 1 come with the registry's part".into()).into());
         }
     };
     let config_bytes = client.small_blob(repository, &manifest.config, MAX_CONFIG_BYTES)?;

@@ -15,7 +15,7 @@ use udocker_core::manifest::{Descriptor, ImageManifest};
 use udocker_core::platform::Platform;
 use udocker_core::progress::Progress;
 use udocker_core::settings::{Limits, Settings};
-use udocker_core::store::{Record, Store, StoreError, TreeId};
+use udocker_core::store::{FileLock, LockKind, Patience, Record, Store, StoreError, TreeId};
 
 use crate::extract::{ExtractError, FlattenOptions, LayerSource, flatten};
 use crate::fetch::{Blob, BlobSource, FetchError, fetch_during};
@@ -130,7 +130,16 @@ impl Explain for StageError {
     }
 }
 
-/// Brings blobs, tree and record of `incoming` into `store`; what is there already is neither fetched nor made again.
+/// An image whose blobs, tree and record are in the store. While this lives nobody collects what no tag names yet.
+#[derive(Debug)]
+pub struct Staged {
+    /// Its record.
+    pub record: Record,
+    _lock: FileLock,
+}
+
+/// Brings blobs, tree and record of `incoming` into `store`; what is there already is neither fetched nor made again. Who
+/// tags the image keeps the result until that is done.
 ///
 /// # Errors
 /// On any error the store is as before, but for blobs and trees that were whole.
@@ -140,7 +149,7 @@ pub fn stage(
     source: &dyn BlobSource,
     options: &StageOptions,
     progress: &dyn Progress,
-) -> Result<Record, StageError> {
+) -> Result<Staged, StageError> {
     if let Some(layer) = incoming.manifest.layers.iter().find(|layer| !layer.urls.is_empty()) {
         return Err(StageError::ForeignLayer(layer.digest.clone()));
     }
@@ -150,19 +159,22 @@ pub fn stage(
     let tree = TreeId::of(store.format(), &digests);
     let manifest = Digest::sha256_of(&incoming.manifest_bytes);
 
+    let waiting = || progress.warning("waiting for the end of a removal in the store");
+    let lock = store.lock(LockKind::Publish, &Patience::long(&waiting))?;
     let known =
         store.read_record(&manifest, &incoming.platform)?.filter(|r| r.tree == tree && store.tree(&tree).is_dir());
-    let is_missing = |layer: &&Descriptor| !store.blob(&layer.digest).is_file();
-    let has_blobs = || !incoming.manifest.layers.iter().any(|layer| is_missing(&layer));
+    let is_present = |digest: &Digest| store.blob(digest).is_file();
     if let Some(mut record) = known
-        && (!keep_layers || has_blobs() && store.blob(&incoming.manifest.config.digest).is_file())
+        && is_present(&record.config_digest)
+        && (!keep_layers || digests.iter().all(is_present))
     {
         if record.index != incoming.index && incoming.index.is_some() {
             record.index = incoming.index.clone();
             store.publish_record(&record)?;
         }
-        return Ok(record);
+        return Ok(Staged { record, _lock: lock });
     }
+    drop(lock);
 
     check_space(store, &incoming.manifest)?;
     let folder = store.temporary("pull")?;
@@ -176,7 +188,9 @@ pub fn stage(
         blob_of_layer[position] = match blobs.iter().position(|blob| blob.descriptor().digest == layer.digest) {
             Some(same) => same,
             None => {
-                blobs.push(open_blob(store, layer, folder.path())?);
+                // A blob that is to be kept has to come into this store.
+                let local = if keep_layers { None } else { source.local_file(layer) };
+                blobs.push(open_blob(store, layer, local, folder.path())?);
                 blobs.len() - 1
             }
         };
@@ -204,12 +218,14 @@ pub fn stage(
             source: errno.into(),
         })?;
     }
+    let lock = store.lock(LockKind::Publish, &Patience::long(&waiting))?;
     if keep_layers {
-        for blob in blobs.iter().filter(|blob| !blob.was_present()) {
-            store.publish_blob(blob.path(), &blob.descriptor().digest)?;
+        for blob in &blobs {
+            publish_blob(store, blob, folder.path())?;
         }
-        store.publish_blob(&config_path, &incoming.manifest.config.digest)?;
     }
+    // Containers are made of it, so it stays with the record, whatever becomes of the layers.
+    store.publish_blob(&config_path, &incoming.manifest.config.digest)?;
     store.publish_tree(&folder.path().join("root"), &tree)?;
     let record = Record {
         manifest,
@@ -225,18 +241,32 @@ pub fn stage(
         changed: flattened.changed,
     };
     store.publish_record(&record)?;
-    Ok(record)
+    Ok(Staged { record, _lock: lock })
 }
 
-fn open_blob(store: &Store, layer: &Descriptor, folder: &Path) -> Result<Blob, StageError> {
-    let stored = store.blob(&layer.digest);
-    match File::open(&stored) {
-        Ok(file) => Ok(Blob::present(layer.clone(), stored, file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(Blob::missing(layer.clone(), folder.join("blobs").join(layer.digest.to_string()))?)
-        }
-        Err(source) => Err(StageError::File { action: "open", path: stored, source }),
+/// Also one that was in the store at the beginning and was removed since.
+fn publish_blob(store: &Store, blob: &Blob, folder: &Path) -> Result<(), StageError> {
+    let digest = &blob.descriptor().digest;
+    if !blob.was_present() {
+        return Ok(store.publish_blob(blob.path(), digest)?);
     }
+    if store.blob(digest).is_file() {
+        return Ok(());
+    }
+    let copy = folder.join("blobs").join(digest.to_string());
+    blob.copy_to(&copy).map_err(|source| StageError::File { action: "write", path: copy.clone(), source })?;
+    Ok(store.publish_blob(&copy, digest)?)
+}
+
+fn open_blob(store: &Store, layer: &Descriptor, local: Option<PathBuf>, folder: &Path) -> Result<Blob, StageError> {
+    for path in std::iter::once(store.blob(&layer.digest)).chain(local) {
+        match File::open(&path) {
+            Ok(file) => return Ok(Blob::present(layer.clone(), path, file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(StageError::File { action: "open", path, source }),
+        }
+    }
+    Ok(Blob::missing(layer.clone(), folder.join("blobs").join(layer.digest.to_string()))?)
 }
 
 fn make_directory(path: PathBuf) -> Result<File, StageError> {

@@ -1,19 +1,15 @@
 //! From what the user typed to a tree that can be run: a stored image, one that udocker left unflattened, or a pull.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::PathBuf;
 
-use udocker_core::digest::Digest;
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::image_config::ImageConfig;
-use udocker_core::manifest::{Descriptor, Document};
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::PullPolicy;
-use udocker_core::store::{FoundImage, Record, Store, Stores};
-use udocker_transfer::fetch::BlobSource;
-use udocker_transfer::stage::{Incoming, StageOptions, stage};
+use udocker_core::store::{FoundImage, Record, Store, StoreError, Stores, TagEntry};
+use udocker_transfer::stage::{StageError, StageOptions};
+use udocker_transfer::stored::stage_stored;
 
 use crate::context::Context;
 use crate::usage_text;
@@ -27,29 +23,58 @@ pub enum ImageError {
     /// No store has it.
     #[error("image {0} does not exist")]
     NotFound(ImageReference),
+    /// No store has what a container was to be made of; the words are udocker's.
+    #[error("create container: imagerepo is invalid: image {0} does not exist")]
+    NothingToCreate(ImageReference),
+    /// It is where nothing may be changed.
+    #[error("image {reference} lies in the store {}, which is read-only", store.display())]
+    ReadOnly {
+        /// Which image.
+        reference: ImageReference,
+        /// Where.
+        store: PathBuf,
+    },
     /// A stored file is damaged.
-    #[error("cannot use the stored image {reference}: {what}")]
+    #[error("cannot use the stored image {reference}")]
     Damaged {
         /// Which image.
         reference: ImageReference,
         /// What is wrong.
-        what: String,
+        #[source]
+        source: StoreError,
+    },
+    /// It was stored for another platform.
+    #[error("the stored image {reference} is for {found}, not for {wanted}")]
+    Platform {
+        /// Which image.
+        reference: ImageReference,
+        /// By its configuration.
+        found: Platform,
+        /// Asked for.
+        wanted: Platform,
     },
 }
 
 impl Explain for ImageError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotHere(_) | Self::NotFound(_) => ErrorKind::NotFound,
-            Self::Damaged { .. } => ErrorKind::Corrupt,
+            Self::NotHere(_) | Self::NotFound(_) | Self::NothingToCreate(_) | Self::Platform { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::ReadOnly { .. } => ErrorKind::Denied,
+            Self::Damaged { source, .. } => source.kind(),
         }
     }
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::NotHere(reference) | Self::NotFound(reference) => {
+            Self::NotHere(reference) | Self::NotFound(reference) | Self::NothingToCreate(reference) => {
                 vec!["`udocker images` lists what is here".into(), format!("`udocker pull {reference}` gets it")]
             }
-            Self::Damaged { reference, .. } => vec![format!("`udocker pull {reference}` gets it anew")],
+            Self::ReadOnly { .. } => vec!["ask those who keep that store".into()],
+            Self::Damaged { reference, .. } => {
+                vec![format!("`udocker rmi {reference}` removes it; then `udocker pull`, `load` or `import` it anew")]
+            }
+            Self::Platform { found, .. } => vec![format!("`--platform={found}` takes it all the same")],
         }
     }
 }
@@ -58,7 +83,9 @@ impl Explain for ImageError {
 pub fn parse_reference(text: Option<&str>) -> Result<ImageReference, Failure> {
     match text {
         None | Some("") => Err(usage_text("must specify image:tag or repository/image:tag").into()),
-        Some(text) => Ok(text.parse().map_err(crate::usage)?),
+        Some(text) => Ok(text
+            .parse()
+            .map_err(|error| usage_text(&format!("must specify image:tag or repository/image:tag: {error}")))?),
     }
 }
 
@@ -84,13 +111,26 @@ pub fn ready(
     if policy == PullPolicy::Always {
         return pulled(context, reference, platform);
     }
-    let stores = context.stores()?;
-    match stores.find_image(reference, platform)? {
-        Some(FoundImage { record: Some(record), tree: Some(tree), .. }) => Ok(Ready { record, tree }),
-        Some(found) => flatten_stored(context, &stores, &found, reference, platform),
+    match stored(context, reference, platform)? {
+        Some(ready) => Ok(ready),
         None if policy == PullPolicy::Never => Err(ImageError::NotHere(reference.clone()).into()),
         None => pulled(context, reference, platform),
     }
+}
+
+/// The same of what a store has; nothing is pulled.
+pub fn stored(context: &Context, reference: &ImageReference, platform: &Platform) -> Result<Option<Ready>, Failure> {
+    let stores = context.stores()?;
+    match stores.find_image(reference, platform).map_err(|source| damaged(reference, source))? {
+        Some(FoundImage { record: Some(record), tree: Some(tree), .. }) => Ok(Some(Ready { record, tree })),
+        Some(found) => flatten_stored(context, &found, reference, platform).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The tag that `reference` names, or an error.
+pub fn find_tag<'a>(stores: &'a Stores, reference: &ImageReference) -> Result<(&'a Store, TagEntry), Failure> {
+    Ok(stores.find_tag(reference).ok_or_else(|| ImageError::NotFound(reference.clone()))?)
 }
 
 fn pulled(context: &Context, reference: &ImageReference, platform: &Platform) -> Result<Ready, Failure> {
@@ -99,49 +139,39 @@ fn pulled(context: &Context, reference: &ImageReference, platform: &Platform) ->
     Ok(Ready { record, tree })
 }
 
-/// Flattens what udocker pulled, or a central store holds only as blobs, into the first writable store.
+/// A damaged store in terms of the image.
+pub fn damaged(reference: &ImageReference, error: StoreError) -> Failure {
+    match error {
+        source @ StoreError::Damaged { .. } => ImageError::Damaged { reference: reference.clone(), source }.into(),
+        other => other.into(),
+    }
+}
+
+/// Flattens what udocker wrote, or a central store holds only as blobs, into the first writable store.
 fn flatten_stored(
     context: &Context,
-    _stores: &Stores,
     found: &FoundImage<'_>,
     reference: &ImageReference,
     platform: &Platform,
 ) -> Result<Ready, Failure> {
-    let damaged = |what: String| ImageError::Damaged { reference: reference.clone(), what };
-    let directory = found.tag_directory.as_ref().ok_or_else(|| damaged("it has no tag directory".into()))?;
-    let manifest_path = directory.join("manifest");
-    let manifest_bytes =
-        std::fs::read(&manifest_path).map_err(|e| damaged(format!("cannot read {}: {e}", manifest_path.display())))?;
-    let manifest = match Document::parse(None, &manifest_bytes).map_err(|e| damaged(e.to_string()))? {
-        Document::Image(manifest) => manifest,
-        Document::Index(_) => return Err(damaged("its manifest is an index".into()).into()),
-    };
-    let config_path = found.store.blob(&manifest.config.digest);
-    let config_bytes =
-        std::fs::read(&config_path).map_err(|e| damaged(format!("cannot read {}: {e}", config_path.display())))?;
-    if Digest::sha256_of(&config_bytes) != manifest.config.digest {
-        return Err(damaged(format!("{} is corrupt", config_path.display())).into());
-    }
-    if let Some(image) = ImageConfig::parse(&config_bytes).map_err(|e| damaged(e.to_string()))?.platform
-        && !image.satisfies(platform)
+    let directory = found.tag_directory.as_ref().ok_or_else(|| ImageError::NotFound(reference.clone()))?;
+    let image = found.store.read_image(directory).map_err(|source| damaged(reference, source))?;
+    let image = image.ok_or_else(|| ImageError::NotFound(reference.clone()))?;
+    // One that names no platform is taken to be for any.
+    if let Some(claimed) = ImageConfig::parse(&image.config).map_err(StageError::from)?.platform
+        && !claimed.satisfies(platform)
     {
-        return Err(damaged(format!("it is for {image}, not for {platform}")).into());
+        let (reference, wanted) = (reference.clone(), platform.clone());
+        return Err(ImageError::Platform { reference, found: claimed, wanted }.into());
     }
     let store = context.writable_store()?;
-    let incoming = Incoming { manifest_bytes, manifest, index: None, config_bytes, platform: platform.clone() };
-    let mut options = StageOptions::of(&context.settings, &store);
-    options.keep_layers = store.path() == found.store.path();
+    let options = StageOptions::of(&context.settings, &store);
     context.ui.info(&format!("extracting {reference}, which no store has as a tree yet"));
     let progress = context.ui.progress();
-    let record = stage(&store, &incoming, &StoredBlobs(found.store), &options, progress.as_ref())?;
+    let record = match stage_stored(&store, &image, &found.key, platform, &options, progress.as_ref()) {
+        Err(StageError::Store(error)) => return Err(damaged(reference, error)),
+        other => other?,
+    };
     let tree = store.tree(&record.tree);
     Ok(Ready { record, tree })
-}
-
-struct StoredBlobs<'a>(&'a Store);
-
-impl BlobSource for StoredBlobs<'_> {
-    fn open(&self, descriptor: &Descriptor) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(File::open(self.0.blob(&descriptor.digest))?))
-    }
 }

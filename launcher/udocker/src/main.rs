@@ -12,14 +12,15 @@ mod cli;
 mod cmd;
 mod context;
 mod image;
+mod json;
 mod monitor;
+mod syntax;
 mod ui;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind as ClapError;
-use clap::{CommandFactory, Parser};
+use clap::FromArgMatches;
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::run::{Caller, UserSpec};
 use udocker_site_config::Sources;
@@ -52,16 +53,37 @@ pub fn usage_text(text: &str) -> UsageError {
     UsageError(text.to_owned(), Vec::new())
 }
 
+/// A part that is not built.
+#[derive(Debug, thiserror::Error)]
+#[error("{option} is not supported by this version")]
+pub struct Unsupported {
+    option: String,
+    instead: String,
+}
+
+impl Explain for Unsupported {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Unsupported
+    }
+    fn hints(&self) -> Vec<String> {
+        vec![format!("use {}", self.instead)]
+    }
+}
+
 /// An option whose part is not built: refused by name, never accepted.
-pub fn refused(option: &str, instead: &str) -> UsageError {
-    UsageError(format!("{option} is not supported by this version"), vec![format!("use {instead}")])
+pub fn refused(option: &str, instead: &str) -> Unsupported {
+    Unsupported { option: option.to_owned(), instead: instead.to_owned() }
 }
 
 fn main() -> ExitCode {
-    let words: Vec<OsString> = std::env::args_os().collect();
-    let cli = match Cli::try_parse_from(&words) {
-        Ok(cli) => cli,
-        Err(error) => return syntax(&error, &words),
+    let words = without_empty_words(std::env::args_os().collect());
+    let parsed = cli::command().try_get_matches_from(&words).and_then(|matches| {
+        let named = matches.subcommand_name().map(str::to_owned);
+        Cli::from_arg_matches(&matches).map(|cli| (cli, named))
+    });
+    let (cli, named) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return syntax::report(&error, &words),
     };
     let verbosity = match (cli.general.debug, cli.general.quiet) {
         (true, _) => Verbosity::Debug,
@@ -75,6 +97,7 @@ fn main() -> ExitCode {
     }
     let command = match cli.command {
         None => return help(ui, None),
+        Some(_) if cli.general.help => return help(ui, named.as_deref()),
         Some(Command::Help { command }) => return help(ui, command.as_deref()),
         Some(Command::Version(_)) => return version(ui),
         Some(command) => command,
@@ -89,10 +112,22 @@ fn main() -> ExitCode {
     match outcome {
         Ok(status) => status,
         Err(failure) => {
-            let status = if is_run && failure.kind() != ErrorKind::Usage { cmd::run::status_of(&failure) } else { 1 };
-            ui.failed(&failure, status)
+            let started = !is_run || failure.kind() == ErrorKind::Usage;
+            ui.failed(&failure, if started { 1 } else { cmd::run::NOT_STARTED })
         }
     }
+}
+
+/// Empty words before the command are passed over, as by udocker: they come of unset variables in scripts. Behind it they
+/// are a program's.
+fn without_empty_words(words: Vec<OsString>) -> Vec<OsString> {
+    let mut in_front = true;
+    let mut keep = |word: &OsString| {
+        in_front = in_front && !word.as_encoded_bytes().first().is_some_and(u8::is_ascii_alphabetic);
+        !in_front || !word.is_empty()
+    };
+    let (program, rest) = words.split_first().expect("a program has a name");
+    [program].into_iter().chain(rest.iter().filter(|word| keep(word))).cloned().collect()
 }
 
 fn dispatch(command: Command, context: &mut Context) -> cmd::Outcome {
@@ -134,7 +169,9 @@ fn version(ui: Ui) -> ExitCode {
 }
 
 fn help(ui: Ui, command: Option<&str>) -> ExitCode {
-    let mut whole = Cli::command();
+    let mut whole = cli::command();
+    // Else the usage of a command would not begin with our name.
+    whole.build();
     let text = match command {
         None => whole.render_long_help(),
         Some(name) => match whole.find_subcommand_mut(name) {
@@ -147,34 +184,6 @@ fn help(ui: Ui, command: Option<&str>) -> ExitCode {
     };
     ui.result(text.to_string().trim_end());
     ExitCode::SUCCESS
-}
-
-/// udocker's words for what clap found: status 1, one line.
-fn syntax(error: &clap::Error, words: &[OsString]) -> ExitCode {
-    let ui = Ui { verbosity: Verbosity::Info };
-    let word = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
-    match error.kind() {
-        ClapError::DisplayHelp | ClapError::DisplayVersion => {
-            ui.result(error.render().to_string().trim_end());
-            return ExitCode::SUCCESS;
-        }
-        ClapError::InvalidSubcommand => {
-            let name = word(clap::error::ContextKind::InvalidSubcommand);
-            ui.error(&format!("invalid command: {name}\n  hint: `udocker help` lists the commands"));
-        }
-        ClapError::UnknownArgument => {
-            let shown = word(clap::error::ContextKind::InvalidArg);
-            let whole = words.iter().map(|w| w.to_string_lossy()).find(|w| w.starts_with(&shown)).unwrap_or_default();
-            let shown = if whole.is_empty() { shown } else { whole.into_owned() };
-            ui.error(&format!("syntax error at: {shown}\n  hint: `udocker COMMAND --help` lists its options"));
-        }
-        _ => {
-            let text = error.render().to_string();
-            let line = text.lines().next().unwrap_or_default();
-            ui.error(line.strip_prefix("error: ").unwrap_or(line));
-        }
-    }
-    ExitCode::FAILURE
 }
 
 impl Context {

@@ -27,7 +27,7 @@ pub fn supervise(ui: Ui, plan: &ExecPlan) -> Result<Ended, Failure> {
     let child = || {
         let error = enter(plan);
         let status = error.status();
-        ui.error(&Failure::from(error).report());
+        ui.error(&crate::cmd::run::refusal::of_enter(error).report());
         status
     };
     Ok(Ended(Supervised::start(child)?.wait()?))

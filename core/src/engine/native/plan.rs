@@ -51,6 +51,7 @@ mod tests {
                 argv: vec!["true".into()],
                 env: Vec::new(),
                 keep_fds: KeepFds::All,
+                remarks: Vec::new(),
             };
             let plan = plan(&spec, RootPlan::new("/tree", RootWrite::ReadOnly));
             let expected =

@@ -1,4 +1,4 @@
-//! Mounts: `SRC:DST[:opt,opt]`, `tmpfs:DST[:size=N]`, and udocker's volumes.
+//! Mounts: `SRC:DST[:opt,opt]`, `tmpfs:DST[:size=N]`, udocker's volumes, and Docker's spellings of them.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -18,6 +18,21 @@ pub enum MountProblem {
     /// Too few or too many parts of a volume.
     #[error("expected HOST, HOST:, HOST:TARGET or HOST:TARGET:ro")]
     VolumeForm,
+    /// An unknown option of a volume.
+    #[error("`{0}` is no option: expected ro or rw")]
+    VolumeOption(String),
+    /// An unknown part of Docker's form.
+    #[error("`{0}` is no part of it: expected type=, source=, target=, readonly, tmpfs-size= or bind-propagation=")]
+    Part(String),
+    /// A kind of mount that there is not.
+    #[error("there are no mounts of type `{0}`: expected bind or tmpfs")]
+    Type(String),
+    /// `target=` is missing, or `source=` of a bind.
+    #[error("`{0}=` is missing")]
+    Missing(&'static str),
+    /// Mounts never go back to the host.
+    #[error("`{0}` cannot be had: nothing that is mounted inside is seen by the host")]
+    Propagation(String),
     /// The source is relative.
     #[error("the source on the host must be an absolute path")]
     RelativeSource,
@@ -64,22 +79,71 @@ impl MountSpec {
         Ok(mount)
     }
 
-    /// Reads udocker's `-v`: `HOST`, `HOST:`, `HOST:TARGET`, and ours, `HOST:TARGET:ro` or `:rw`.
+    /// Reads udocker's `-v`: `HOST`, `HOST:`, `HOST:TARGET`, and Docker's `HOST:TARGET:OPTION,OPTION`.
+    ///
+    /// Of Docker's options, ro and rw count; those that change nothing here are passed over: labels of SELinux (z, Z),
+    /// caching on other systems, and propagation from the host, which is always so.
     ///
     /// # Errors
     /// [`WishError::Mount`] with the text.
     pub fn from_volume(text: &OsStr) -> Result<Self, WishError> {
         let parts: Vec<&[u8]> = text.as_bytes().split(|byte| *byte == b':').collect();
-        let (source, target, option) = match parts[..] {
+        let (source, target, options) = match parts[..] {
             [host] => (host, host, None),
-            [host, target] => (host, if target.is_empty() { host } else { target }, None),
-            [host, target, option @ (b"ro" | b"rw")] => {
-                (host, if target.is_empty() { host } else { target }, Some(option))
-            }
+            [host, target] => (host, target, None),
+            [host, target, options] => (host, target, Some(options)),
             _ => return Err(wrong(text, MountProblem::VolumeForm)),
         };
+        let target = if target.is_empty() { source } else { target };
         let mut mount = Self::between(Some(source), target).map_err(|problem| wrong(text, problem))?;
-        mount.read_only = option == Some(b"ro");
+        for option in options.into_iter().flat_map(|list| list.split(|byte| *byte == b',')) {
+            match option {
+                b"ro" => mount.read_only = true,
+                b"rw" => mount.read_only = false,
+                b"z" | b"Z" | b"cached" | b"delegated" | b"consistent" => {}
+                _ => check_propagation(option)
+                    .map_err(|problem| problem.unwrap_or_else(|| MountProblem::VolumeOption(quote(option))))
+                    .map_err(|problem| wrong(text, problem))?,
+            }
+        }
+        Ok(mount)
+    }
+
+    /// Whether `text` has the form of [`Self::from_docker`]: its first part is one of Docker's.
+    pub fn is_docker(text: &OsStr) -> bool {
+        let first = text.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default();
+        first == b"readonly"
+            || first == b"ro"
+            || !first.contains(&b':') && !first.starts_with(b"/") && first.contains(&b'=')
+    }
+
+    /// Reads Docker's `--mount`: `type=bind,source=SRC,target=DST,readonly` and `type=tmpfs,target=DST,tmpfs-size=N`, with
+    /// Docker's short names. Without `type` it is a bind.
+    ///
+    /// # Errors
+    /// [`WishError::Mount`] with the text.
+    pub fn from_docker(text: &OsStr) -> Result<Self, WishError> {
+        docker_mount(text.as_bytes()).map_err(|problem| wrong(text, problem))
+    }
+
+    /// Reads Docker's `--tmpfs`: `DST` or `DST:OPTION,OPTION`. Of mount(8)'s options ro, rw and size count; those that are
+    /// always so (nosuid, nodev, a mode of 1777) are passed over.
+    ///
+    /// # Errors
+    /// [`WishError::Mount`] with the text.
+    pub fn from_tmpfs(text: &OsStr) -> Result<Self, WishError> {
+        let bytes = text.as_bytes();
+        let (target, options) = match bytes.iter().position(|byte| *byte == b':') {
+            Some(at) => (&bytes[..at], Some(&bytes[at + 1..])),
+            None => (bytes, None),
+        };
+        let mut mount = Self::between(None, target).map_err(|problem| wrong(text, problem))?;
+        for option in options.into_iter().flat_map(|list| list.split(|byte| *byte == b',')) {
+            match option {
+                b"nosuid" | b"nodev" | b"exec" | b"mode=1777" | b"mode=01777" => {}
+                _ => mount.apply(option).map_err(|problem| wrong(text, problem))?,
+            }
+        }
         Ok(mount)
     }
 
@@ -112,6 +176,50 @@ impl MountSpec {
         }
         Ok(())
     }
+}
+
+/// Whether what is mounted on the host later arrives inside is always so; that it goes back never is. `None`: no such word.
+fn check_propagation(word: &[u8]) -> Result<(), Option<MountProblem>> {
+    match word {
+        b"private" | b"rprivate" | b"slave" | b"rslave" => Ok(()),
+        b"shared" | b"rshared" => Err(Some(MountProblem::Propagation(quote(word)))),
+        _ => Err(None),
+    }
+}
+
+fn docker_mount(text: &[u8]) -> Result<MountSpec, MountProblem> {
+    let (mut tmpfs, mut source, mut target, mut read_only, mut size) = (false, None, None, false, None);
+    for part in text.split(|byte| *byte == b',') {
+        let (key, value) = match part.iter().position(|byte| *byte == b'=') {
+            Some(at) => (&part[..at], Some(&part[at + 1..])),
+            None => (part, None),
+        };
+        let unknown = || MountProblem::Part(quote(part));
+        match (key, value) {
+            (b"type", Some(b"bind")) => tmpfs = false,
+            (b"type", Some(b"tmpfs")) => tmpfs = true,
+            (b"type", Some(other)) => return Err(MountProblem::Type(quote(other))),
+            (b"source" | b"src", Some(path)) => source = Some(path),
+            (b"target" | b"dst" | b"destination", Some(path)) => target = Some(path),
+            (b"readonly" | b"ro", None | Some(b"true" | b"1")) => read_only = true,
+            (b"readonly" | b"ro", Some(b"false" | b"0")) => read_only = false,
+            (b"tmpfs-size", Some(bytes)) => size = Some(bytes),
+            (b"tmpfs-mode", Some(b"1777" | b"01777")) => {}
+            (b"bind-propagation", Some(word)) => check_propagation(word).map_err(|p| p.unwrap_or_else(unknown))?,
+            _ => return Err(unknown()),
+        }
+    }
+    let target = target.ok_or(MountProblem::Missing("target"))?;
+    let mut mount = match (tmpfs, source) {
+        (false, None) => return Err(MountProblem::Missing("source")),
+        (true, Some(_)) => return Err(MountProblem::Misplaced("source".into(), "binds")),
+        _ => MountSpec::between(source, target)?,
+    };
+    mount.read_only = read_only;
+    if let Some(bytes) = size {
+        mount.apply(&[b"size=", bytes].concat())?;
+    }
+    Ok(mount)
 }
 
 /// `bytes` as a path without `.`, doubled and trailing slashes.
@@ -176,9 +284,57 @@ mod tests {
             ("/a:/b", "/a:/b"),
             ("/a:/b:rw", "/a:/b"),
             ("/a:/b:ro", "/a:/b:ro"),
+            ("/a:/b:ro,z", "/a:/b:ro"),
+            ("/a:/b:Z,rslave,rw", "/a:/b"),
             ("/tmpfs:/b", "/tmpfs:/b"),
         ] {
             assert_eq!(MountSpec::from_volume(OsStr::new(text)).unwrap().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn mounts_in_docker_s_words() {
+        for (text, expected) in [
+            ("type=bind,source=/a,target=/b", "/a:/b"),
+            ("src=/a,dst=/b,ro", "/a:/b:ro"),
+            ("readonly=true,source=/a:x,destination=/b", "/a:x:/b:ro"),
+            ("type=bind,src=/a,dst=/b,readonly=false,bind-propagation=rslave", "/a:/b"),
+            ("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1777", "tmpfs:/t:size=1M"),
+        ] {
+            assert!(MountSpec::is_docker(OsStr::new(text)), "{text}");
+            assert_eq!(MountSpec::from_docker(OsStr::new(text)).unwrap().to_string(), expected, "{text}");
+        }
+        for text in ["/a=b:/c", "tmpfs:/t:size=1", "/a:/b:ro", "/a=b"] {
+            assert!(!MountSpec::is_docker(OsStr::new(text)), "{text}");
+        }
+        for (text, expected) in [
+            ("type=volume,source=v,target=/b", "there are no mounts of type `volume`: expected bind or tmpfs"),
+            ("type=bind,target=/b", "`source=` is missing"),
+            ("type=bind,source=/a", "`target=` is missing"),
+            ("type=tmpfs,source=/a,target=/b", "the option `source` is only for binds"),
+            ("src=/a,dst=/b,tmpfs-size=1", "the option `size=1` is only for a tmpfs"),
+            (
+                "src=/a,dst=/b,bind-propagation=rshared",
+                "`rshared` cannot be had: nothing that is mounted inside is seen by the host",
+            ),
+            (
+                "src=/a,dst=/b,volume-nocopy",
+                "`volume-nocopy` is no part of it: expected type=, source=, target=, readonly, tmpfs-size= or bind-propagation=",
+            ),
+            ("src=a,dst=/b", "the source on the host must be an absolute path"),
+        ] {
+            let error = MountSpec::from_docker(OsStr::new(text)).unwrap_err().to_string();
+            assert_eq!(error, format!("cannot read the mount `{text}`: {expected}"));
+        }
+        for (text, expected) in [
+            ("/t", Ok("tmpfs:/t")),
+            ("/t:size=64m,ro,nosuid,nodev,mode=1777", Ok("tmpfs:/t:ro,size=64M")),
+            ("/t:noexec", Err("`noexec` is no option: expected ro, rw, optional or create, and size=N of a tmpfs")),
+            ("t", Err("the target in the container must be an absolute path")),
+        ] {
+            let found = MountSpec::from_tmpfs(OsStr::new(text)).map(|mount| mount.to_string());
+            let expected = expected.map(str::to_owned).map_err(|e| format!("cannot read the mount `{text}`: {e}"));
+            assert_eq!(found.map_err(|error| error.to_string()), expected);
         }
     }
 
@@ -205,8 +361,10 @@ mod tests {
             assert_eq!(error, format!("cannot read the mount `{text}`: {expected}"));
         }
         for (text, expected) in [
-            ("/a:/b:ro,optional", "expected HOST, HOST:, HOST:TARGET or HOST:TARGET:ro"),
-            ("/a:/b:c", "expected HOST, HOST:, HOST:TARGET or HOST:TARGET:ro"),
+            ("/a:/b:ro,optional", "`optional` is no option: expected ro or rw"),
+            ("/a:/b:c", "`c` is no option: expected ro or rw"),
+            ("/a:/b:shared", "`shared` cannot be had: nothing that is mounted inside is seen by the host"),
+            ("/a:/b:ro:z", "expected HOST, HOST:, HOST:TARGET or HOST:TARGET:ro"),
             ("data", "the source on the host must be an absolute path"),
             ("/", "the target in the container must not be /"),
         ] {
@@ -236,7 +394,8 @@ mod tests {
         #[test]
         fn no_bytes_are_a_panic_and_targets_are_sound(bytes: Vec<u8>) {
             let text = OsStr::from_bytes(&bytes);
-            for mount in [MountSpec::parse(text), MountSpec::from_volume(text)].into_iter().flatten() {
+            let forms = [MountSpec::parse, MountSpec::from_volume, MountSpec::from_docker, MountSpec::from_tmpfs];
+            for mount in forms.map(|read| read(text)).into_iter().flatten() {
                 prop_assert!(mount.target.is_absolute() && mount.target != Path::new("/"));
                 prop_assert!(!mount.target.components().any(|part| part == Component::ParentDir));
             }

@@ -79,9 +79,9 @@ pub fn import(
         config_bytes,
         platform: platform.clone(),
     };
-    let record = stage(store, &incoming, &OneFile(file), &options.stage, progress)?;
+    let staged = stage(store, &incoming, &OneFile(file), &options.stage, progress)?;
     store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &blobs)?;
-    Ok(record)
+    Ok(staged.record.clone())
 }
 
 struct OneFile(File);

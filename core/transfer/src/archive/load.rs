@@ -60,7 +60,7 @@ pub fn load(
     let mut loaded = Vec::new();
     for Found { incoming, names, blob_names } in found {
         let blobs = ArchiveBlobs { members: &members, names: blob_names };
-        stage(store, &incoming, &blobs, options, progress)?;
+        let _staged = stage(store, &incoming, &blobs, options, progress)?;
         let mut digests: Vec<_> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
         digests.push(incoming.manifest.config.digest.clone());
         for name in names {
@@ -106,14 +106,17 @@ fn layout_image(
     let mut digest = entry.descriptor.digest.clone();
     let mut bytes = members.blob(&digest, MAX_MANIFEST_BYTES)?;
     let mut index = None;
+    let of_schema1 = || ManifestError::Contradiction("it is of schema 1, which no layout holds".into());
     let manifest = match Document::parse(None, &bytes)? {
         Document::Image(manifest) => manifest,
+        Document::Schema1(_) => return Err(of_schema1().into()),
         Document::Index(nested) => {
             index = Some(digest);
             digest = nested.select(native)?.digest.clone();
             bytes = members.blob(&digest, MAX_MANIFEST_BYTES)?;
             match Document::parse(None, &bytes)? {
                 Document::Image(manifest) => manifest,
+                Document::Schema1(_) => return Err(of_schema1().into()),
                 Document::Index(_) => {
                     return Err(
                         ManifestError::Contradiction("an index within an index within `index.json`".into()).into()

@@ -293,9 +293,6 @@ impl Explain for RegistryError {
             Self::Silent { .. } | Self::Stalled { .. } | Self::Truncated { .. } => {
                 vec!["try again; what is whole is kept".into()]
             }
-            Self::Manifest(ManifestError::MediaType(_)) => {
-                vec!["the reference is no container image of OCI or Docker schema 2".into()]
-            }
             Self::Manifest(_) | Self::Digest { .. } | Self::Size { .. } | Self::TooLarge { .. } => vec![
                 "something on the way answered for the registry (a proxy, a login page), or the image is damaged"
                     .into(),

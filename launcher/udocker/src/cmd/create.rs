@@ -6,7 +6,6 @@ use udocker_core::container::{ContainerName, CreateOptions, Created};
 use udocker_core::error::Failure;
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
-use udocker_core::run::PullPolicy;
 use udocker_core::store::{Record, Store, StoreError};
 
 use super::Outcome;
@@ -31,14 +30,17 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let reference = crate::image::parse_reference(args.image.as_deref())?;
     let mut name: Option<ContainerName> = args.name.as_deref().map(str::parse).transpose().map_err(crate::usage)?;
-    if let (Some(text), Some(_)) = (&args.name, context.stores()?.find_container(args.name.as_deref().unwrap_or(""))?) {
+    if let Some(wanted) = &name
+        && context.stores()?.find_container(&wanted.to_string())?.is_some()
+    {
         if !args.force {
             return Err(StoreError::NameTaken.into());
         }
-        context.ui.warning(&format!("the name {text} stays with the container that has it"));
+        context.ui.warning(&format!("the name {wanted} stays with the container that has it"));
         name = None;
     }
-    let image = crate::image::ready(context, &reference, &Platform::native(), PullPolicy::Never)?;
+    let image = crate::image::stored(context, &reference, &Platform::native())?
+        .ok_or_else(|| crate::image::ImageError::NothingToCreate(reference.clone()))?;
     let store = context.writable_store()?;
     let id = create(context, &store, &reference, &image.record, name.as_ref())?;
     context.ui.result(id);

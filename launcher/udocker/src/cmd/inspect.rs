@@ -2,18 +2,25 @@
 
 use std::process::ExitCode;
 
+use udocker_core::error::Failure;
 use udocker_core::image_config::MAX_CONFIG_BYTES;
 use udocker_core::platform::Platform;
+use udocker_core::reference::ImageReference;
 use udocker_core::run::PullPolicy;
+use udocker_core::store::Stores;
 
 use super::Outcome;
 use crate::context::Context;
+use crate::image::{ImageError, damaged, parse_reference, ready};
 use crate::usage_text;
 
-/// Print the configuration of a container or an image as JSON.
+/// Print the configuration of a container or an image as JSON; a container's name wins over an image's.
+///
+/// Example: udocker inspect -p work
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print the directory of a container's root instead; a layered container becomes a full one for that.
+    /// Print the directory of the root instead. A layered container becomes a full one for that; an image's is not to
+    /// be written.
     #[arg(short = 'p')]
     pub path: bool,
     /// A container's ID or name, or an image.
@@ -34,20 +41,28 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         }
         Some((_, container)) => container.config_bytes()?,
         None => {
-            let reference = crate::image::parse_reference(Some(name))?;
-            let image = crate::image::ready(context, &reference, &Platform::native(), PullPolicy::Never)?;
+            let reference = parse_reference(Some(name))?;
             if args.path {
+                let image = ready(context, &reference, &Platform::native(), PullPolicy::Never)?;
                 context.ui.result(image.tree.display().to_string());
                 return Ok(ExitCode::SUCCESS);
             }
-            stores.read_blob(&image.record.config_digest, MAX_CONFIG_BYTES)?
+            image_config(&stores, &reference)?
         }
     };
     let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(crate::usage)?;
-    let mut out = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
-    serde::Serialize::serialize(&value, &mut serializer).expect("a JSON value serialises into memory");
-    context.ui.result(out);
+    context.ui.result(crate::json::python_style(&value));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration of a tag's image, or of one that is here by its digest alone.
+fn image_config(stores: &Stores, reference: &ImageReference) -> Result<Vec<u8>, Failure> {
+    let missing = || ImageError::NotFound(reference.clone());
+    if let Some((store, tag)) = stores.find_tag(reference) {
+        let image = store.read_image(&tag.directory).map_err(|error| damaged(reference, error))?;
+        return Ok(image.ok_or_else(missing)?.config);
+    }
+    let found = stores.find_image(reference, &Platform::native())?.ok_or_else(missing)?;
+    let record = found.record.ok_or_else(missing)?;
+    Ok(stores.read_blob(&record.config_digest, MAX_CONFIG_BYTES)?)
 }

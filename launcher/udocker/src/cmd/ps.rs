@@ -9,6 +9,8 @@ use super::Outcome;
 use crate::context::Context;
 
 /// List the containers of all stores.
+///
+/// Example: udocker ps -m -s
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Add the execution mode.

@@ -9,6 +9,8 @@ use crate::context::Context;
 use crate::usage_text;
 
 /// Remove containers.
+///
+/// Example: udocker rm work
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Accepted for compatibility: what can be removed is, whatever its permissions; protected containers never are.

@@ -8,11 +8,11 @@ use crate::context::Context;
 /// Example: udocker unprotect work
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A container's ID or name, or an image.
+    /// A container's ID or name, or an image; a container's name wins.
     #[arg(value_name = "CONTAINER|IMAGE")]
     pub name: Option<String>,
 }
 
-pub fn run(_args: &Args, _context: &Context) -> Outcome {
-    Err(crate::refused("unprotect", "another command").into())
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    super::protect::protect(args.name.as_deref(), false, context)
 }

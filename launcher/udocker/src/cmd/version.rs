@@ -6,6 +6,8 @@ use super::Outcome;
 use crate::ui::Ui;
 
 /// Print the version.
+///
+/// Example: udocker version
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 

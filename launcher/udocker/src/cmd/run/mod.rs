@@ -1,0 +1,161 @@
+//! `udocker run`.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use udocker_core::engine::ExecPlan;
+use udocker_core::error::{ErrorKind, Explain, Failure};
+use udocker_core::run::{
+    Accounts, Caller, ContainerFacts, Defaults, ExecMode, ImageFiles, Remark, RunRequest, RunSpec, UserSpec,
+    has_program,
+};
+
+use super::Outcome;
+use crate::context::Context;
+use target::Target;
+
+mod args;
+mod docker;
+pub mod refusal;
+mod target;
+
+pub use args::Args;
+
+/// Docker's status for a run that could not begin.
+pub const NOT_STARTED: u8 = 125;
+/// Started if neither the user nor the image names a program and the container has no bash.
+const FALLBACK_COMMAND: [&str; 2] = ["sh", "-i"];
+
+/// A run cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A file of variables cannot be read.
+    #[error("cannot read the environment file {path}")]
+    EnvFile { path: PathBuf, source: std::io::Error },
+    /// A device that cannot be shown.
+    #[error("invalid device {device}: {why}")]
+    Device { device: String, why: &'static str },
+    /// The kernel refused the set of CPUs.
+    #[error("cannot run on the CPUs {cpus}")]
+    Cpus { cpus: String, source: std::io::Error },
+    /// `--location` is no directory.
+    #[error("cannot run in {0}: it is no directory")]
+    NoDirectory(PathBuf),
+    /// `--location` with `--write`.
+    #[error("--location names a directory that is written in place: --write can only be none")]
+    WrittenInPlace,
+    /// The engine part does not exist.
+    #[error("cannot run in mode {mode}, which {asked} asks for: it is not built in this version")]
+    ModeNotBuilt { mode: ExecMode, asked: &'static str },
+    /// `--write=dir:` cannot be made.
+    #[error("cannot make {path}, where writes should go")]
+    WriteDirectory { path: PathBuf, source: std::io::Error },
+    /// The new container was removed at once.
+    #[error("container {id} was removed before it could run")]
+    ContainerGone { id: String },
+    /// `--cidfile`.
+    #[error("cannot write the container's ID to {path}")]
+    IdFile { path: PathBuf, source: std::io::Error },
+}
+
+impl Explain for RunError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::EnvFile { source, .. }
+            | Self::Cpus { source, .. }
+            | Self::WriteDirectory { source, .. }
+            | Self::IdFile { source, .. } => ErrorKind::from_io(source),
+            Self::Device { .. } | Self::NoDirectory(_) | Self::ContainerGone { .. } => ErrorKind::NotFound,
+            Self::WrittenInPlace | Self::ModeNotBuilt { .. } => ErrorKind::Unsupported,
+        }
+    }
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::ModeNotBuilt { .. } => vec!["`--mode=N1` runs it in the native mode".into()],
+            Self::Cpus { .. } => vec!["`nproc --all` tells how many there are, `taskset -p $$` which are yours".into()],
+            Self::IdFile { .. } => vec!["name a file that does not exist yet".into()],
+            Self::NoDirectory(_) => vec!["`--location` names the directory of a root file system".into()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+pub fn run(args: &Args, context: &mut Context) -> Outcome {
+    args.registry.apply(&mut context.settings)?;
+    let request = args.request()?;
+    // From here on the command line is right, and what fails fails with Docker's status.
+    begin(args, context, request).or_else(|failure| Ok(context.ui.failed(&failure, NOT_STARTED)))
+}
+
+fn begin(args: &Args, context: &Context, mut request: RunRequest) -> Outcome {
+    for warning in args.docker.answers()? {
+        context.ui.warning(&warning);
+    }
+    args.add_wishes(&mut request)?;
+    if let Some(cpus) = &args.cpuset_cpus {
+        cpus.confine()?;
+    }
+    let target = target::find(args, context, &request)?;
+    let plan = plan(context, &request, &target)?;
+    if args.dry_run {
+        context.ui.result(serde_json::to_string_pretty(&plan).expect("a plan serialises"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(path) = &args.cidfile {
+        let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(target.id.as_bytes()));
+        written.map_err(|source| RunError::IdFile { path: path.clone(), source })?;
+    }
+    start(args, context, target, plan)
+}
+
+fn plan(context: &Context, request: &RunRequest, target: &Target) -> Result<ExecPlan, Failure> {
+    let caller = Caller::gather(std::env::vars_os().collect(), &request.user);
+    let files = match request.accounts {
+        Accounts::Host => ImageFiles::of_host()?,
+        Accounts::Generated | Accounts::Container => ImageFiles::of_root(&target.root)?,
+    };
+    let facts = ContainerFacts { id: target.id.clone(), names: target.names.clone(), root: target.root.tree.clone() };
+    let mut spec = RunSpec::build(request, &target.config, &files, &caller, Defaults::Interactive, &facts)
+        .map_err(refusal::of_spec)?;
+    for remark in std::mem::take(&mut spec.remarks) {
+        match remark {
+            Remark::AssumedCommand => {
+                let path = spec.env.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
+                if !spec.argv[0]
+                    .to_str()
+                    .is_some_and(|name| has_program(&target.root, OsStr::from_bytes(path.unwrap_or_default()), name))
+                {
+                    spec.argv = FALLBACK_COMMAND.map(OsString::from).into();
+                }
+                let words: Vec<_> = spec.argv.iter().map(|word| word.display().to_string()).collect();
+                context.ui.warning(&format!("no command assuming: {}", words.join(" ")));
+            }
+            other => context.ui.warning(&other.to_string()),
+        }
+    }
+    Ok(spec.native_plan(target.root.clone()))
+}
+
+fn start(args: &Args, context: &Context, target: Target, plan: ExecPlan) -> Outcome {
+    let removed = args.rm.then_some(()).and(target.container.as_ref());
+    if let Some((store, container)) = &target.container {
+        store.mark_in_use(container, args.write()?.is_none(), &context.settings.run_dirs)?;
+    }
+    if removed.is_none() && target.private.is_none() {
+        let error = crate::monitor::enter(&plan);
+        let status = error.status();
+        return Ok(context.ui.failed(&refusal::of_enter(error), status));
+    }
+    let status = crate::monitor::supervise(context.ui, &plan)?;
+    if let Some((store, container)) = removed
+        && !container.is_protected()
+    {
+        let caller = Caller::gather(std::env::vars_os().collect(), &UserSpec::Root);
+        store.remove_container(container, &context.settings.run_dirs, caller.subordinate)?;
+    }
+    drop(target.private);
+    Ok(status.end())
+}
