@@ -255,7 +255,7 @@ pub const ALL: &[Behaviour] = &[
         "`--name= --rm --pull=missing,never,always,reuse --platform=`",
         "`--name` keeps the container under it",
         Image,
-        "writer run --name=kept test/bb sh -c 'echo mine > /data/mine'",
+        "writer run --name=kept test/bb sh -c 'echo mine > /data/mine'; writer inspect -p kept",
         "udocker run kept cat /data/mine; udocker ps | grep -c kept",
     ),
     same(
