@@ -48,6 +48,7 @@ fn job() -> Job {
             cwd: "/".into(),
             env,
             subordinate: None,
+            interactive: Default::default(),
         },
         facts: ContainerFacts { id: "id".into(), names: Vec::new(), root: "/store/root".into() },
     }

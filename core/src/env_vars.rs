@@ -36,13 +36,62 @@ const fn both(name: &'static str, meaning: &'static str) -> Variable {
 
 /// The user's store.
 pub const UDOCKER_DIR: &str = "UDOCKER_DIR";
+/// Its `bin`.
+pub const UDOCKER_BIN: &str = "UDOCKER_BIN";
+/// Its `lib`.
+pub const UDOCKER_LIB: &str = "UDOCKER_LIB";
+/// Its `doc`.
+pub const UDOCKER_DOC: &str = "UDOCKER_DOC";
+/// Its `repos`.
+pub const UDOCKER_REPOS: &str = "UDOCKER_REPOS";
+/// Its `layers`.
+pub const UDOCKER_LAYERS: &str = "UDOCKER_LAYERS";
+/// Its `containers`.
+pub const UDOCKER_CONTAINERS: &str = "UDOCKER_CONTAINERS";
+/// Directory for temporary files of the engines.
+pub const UDOCKER_TMP: &str = "UDOCKER_TMP";
 /// The keystore of `udocker login`.
 pub const UDOCKER_KEYSTORE: &str = "UDOCKER_KEYSTORE";
+/// Where udocker finds its engines.
+pub const UDOCKER_TARBALL: &str = "UDOCKER_TARBALL";
+/// The search index.
+pub const UDOCKER_INDEX: &str = "UDOCKER_INDEX";
 /// The registry for names without a host.
 pub const UDOCKER_REGISTRY: &str = "UDOCKER_REGISTRY";
-/// Directories of a store that udocker can move apart and we cannot: the variable, and the directory that it must name.
-pub const UDOCKER_STORE_PARTS: [(&str, &str); 3] =
-    [("UDOCKER_REPOS", "repos"), ("UDOCKER_LAYERS", "layers"), ("UDOCKER_CONTAINERS", "containers")];
+/// The level of messages.
+pub const UDOCKER_LOGLEVEL: &str = "UDOCKER_LOGLEVEL";
+/// Passes over /etc/udocker.conf.
+pub const UDOCKER_NOSYSCONF: &str = "UDOCKER_NOSYSCONF";
+/// The mode of containers that have none of their own.
+pub const UDOCKER_DEFAULT_EXECUTION_MODE: &str = "UDOCKER_DEFAULT_EXECUTION_MODE";
+/// udocker's curl.
+pub const UDOCKER_USE_CURL_EXECUTABLE: &str = "UDOCKER_USE_CURL_EXECUTABLE";
+/// PRoot.
+pub const UDOCKER_USE_PROOT_EXECUTABLE: &str = "UDOCKER_USE_PROOT_EXECUTABLE";
+/// runc or crun.
+pub const UDOCKER_USE_RUNC_EXECUTABLE: &str = "UDOCKER_USE_RUNC_EXECUTABLE";
+/// Apptainer or singularity.
+pub const UDOCKER_USE_SINGULARITY_EXECUTABLE: &str = "UDOCKER_USE_SINGULARITY_EXECUTABLE";
+/// patchelf.
+pub const UDOCKER_USE_PATCHELF_EXECUTABLE: &str = "UDOCKER_USE_PATCHELF_EXECUTABLE";
+/// The preloaded library of the F modes.
+pub const UDOCKER_FAKECHROOT_SO: &str = "UDOCKER_FAKECHROOT_SO";
+/// The image's C library.
+pub const UDOCKER_FAKECHROOT_LIBC: &str = "UDOCKER_FAKECHROOT_LIBC";
+/// Whether the F modes follow links.
+pub const UDOCKER_FAKECHROOT_EXPAND_SYMLINKS: &str = "UDOCKER_FAKECHROOT_EXPAND_SYMLINKS";
+/// Programs that the F modes replace.
+pub const UDOCKER_FAKECHROOT_CMD_SUBST: &str = "UDOCKER_FAKECHROOT_CMD_SUBST";
+/// PRoot without seccomp.
+pub const PROOT_NO_SECCOMP: &str = "PROOT_NO_SECCOMP";
+/// PRoot's new way to use seccomp.
+pub const PROOT_NEW_SECCOMP: &str = "PROOT_NEW_SECCOMP";
+/// Docker's directory of settings.
+pub const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
+/// A file of credentials as Docker's `config.json`.
+pub const REGISTRY_AUTH_FILE: &str = "REGISTRY_AUTH_FILE";
+/// Holds `containers/auth.json`.
+pub const XDG_RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
 
 /// `PATH` inside for uid 0, if neither the image nor the user sets one (udocker's `root_path`).
 pub const DEFAULT_PATH_ROOT: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
@@ -117,12 +166,50 @@ pub const PMIX_RANK: &str = "PMIX_RANK";
 
 /// Every variable, for the reference page.
 pub const ALL: &[Variable] = &[
-    read(UDOCKER_DIR, "Directory of the user's store; default `~/.udocker`."),
-    read(UDOCKER_KEYSTORE, "File with the credentials of `udocker login`; default `~/.udocker/keystore`."),
-    read(UDOCKER_REGISTRY, "Registry for image names without a host."),
-    read("UDOCKER_REPOS", "Refused unless it names `repos` in the store: stores are kept in one piece."),
-    read("UDOCKER_LAYERS", "Refused unless it names `layers` in the store."),
-    read("UDOCKER_CONTAINERS", "Refused unless it names `containers` in the store."),
+    read(
+        UDOCKER_DIR,
+        "Directory of the user's store, relative to the current one if it is not absolute; default `~/.udocker`.",
+    ),
+    read(UDOCKER_BIN, "Directory of the store's executables; default `bin` in the store."),
+    read(UDOCKER_LIB, "Directory of the store's libraries; default `lib` in the store."),
+    read(UDOCKER_DOC, "Directory of the store's papers; default `doc` in the store."),
+    read(UDOCKER_REPOS, "Directory of the image references; default `repos` in the store."),
+    read(UDOCKER_LAYERS, "Directory of the blobs; default `layers` in the store."),
+    read(UDOCKER_CONTAINERS, "Directory of the containers; default `containers` in the store."),
+    read(UDOCKER_TMP, "Directory for temporary files of the engines; default TMPDIR, else `/tmp`."),
+    read(
+        UDOCKER_KEYSTORE,
+        "File with the credentials of `udocker login`, relative to `~/.udocker`; default `keystore`.",
+    ),
+    read(UDOCKER_TARBALL, "Accepted without effect: engines are built in."),
+    read(UDOCKER_INDEX, "URL of the index that `udocker search` asks; default `https://hub.docker.com`."),
+    read(UDOCKER_REGISTRY, "Registry for image names without a host; `http://` before it allows plain http."),
+    read(UDOCKER_LOGLEVEL, "Messages: 0 errors, 1 results, 2 warnings, 3 remarks (default), 4 details, 5 everything."),
+    read(UDOCKER_NOSYSCONF, "With any value `/etc/udocker.conf` is passed over; the site's `site.toml` is not."),
+    read(UDOCKER_DEFAULT_EXECUTION_MODE, "Mode of containers that have none of their own."),
+    read(UDOCKER_USE_CURL_EXECUTABLE, "Accepted without effect: transfers are built in."),
+    read(
+        UDOCKER_USE_PROOT_EXECUTABLE,
+        "Kept for the P modes: a file, `UDOCKER` for the store's, empty for the host's.",
+    ),
+    read(UDOCKER_USE_RUNC_EXECUTABLE, "Kept for the R modes: a file, `UDOCKER` for the store's, empty for the host's."),
+    read(
+        UDOCKER_USE_SINGULARITY_EXECUTABLE,
+        "Kept for the S mode: a file, `UDOCKER` for the store's, empty for the host's.",
+    ),
+    read(
+        UDOCKER_USE_PATCHELF_EXECUTABLE,
+        "Kept for the F modes: a file, `UDOCKER` for the store's, empty for the host's.",
+    ),
+    read(UDOCKER_FAKECHROOT_SO, "Kept for the F modes: the library that is preloaded."),
+    read(UDOCKER_FAKECHROOT_LIBC, "Kept for the F modes: the image's C library, below its root."),
+    read(UDOCKER_FAKECHROOT_EXPAND_SYMLINKS, "Kept for the F modes: true, false or none."),
+    read(UDOCKER_FAKECHROOT_CMD_SUBST, "Kept for the F modes: `PROGRAM=REPLACEMENT:…`."),
+    read(PROOT_NO_SECCOMP, "Kept for the P modes: with any value PRoot works without seccomp."),
+    read(PROOT_NEW_SECCOMP, "Kept for the P modes: with any value PRoot uses seccomp in its new way."),
+    read(REGISTRY_AUTH_FILE, "File with credentials as in Docker's `config.json`, asked after the keystore."),
+    read(DOCKER_CONFIG, "Directory whose `config.json` is asked for credentials next; default `~/.docker`."),
+    read(XDG_RUNTIME_DIR, "Directory whose `containers/auth.json` is asked for credentials last."),
     read("USER", "Login name of the caller; default from /etc/passwd."),
     both("HOME", "Home directory of the caller; inside, the program's."),
     set("LOGNAME", "`udocker run`: name of the user inside, also in USER and USERNAME."),
@@ -137,7 +224,10 @@ pub const ALL: &[Variable] = &[
     both("PATH", "Inside: the image's, else a default; the host's only by `--env=PATH`."),
     both("TERM", "Handed on from the host."),
     both("PROOT_TMP_DIR", "Handed on from the host."),
-    both("TMPDIR", "Jobs: its directory is bound; dropped if it is not visible inside."),
+    both(
+        "TMPDIR",
+        "Directory for temporary files of the engines. Jobs: it is bound; dropped if it is not visible inside.",
+    ),
     both("SLURM_SUBMIT_DIR", "Jobs: its directory is bound."),
     both("PBS_O_WORKDIR", "Jobs: its directory is bound."),
     both("PBS_JOBDIR", "Jobs: its directory is bound."),
@@ -198,8 +288,8 @@ pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
 }
 
 /// Whether one of `patterns` matches `name`.
-pub fn matches_any(patterns: &[&str], name: &[u8]) -> bool {
-    patterns.iter().any(|pattern| matches(pattern.as_bytes(), name))
+pub fn matches_any(patterns: &[impl AsRef<str>], name: &[u8]) -> bool {
+    patterns.iter().any(|pattern| matches(pattern.as_ref().as_bytes(), name))
 }
 
 #[cfg(test)]
@@ -238,7 +328,7 @@ mod tests {
     fn every_variable_that_a_run_looks_up_is_documented_once() {
         let documented = |name: &str| ALL.iter().filter(|v| v.name == name).count();
         let tables = [PMI_FDS, JOB_DIRECTORIES, JOB_FILES, INTERACTIVE_HOST];
-        for name in tables.into_iter().flatten().copied().chain(UDOCKER_STORE_PARTS.map(|(name, _)| name)) {
+        for name in tables.into_iter().flatten().copied() {
             assert_eq!(documented(name), 1, "{name}");
         }
         assert!(ALL.iter().all(|v| documented(v.name) == 1 && v.meaning.ends_with('.')));

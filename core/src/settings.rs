@@ -1,9 +1,12 @@
 //! What the site and the user configured, as plain data. `site-config` produces it; this crate only uses it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::env_vars;
 use crate::reference::{DEFAULT_REGISTRY, RegistryHost};
+use crate::run::ExecMode;
 
 /// Everything that is configured and not asked for on a command line.
 #[derive(Clone, Debug)]
@@ -18,6 +21,51 @@ pub struct Settings {
     pub limits: Limits,
     /// Whom to ask, last line of an error.
     pub contact: Option<String>,
+    /// How much is told.
+    pub verbosity: Verbosity,
+    /// What `udocker run` does where its user says nothing.
+    pub interactive: InteractiveDefaults,
+    /// What the engines of the P, F, R and S modes are told.
+    pub engines: EngineSettings,
+}
+
+/// udocker's levels of messages, each with those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Nothing but the exit status.
+    Silent,
+    /// 0: errors.
+    Errors,
+    /// 1: results.
+    Messages,
+    /// 2: warnings.
+    Warnings,
+    /// 3: remarks.
+    #[default]
+    Info,
+    /// 4: details.
+    Details,
+    /// 5: everything.
+    Debug,
+}
+
+impl Verbosity {
+    /// udocker's number; what is below 0 is silent, what is above 5 is 5.
+    pub fn from_level(level: i64) -> Self {
+        match level {
+            ..0 => Self::Silent,
+            0 => Self::Errors,
+            1 => Self::Messages,
+            2 => Self::Warnings,
+            3 => Self::Info,
+            4 => Self::Details,
+            5.. => Self::Debug,
+        }
+    }
+    /// The inverse of [`from_level`](Self::from_level).
+    pub fn level(self) -> i64 {
+        self as i64 - 1
+    }
 }
 
 /// One store.
@@ -27,6 +75,8 @@ pub struct StoreSettings {
     pub name: String,
     /// TOPDIR.
     pub path: PathBuf,
+    /// Directories of it that lie elsewhere.
+    pub parts: StoreParts,
     /// Whose it is.
     pub kind: StoreKind,
     /// Never written, whatever its permissions.
@@ -35,6 +85,57 @@ pub struct StoreSettings {
     pub keep_layers: bool,
     /// Whether an image is on the disk (syncfs(2)) before it is published; a power failure cannot leave a hollow one then.
     pub sync: bool,
+}
+
+/// Directories of a store that its user moved apart (udocker's `reposdir` and so on); `None`: below TOPDIR.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreParts {
+    /// `repos/`.
+    pub repos: Option<PathBuf>,
+    /// `layers/`.
+    pub layers: Option<PathBuf>,
+    /// `containers/`.
+    pub containers: Option<PathBuf>,
+    /// `bin/`.
+    pub bin: Option<PathBuf>,
+    /// `lib/`.
+    pub lib: Option<PathBuf>,
+    /// `doc/`.
+    pub doc: Option<PathBuf>,
+}
+
+impl StoreSettings {
+    /// Where `repos` lies.
+    pub fn repos(&self) -> PathBuf {
+        self.part(&self.parts.repos, "repos")
+    }
+    /// Where `layers` lies.
+    pub fn layers(&self) -> PathBuf {
+        self.part(&self.parts.layers, "layers")
+    }
+    /// Where `containers` lies.
+    pub fn containers(&self) -> PathBuf {
+        self.part(&self.parts.containers, "containers")
+    }
+    /// Where `bin` lies: executables that `udocker install` or udocker's own left.
+    pub fn bin(&self) -> PathBuf {
+        self.part(&self.parts.bin, "bin")
+    }
+    /// Where `lib` lies: libraries of udocker's own.
+    pub fn lib(&self) -> PathBuf {
+        self.part(&self.parts.lib, "lib")
+    }
+    /// Where `doc` lies.
+    pub fn doc(&self) -> PathBuf {
+        self.part(&self.parts.doc, "doc")
+    }
+    /// Whether all directories are there that make a repository for udocker 1.3.
+    pub fn is_repository(&self) -> bool {
+        [self.repos(), self.layers(), self.containers(), self.bin(), self.lib()].iter().all(|path| path.is_dir())
+    }
+    fn part(&self, apart: &Option<PathBuf>, name: &str) -> PathBuf {
+        apart.clone().unwrap_or_else(|| self.path.join(name))
+    }
 }
 
 /// Whose a store is.
@@ -50,11 +151,18 @@ pub enum StoreKind {
     Cache,
 }
 
+/// The search index of Docker Hub.
+pub const DEFAULT_INDEX: &str = "https://hub.docker.com";
+
 /// How registries are reached.
 #[derive(Clone, Debug)]
 pub struct RegistrySettings {
     /// For names without a host.
     pub default: RegistryHost,
+    /// The URL that named [`default`](Self::default), as it was written: the key of its entry in udocker's keystore.
+    pub default_url: Option<String>,
+    /// URL of the search index.
+    pub index: String,
     /// Hosts that may be asked by plain http or with a certificate that does not verify; loopback always may.
     pub insecure: Vec<RegistryHost>,
     /// Every host may (`--insecure`).
@@ -65,6 +173,8 @@ pub struct RegistrySettings {
     pub ca_dir: Option<PathBuf>,
     /// udocker's keystore, a JSON file of mode 0600.
     pub keystore: Option<PathBuf>,
+    /// Docker's `config.json` and files like it, which are asked after the keystore, in order; none of them need exist.
+    pub docker_configs: Vec<PathBuf>,
     /// Requests at a time per image.
     pub parallel: usize,
     /// Repetitions of a failed GET.
@@ -84,15 +194,136 @@ pub struct Limits {
     pub tmpfs_bytes: Option<u64>,
 }
 
+/// What `udocker run` does where neither its user nor the image says anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InteractiveDefaults {
+    /// Host paths that are mounted at the same place inside; missing ones are passed over (udocker's `sysdirs_list`).
+    pub system_mounts: Vec<PathBuf>,
+    /// `PATH` for uid 0 (`root_path`).
+    pub root_path: String,
+    /// `PATH` for everybody else (`user_path`).
+    pub user_path: String,
+    /// The program and its arguments (`cmd`).
+    pub command: Vec<String>,
+    /// Globs of the variables that are taken from the host (`valid_host_env`); PATH never is.
+    pub host_env: Vec<String>,
+    /// Globs of those that are not, even with `--hostenv` (`invalid_host_env`).
+    pub drop_env: Vec<String>,
+    /// Directories for direct rendering, with `--dri` (`dri_list`).
+    pub dri: Vec<PathBuf>,
+}
+
+/// What is kept for the engines of the P, F, R and S modes, under udocker's meanings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// The mode of containers that have none of their own; `None`: automatic.
+    pub default_mode: Option<ExecMode>,
+    /// The same by architecture, as udocker names them, and `DEFAULT`.
+    pub default_modes: BTreeMap<String, ExecMode>,
+    /// Directory for temporary files of the engines.
+    pub tmp_dir: PathBuf,
+    /// Which PRoot.
+    pub proot: Executable,
+    /// Which patchelf.
+    pub patchelf: Executable,
+    /// Which runc or crun.
+    pub runc: Executable,
+    /// Which apptainer or singularity.
+    pub singularity: Executable,
+    /// PRoot without seccomp; `None`: by the mode.
+    pub proot_no_seccomp: Option<bool>,
+    /// PRoot's new way to use seccomp.
+    pub proot_new_seccomp: bool,
+    /// PRoot ends what the program leaves behind.
+    pub proot_kill_on_exit: bool,
+    /// PRoot makes symbolic links of hard links.
+    pub proot_link2symlink: bool,
+    /// The preloaded library; `None`: by the image's distribution.
+    pub fakechroot_library: Option<PathBuf>,
+    /// The image's C library, below its root; `None`: searched.
+    pub fakechroot_libc: Option<PathBuf>,
+    /// Whether links are followed by fakechroot; `None`: automatic.
+    pub fakechroot_expand_symlinks: Option<bool>,
+    /// Programs that fakechroot replaces, `PROGRAM=REPLACEMENT:…`.
+    pub fakechroot_command_substitutes: String,
+}
+
+/// Which file an engine executes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Executable {
+    /// The one in the store's `bin` (udocker's word `UDOCKER`).
+    Store,
+    /// The first on the host's PATH (udocker's empty value).
+    Host,
+    /// This one.
+    Path(PathBuf),
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            stores: Vec::new(),
+            run_dirs: Vec::new(),
+            registries: RegistrySettings::default(),
+            limits: Limits::default(),
+            contact: None,
+            verbosity: Verbosity::default(),
+            interactive: InteractiveDefaults::default(),
+            engines: EngineSettings::default(),
+        }
+    }
+}
+
+impl Default for InteractiveDefaults {
+    fn default() -> Self {
+        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect();
+        Self {
+            system_mounts: paths(&["/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/host.conf", "/lib/modules"]),
+            root_path: env_vars::DEFAULT_PATH_ROOT.into(),
+            user_path: env_vars::DEFAULT_PATH_USER.into(),
+            command: texts(&["bash", "-i"]),
+            host_env: texts(env_vars::INTERACTIVE_HOST),
+            drop_env: texts(env_vars::INTERACTIVE_DROP),
+            dri: paths(&["/usr/lib64/dri", "/lib64/dri", "/usr/lib/dri", "/lib/dri"]),
+        }
+    }
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            default_mode: None,
+            default_modes: BTreeMap::new(),
+            tmp_dir: "/tmp".into(),
+            proot: Executable::Store,
+            patchelf: Executable::Store,
+            runc: Executable::Host,
+            singularity: Executable::Host,
+            proot_no_seccomp: None,
+            proot_new_seccomp: false,
+            proot_kill_on_exit: true,
+            proot_link2symlink: false,
+            fakechroot_library: None,
+            fakechroot_libc: None,
+            fakechroot_expand_symlinks: None,
+            fakechroot_command_substitutes: "/sbin/ldconfig=#RETURN(TRUE)#:/usr/sbin/ldconfig=#RETURN(TRUE)#".into(),
+        }
+    }
+}
+
 impl Default for RegistrySettings {
     fn default() -> Self {
         Self {
             default: DEFAULT_REGISTRY.parse().expect("a constant host parses"),
+            default_url: None,
+            index: DEFAULT_INDEX.into(),
             insecure: Vec::new(),
             insecure_all: false,
             proxy: None,
             ca_dir: None,
             keystore: None,
+            docker_configs: Vec::new(),
             parallel: 4,
             retries: 5,
             backoff: Duration::from_millis(250),

@@ -16,8 +16,8 @@ pub struct Position {
     pub path: PathBuf,
     /// Line, from 1.
     pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
+    /// Column in characters, from 1; udocker.conf is read by lines.
+    pub column: Option<usize>,
 }
 
 impl Position {
@@ -27,21 +27,45 @@ impl Position {
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
-        Self { path: path.into(), line, column }
+        Self { path: path.into(), line, column: Some(column) }
     }
 }
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.path.display(), self.line, self.column)
+        write!(f, "{}:{}", self.path.display(), self.line)?;
+        self.column.map_or(Ok(()), |column| write!(f, ":{column}"))
+    }
+}
+
+/// Who set a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody.
+    Default,
+    /// A file.
+    File(Position),
+    /// A variable of the environment.
+    Variable(&'static str),
+    /// An option of the command line.
+    Option(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(position) => position.fmt(f),
+            Self::Variable(name) | Self::Option(name) => f.write_str(name),
+        }
     }
 }
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A file or directory of the site could not be opened or read.
-    #[error("cannot read the site's configuration {}", path.display())]
+    /// A file or directory could not be opened or read.
+    #[error("cannot read the configuration {}", path.display())]
     Read {
         /// Which.
         path: PathBuf,
@@ -49,7 +73,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// It is no regular file or directory, or a symbolic link.
-    #[error("cannot trust the site's configuration {}: it is not a plain {expected}", path.display())]
+    #[error("cannot trust the configuration {}: it is not a plain {expected}", path.display())]
     Kind {
         /// Which.
         path: PathBuf,
@@ -57,7 +81,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// Its owner is another.
-    #[error("cannot trust the site's configuration {}: it belongs to uid {owner}, not to uid {expected}", path.display())]
+    #[error("cannot trust the configuration {}: it belongs to uid {owner}, not to uid {expected}", path.display())]
     Owner {
         /// Which.
         path: PathBuf,
@@ -67,7 +91,7 @@ pub enum ConfigError {
         expected: u32,
     },
     /// Others may write it.
-    #[error("cannot trust the site's configuration {}: mode {mode:04o} lets group or others write it", path.display())]
+    #[error("cannot trust the configuration {}: mode {mode:04o} lets group or others write it", path.display())]
     Writable {
         /// Which.
         path: PathBuf,
@@ -75,7 +99,7 @@ pub enum ConfigError {
         mode: u32,
     },
     /// It is longer than any configuration.
-    #[error("cannot read the site's configuration {}: it is larger than {limit} bytes", path.display())]
+    #[error("cannot read the configuration {}: it is larger than {limit} bytes", path.display())]
     TooLarge {
         /// Which.
         path: PathBuf,
@@ -83,7 +107,7 @@ pub enum ConfigError {
         limit: u64,
     },
     /// It is not UTF-8.
-    #[error("cannot read the site's configuration {}: it is not UTF-8", path.display())]
+    #[error("cannot read the configuration {}: it is not UTF-8", path.display())]
     NotText {
         /// Which.
         path: PathBuf,
@@ -134,15 +158,11 @@ pub enum ConfigError {
         /// What would do.
         expected: &'static str,
     },
-    /// A store in several places.
-    #[error("cannot keep a part of the store at {} (the variable {name}): this version keeps it at {}", value.display(), expected.display())]
-    SplitStore {
-        /// The variable.
-        name: &'static str,
-        /// Its value.
-        value: PathBuf,
-        /// The only value that is allowed.
-        expected: PathBuf,
+    /// The file of `--config` is not there.
+    #[error("cannot read the configuration {}: it does not exist", path.display())]
+    Missing {
+        /// Which.
+        path: PathBuf,
     },
 }
 
@@ -156,8 +176,9 @@ impl Explain for ConfigError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Read { source, .. } => ErrorKind::from_io(source),
+            Self::Missing { .. } => ErrorKind::NotFound,
             Self::Kind { .. } | Self::Owner { .. } | Self::Writable { .. } => ErrorKind::Denied,
-            Self::Unsupported { .. } | Self::SplitStore { .. } => ErrorKind::Unsupported,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::TooLarge { .. }
             | Self::NotText { .. }
             | Self::Syntax { .. }
@@ -170,10 +191,9 @@ impl Explain for ConfigError {
         match self {
             Self::UnknownKey { nearest: Some(nearest), .. } => vec![format!("did you mean `{nearest}`?")],
             Self::Owner { path, expected, .. } => {
-                vec![format!("`chown {expected} {}` as the administrator", path.display())]
+                vec![format!("`chown {expected} {}`", path.display())]
             }
-            Self::Writable { path, .. } => vec![format!("`chmod go-w {}` as the administrator", path.display())],
-            Self::SplitStore { name, .. } => vec![format!("unset {name}, or move the store with UDOCKER_DIR")],
+            Self::Writable { path, .. } => vec![format!("`chmod go-w {}`", path.display())],
             _ => Vec::new(),
         }
     }

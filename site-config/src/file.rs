@@ -1,7 +1,7 @@
-//! Opens the site's files so that nobody but their owner can have written what is read.
+//! Opens files of configuration so that nobody but those who may can have written what is read.
 //!
-//! Directories and files are opened without following a symbolic link, files beneath the opened directory, and checked
-//! on the descriptor that is then read (security rules, "Root contexts").
+//! The site's directories and files are opened without following a symbolic link, files beneath the opened directory.
+//! Everything is checked on the descriptor that is then read (security rules, "Root contexts").
 
 use std::fs::File;
 use std::io::Read;
@@ -9,13 +9,57 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat, stat};
 use rustix::io::Errno;
 
 use crate::ConfigError;
 
 /// Largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Whose word a file is taken for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trust {
+    /// The administrator's, a plain file that nobody else can write.
+    Site {
+        /// Who that is.
+        owner: u32,
+    },
+    /// The user's or the administrator's, reached through links if need be, and not writable by everybody. The group may
+    /// write: with a umask of 002 every file of a user is so.
+    User {
+        /// The user.
+        uid: u32,
+        /// The administrator.
+        site_owner: u32,
+    },
+    /// The user named it, whoever wrote it.
+    Named,
+}
+
+/// The text of an udocker.conf; `None` if there is none.
+pub(crate) fn read_conf(path: &Path, trust: Trust) -> Result<Option<String>, ConfigError> {
+    let follow = match trust {
+        Trust::Site { .. } => OFlags::NOFOLLOW,
+        Trust::User { .. } | Trust::Named => OFlags::empty(),
+    };
+    // NONBLOCK: a FIFO in the way must not stop us; it is refused below.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | follow;
+    let fd = match openat(CWD, path, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        // A home that was inherited from another user hides even whether there is a file.
+        Err(Errno::ACCESS) if stat(path).is_err() && matches!(trust, Trust::User { .. }) => return Ok(None),
+        Err(Errno::LOOP) => return Err(ConfigError::Kind { path: path.into(), expected: "file" }),
+        Err(errno) => return Err(failed(path, errno.into())),
+    };
+    match trust {
+        Trust::Site { owner } => check(fd.as_fd(), FileType::RegularFile, path, &[owner], 0o022)?,
+        Trust::User { uid, site_owner } => check(fd.as_fd(), FileType::RegularFile, path, &[uid, site_owner], 0o002)?,
+        Trust::Named => check(fd.as_fd(), FileType::RegularFile, path, &[], 0)?,
+    }
+    read_text(fd, path).map(Some)
+}
 
 /// The site's files in the order of merging, each with its text; none if `site_dir` does not exist.
 pub(crate) fn read_site(site_dir: &Path, owner: u32) -> Result<Vec<(PathBuf, String)>, ConfigError> {
@@ -34,7 +78,7 @@ pub(crate) fn read_site(site_dir: &Path, owner: u32) -> Result<Vec<(PathBuf, Str
 fn open_directory(at: BorrowedFd<'_>, name: &Path, path: &Path, owner: u32) -> Result<Option<OwnedFd>, ConfigError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let Some(directory) = open(at, name, flags, path, "directory")? else { return Ok(None) };
-    check(directory.as_fd(), FileType::Directory, path, owner)?;
+    check(directory.as_fd(), FileType::Directory, path, &[owner], 0o022)?;
     Ok(Some(directory))
 }
 
@@ -58,17 +102,20 @@ fn failed(path: &Path, source: std::io::Error) -> ConfigError {
     ConfigError::Read { path: path.into(), source }
 }
 
-fn check(fd: BorrowedFd<'_>, kind: FileType, path: &Path, owner: u32) -> Result<(), ConfigError> {
+/// Whether `fd` is of `kind`, belongs to one of `owners` (if any are given) and has none of the bits `closed`.
+fn check(fd: BorrowedFd<'_>, kind: FileType, path: &Path, owners: &[u32], closed: u32) -> Result<(), ConfigError> {
     let stat = fstat(fd).map_err(|errno| failed(path, errno.into()))?;
     let path = path.to_path_buf();
     if FileType::from_raw_mode(stat.st_mode) != kind {
         let expected = if kind == FileType::Directory { "directory" } else { "file" };
         return Err(ConfigError::Kind { path, expected });
     }
-    if stat.st_uid != owner {
-        return Err(ConfigError::Owner { path, owner: stat.st_uid, expected: owner });
+    if let [expected, ..] = owners
+        && !owners.contains(&stat.st_uid)
+    {
+        return Err(ConfigError::Owner { path, owner: stat.st_uid, expected: *expected });
     }
-    if stat.st_mode & 0o022 != 0 {
+    if stat.st_mode & closed != 0 {
         return Err(ConfigError::Writable { path, mode: stat.st_mode & 0o7777 });
     }
     Ok(())
@@ -98,16 +145,18 @@ fn read_file(
     // NONBLOCK: a FIFO in the way must not stop us; it is refused below.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let Some(fd) = open(directory, name, flags, &path, "file")? else { return Ok(()) };
-    check(fd.as_fd(), FileType::RegularFile, &path, owner)?;
+    check(fd.as_fd(), FileType::RegularFile, &path, &[owner], 0o022)?;
+    let text = read_text(fd, &path)?;
+    out.push((path, text));
+    Ok(())
+}
+
+fn read_text(fd: OwnedFd, path: &Path) -> Result<String, ConfigError> {
     let mut bytes = Vec::new();
     let read = File::from(fd).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
-    let length = read.map_err(|source| failed(&path, source))?;
+    let length = read.map_err(|source| failed(path, source))?;
     if length as u64 > MAX_FILE_BYTES {
-        return Err(ConfigError::TooLarge { path, limit: MAX_FILE_BYTES });
+        return Err(ConfigError::TooLarge { path: path.into(), limit: MAX_FILE_BYTES });
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => out.push((path, text)),
-        Err(_) => return Err(ConfigError::NotText { path }),
-    }
-    Ok(())
+    String::from_utf8(bytes).map_err(|_| ConfigError::NotText { path: path.into() })
 }

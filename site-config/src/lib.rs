@@ -1,50 +1,85 @@
 //! Finds, checks and merges what the site and the user configured, and produces [`Settings`].
 //!
 //! ```text
-//! defaults < /etc/udocker/site.toml < /etc/udocker/conf.d/*.toml (by name) < UDOCKER_* < command line
+//! defaults < /etc/udocker/site.toml < /etc/udocker/conf.d/*.toml (by name)
+//!          < /etc/udocker.conf < ~/.udocker/udocker.conf < TOPDIR/udocker.conf < --config FILE
+//!          < UDOCKER_* < command line
 //! ```
-//! Later values win, key by key; stores and insecure registries add up. A key that is known but not built is refused by
-//! name, an unknown one with a suggestion: nothing is ignored silently.
+//! Later values win, key by key; stores and insecure registries add up. In the site's files a key that is known but not
+//! built is refused by name, an unknown one with a suggestion; in udocker.conf both are told and passed over, as files
+//! that work with udocker must work here. Nothing is ignored silently.
 #![warn(missing_docs)]
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use udocker_core::env_vars;
-use udocker_core::reference::RegistryHost;
-use udocker_core::settings::{Limits, RegistrySettings, Settings, StoreKind, StoreSettings};
+use udocker_core::run::Caller;
+use udocker_core::settings::{RegistrySettings, Settings, StoreKind, StoreParts, StoreSettings, Verbosity};
 
+mod conf;
 mod error;
 mod file;
 mod merge;
+mod report;
 mod schema;
 
-pub use error::{ConfigError, Position};
+pub use error::{ConfigError, Origin, Position};
+pub use report::{Effect, Row};
 
 /// Everything that [`load`] looks at.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// The environment; only the variables of [`env_vars`] are read.
+    /// The environment; only the variables of [`udocker_core::env_vars`] are read.
     pub env: Vec<(OsString, OsString)>,
     /// The user's home directory.
     pub home: PathBuf,
-    /// The user's ID, for `{uid}` and the run directories.
+    /// The working directory, for variables with a relative path.
+    pub cwd: PathBuf,
+    /// The user's ID, for `{uid}`, the run directories, and as the owner of the user's files.
     pub uid: u32,
     /// The user's login name, for `{user}`.
     pub user: String,
     /// `--repo`, absolute.
     pub repo: Option<PathBuf>,
+    /// `--config`, absolute.
+    pub config: Option<PathBuf>,
     /// `--insecure`.
     pub insecure: bool,
+    /// `--quiet` or `--debug`.
+    pub verbosity: Option<Verbosity>,
     /// The site's directory: [`SITE_DIR`], another in tests.
     pub site_dir: PathBuf,
+    /// The machine's udocker.conf: [`SYSTEM_CONF`], another in tests.
+    pub system_conf: PathBuf,
     /// Who must own the site's files: 0, another in tests.
     pub site_owner: u32,
 }
 
+impl Sources {
+    /// What is looked at for `caller` if the command line says nothing.
+    pub fn of_caller(caller: &Caller) -> Self {
+        Self {
+            env: caller.env.clone(),
+            home: caller.home.clone(),
+            cwd: caller.cwd.clone(),
+            uid: caller.uid,
+            user: caller.name.clone(),
+            repo: None,
+            config: None,
+            insecure: false,
+            verbosity: None,
+            site_dir: SITE_DIR.into(),
+            system_conf: SYSTEM_CONF.into(),
+            site_owner: 0,
+        }
+    }
+}
+
 /// Where the site's files lie.
 pub const SITE_DIR: &str = "/etc/udocker";
+/// udocker's file for all users of a machine.
+pub const SYSTEM_CONF: &str = "/etc/udocker.conf";
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -53,24 +88,35 @@ pub struct Loaded {
     pub settings: Settings,
     /// The site's name, if it has one.
     pub site_name: Option<String>,
-    /// Who set each key: `default`, `FILE:LINE:COLUMN`, a variable or an option. Keys are written `table.key`, and
-    /// `store.NAME` for a store.
-    pub origins: BTreeMap<String, String>,
+    /// What should be told to the user: keys and files that are passed over.
+    pub warnings: Vec<String>,
+    /// `~/.udocker`, udocker's `homedir`: the user's udocker.conf and keystore lie there.
+    own_directory: PathBuf,
+    /// Values of udocker's keys from which nothing follows, as written.
+    without_effect: BTreeMap<&'static str, String>,
+    /// Who set each key, where somebody did. Keys are written `table.key`, `store.NAME`, or as in udocker.conf.
+    origins: BTreeMap<String, Origin>,
 }
 
 /// Reads the configuration.
 ///
 /// # Errors
-/// [`ConfigError`] if a file of the site cannot be trusted, read or understood, or a variable has no usable value. A
-/// site without files is none.
+/// [`ConfigError`] if a file cannot be trusted, read or understood, or a value cannot be used. Files that are not there
+/// are none, but for `--config`.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut loaded = defaults(sources);
+    conf::apply_tmpdir(&mut loaded, sources);
     for (path, text) in file::read_site(&sources.site_dir, sources.site_owner)? {
         let config = schema::parse(&path, &text)?;
         merge::merge(&mut loaded, config, &path, &text, sources)?;
     }
-    apply_environment(&mut loaded, sources)?;
+    conf::apply_files(&mut loaded, sources)?;
+    conf::apply_variables(&mut loaded, sources)?;
+    loaded.settings.registries.docker_configs = docker_configs(sources);
     apply_options(&mut loaded, sources);
+    // A relative keystore lies in ~/.udocker, wherever TOPDIR is.
+    let keystore = &mut loaded.settings.registries.keystore;
+    *keystore = keystore.take().map(|path| loaded.own_directory.join(path));
     adopt_named_store(&mut loaded);
     loaded.settings.stores[1..].sort_by_key(|store| match store.kind {
         StoreKind::User => 0,
@@ -78,7 +124,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         StoreKind::Site => 2,
         StoreKind::Cache => 3,
     });
-    check_parts(&loaded, sources)?;
     Ok(loaded)
 }
 
@@ -88,10 +133,11 @@ const USER_STORE: &str = "user";
 fn defaults(sources: &Sources) -> Loaded {
     let uid = sources.uid;
     let own = sources.home.join(".udocker");
-    let registries = RegistrySettings { keystore: Some(own.join("keystore")), ..RegistrySettings::default() };
+    let registries = RegistrySettings { keystore: Some("keystore".into()), ..RegistrySettings::default() };
     let store = StoreSettings {
         name: USER_STORE.into(),
-        path: own,
+        path: own.clone(),
+        parts: StoreParts::default(),
         kind: StoreKind::User,
         readonly: false,
         keep_layers: true,
@@ -105,77 +151,61 @@ fn defaults(sources: &Sources) -> Loaded {
             format!("/tmp/udocker-{uid}").into(),
         ],
         registries,
-        limits: Limits::default(),
-        contact: None,
+        ..Settings::default()
     };
-    let keys = [
-        "limits.image_max",
-        "limits.tmpfs_default",
-        "paths.run_dir",
-        "registries.ca_dir",
-        "registries.default",
-        "registries.insecure",
-        "registries.keystore",
-        "registries.parallel",
-        "registries.retries",
-        "site.contact",
-        "site.name",
-        "store.user",
-    ];
-    let origins = keys.into_iter().map(|key| (key.to_owned(), "default".to_owned())).collect();
-    Loaded { settings, site_name: None, origins }
+    Loaded {
+        settings,
+        site_name: None,
+        warnings: Vec::new(),
+        own_directory: own,
+        without_effect: BTreeMap::new(),
+        origins: BTreeMap::new(),
+    }
 }
 
 impl Loaded {
-    fn note(&mut self, key: &str, origin: impl Into<String>) {
-        self.origins.insert(key.into(), origin.into());
+    /// Who set `key`, written as in the module's head.
+    pub fn origin(&self, key: &str) -> &Origin {
+        self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+    fn note(&mut self, key: &str, origin: Origin) {
+        self.origins.insert(key.into(), origin);
     }
     fn user_store(&mut self) -> &mut StoreSettings {
         &mut self.settings.stores[0]
     }
 }
 
+/// The last value of `name` that is not empty.
 fn variable<'a>(sources: &'a Sources, name: &str) -> Option<&'a OsStr> {
     let found = sources.env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str());
     found.filter(|value| !value.is_empty())
 }
 
-fn apply_environment(loaded: &mut Loaded, sources: &Sources) -> Result<(), ConfigError> {
-    let path = |name: &'static str| match variable(sources, name).map(Path::new) {
-        Some(path) if !path.is_absolute() => Err(ConfigError::variable(name, path, "an absolute path")),
-        found => Ok(found.map(Path::to_path_buf)),
-    };
-    if let Some(path) = path(env_vars::UDOCKER_DIR)? {
-        loaded.user_store().path = path;
-        loaded.note("store.user", env_vars::UDOCKER_DIR);
-    }
-    if let Some(path) = path(env_vars::UDOCKER_KEYSTORE)? {
-        loaded.settings.registries.keystore = Some(path);
-        loaded.note("registries.keystore", env_vars::UDOCKER_KEYSTORE);
-    }
-    if let Some(value) = variable(sources, env_vars::UDOCKER_REGISTRY) {
-        let host = value.to_str().and_then(|text| host_of_url(text).parse::<RegistryHost>().ok());
-        let wrong = || ConfigError::variable(env_vars::UDOCKER_REGISTRY, value, "a registry as host[:port]");
-        loaded.settings.registries.default = host.ok_or_else(wrong)?;
-        loaded.note("registries.default", env_vars::UDOCKER_REGISTRY);
-    }
-    Ok(())
-}
-
-/// udocker takes a URL where we take a host.
-fn host_of_url(text: &str) -> &str {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    rest.map_or(text, |rest| rest.trim_end_matches('/'))
+/// Where Docker and its kin keep credentials, in the order of asking. A relative path names nothing.
+fn docker_configs(sources: &Sources) -> Vec<PathBuf> {
+    let path = |name| variable(sources, name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let docker = path(udocker_core::env_vars::DOCKER_CONFIG).unwrap_or_else(|| sources.home.join(".docker"));
+    let runtime = path(udocker_core::env_vars::XDG_RUNTIME_DIR).map(|directory| directory.join("containers/auth.json"));
+    path(udocker_core::env_vars::REGISTRY_AUTH_FILE)
+        .into_iter()
+        .chain([docker.join("config.json")])
+        .chain(runtime)
+        .collect()
 }
 
 fn apply_options(loaded: &mut Loaded, sources: &Sources) {
     if let Some(repo) = &sources.repo {
         loaded.user_store().path.clone_from(repo);
-        loaded.note("store.user", "--repo");
+        loaded.note("store.user", Origin::Option("--repo"));
     }
     if sources.insecure {
         loaded.settings.registries.insecure_all = true;
-        loaded.note("registries.insecure", "--insecure");
+        loaded.note("http_insecure", Origin::Option("--insecure"));
+    }
+    if let Some(verbosity) = sources.verbosity {
+        loaded.settings.verbosity = verbosity;
+        loaded.note("verbose_level", Origin::Option(report::verbosity_option(verbosity)));
     }
 }
 
@@ -183,22 +213,9 @@ fn apply_options(loaded: &mut Loaded, sources: &Sources) {
 fn adopt_named_store(loaded: &mut Loaded) {
     let stores = &mut loaded.settings.stores;
     if let Some(same) = (1..stores.len()).find(|index| stores[*index].path == stores[0].path) {
-        stores[0] = stores.remove(same);
+        let parts = std::mem::take(&mut stores[0].parts);
+        stores[0] = StoreSettings { parts, ..stores.remove(same) };
     }
-}
-
-/// udocker can keep the parts of a store apart; we cannot, and say so instead of looking in the wrong place.
-fn check_parts(loaded: &Loaded, sources: &Sources) -> Result<(), ConfigError> {
-    let top = &loaded.settings.stores[0].path;
-    for (name, part) in env_vars::UDOCKER_STORE_PARTS {
-        if let Some(value) = variable(sources, name)
-            && top.join(part) != Path::new(value)
-        {
-            let (value, expected) = (Path::new(value).into(), top.join(part));
-            return Err(ConfigError::SplitStore { name, value, expected });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

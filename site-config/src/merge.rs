@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use udocker_core::reference::RegistryHost;
-use udocker_core::settings::{StoreKind, StoreSettings};
+use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
 use crate::schema::{FileConfig, Kind, Store};
-use crate::{ConfigError, Loaded, Position, Sources};
+use crate::{ConfigError, Loaded, Origin, Position, Sources};
 
 /// Where a value stands.
 struct Place<'a> {
@@ -18,6 +18,9 @@ struct Place<'a> {
 impl Place<'_> {
     fn position<T>(&self, value: &Spanned<T>) -> Position {
         Position::of(self.path, self.text, &value.span())
+    }
+    fn origin<T>(&self, value: &Spanned<T>) -> Origin {
+        Origin::File(self.position(value))
     }
     fn wrong<T>(&self, value: &Spanned<T>, key: &'static str, expected: &'static str) -> ConfigError {
         ConfigError::Value { at: self.position(value), key, expected }
@@ -65,21 +68,21 @@ pub(crate) fn merge(
 ) -> Result<(), ConfigError> {
     let place = Place { path, text };
     if let Some(value) = config.site.name {
-        loaded.note("site.name", place.position(&value).to_string());
+        loaded.note("site.name", place.origin(&value));
         loaded.site_name = Some(value.into_inner());
     }
     if let Some(value) = config.site.contact {
-        loaded.note("site.contact", place.position(&value).to_string());
+        loaded.note("site.contact", place.origin(&value));
         loaded.settings.contact = Some(value.into_inner());
     }
     if let Some(value) = config.paths.run_dir {
         let path = place.template(&value, "paths.run_dir", sources)?;
-        if loaded.origins["paths.run_dir"] != "default" {
+        if loaded.origin("paths.run_dir") != &Origin::Default {
             // An earlier file put its own first.
             loaded.settings.run_dirs.remove(0);
         }
         loaded.settings.run_dirs.insert(0, path);
-        loaded.note("paths.run_dir", place.position(&value).to_string());
+        loaded.note("paths.run_dir", place.origin(&value));
     }
     for store in config.store {
         add_store(loaded, store, &place, sources)?;
@@ -87,37 +90,41 @@ pub(crate) fn merge(
     let registries = config.registries;
     if let Some(value) = registries.default {
         loaded.settings.registries.default = place.host(&value, "registries.default")?;
-        loaded.note("registries.default", place.position(&value).to_string());
+        loaded.note("registries.default", place.origin(&value));
+    }
+    if let Some(value) = registries.index {
+        loaded.note("registries.index", place.origin(&value));
+        loaded.settings.registries.index = value.into_inner();
     }
     for value in &registries.insecure {
         let host = place.host(value, "registries.insecure")?;
         loaded.settings.registries.insecure.push(host);
-        loaded.note("registries.insecure", place.position(value).to_string());
+        loaded.note("registries.insecure", place.origin(value));
     }
     if let Some(value) = registries.ca_dir {
         if !value.get_ref().is_absolute() {
             return Err(place.wrong(&value, "registries.ca_dir", "an absolute path"));
         }
-        loaded.note("registries.ca_dir", place.position(&value).to_string());
+        loaded.note("registries.ca_dir", place.origin(&value));
         loaded.settings.registries.ca_dir = Some(value.into_inner());
     }
     if let Some(value) = registries.parallel {
         let number = place.number(&value, "registries.parallel", 1..=64, "a number from 1 to 64")?;
         loaded.settings.registries.parallel = number as usize;
-        loaded.note("registries.parallel", place.position(&value).to_string());
+        loaded.note("registries.parallel", place.origin(&value));
     }
     if let Some(value) = registries.retries {
         let number = place.number(&value, "registries.retries", 0..=100, "a number from 0 to 100")?;
         loaded.settings.registries.retries = number;
-        loaded.note("registries.retries", place.position(&value).to_string());
+        loaded.note("registries.retries", place.origin(&value));
     }
     if let Some(value) = config.limits.tmpfs_default {
         loaded.settings.limits.tmpfs_bytes = Some(value.get_ref().0);
-        loaded.note("limits.tmpfs_default", place.position(&value).to_string());
+        loaded.note("limits.tmpfs_default", place.origin(&value));
     }
     if let Some(value) = config.limits.image_max {
         loaded.settings.limits.image_bytes = value.get_ref().0;
-        loaded.note("limits.image_max", place.position(&value).to_string());
+        loaded.note("limits.image_max", place.origin(&value));
     }
     Ok(())
 }
@@ -128,7 +135,7 @@ fn add_store(
     place: &Place<'_>,
     sources: &Sources,
 ) -> Result<(), ConfigError> {
-    let at = place.position(&store).to_string();
+    let at = place.origin(&store);
     let store = store.into_inner();
     let name = store.name.get_ref();
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
@@ -149,6 +156,7 @@ fn add_store(
     loaded.settings.stores.push(StoreSettings {
         name: store.name.into_inner(),
         path,
+        parts: StoreParts::default(),
         kind,
         readonly: store.readonly.unwrap_or(kind == StoreKind::Site),
         keep_layers: store.keep_layers.unwrap_or(true),

@@ -19,7 +19,7 @@ const TABLES: &[Known] = &[
     Known("store", &["name", "path", "kind", "readonly", "keep_layers", "sync"], &["trust", "acl"]),
     Known(
         "registries",
-        &["default", "insecure", "ca_dir", "parallel", "retries"],
+        &["default", "index", "insecure", "ca_dir", "parallel", "retries"],
         &["allow", "deny", "mirror", "auth_file", "auth_helper", "backoff"],
     ),
     Known("limits", &["tmpfs_default", "image_max"], &["pull_parallel", "wait_timeout", "tmpfs_max"]),
@@ -79,6 +79,7 @@ pub(crate) enum Kind {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Registries {
     pub default: Option<Spanned<String>>,
+    pub index: Option<Spanned<String>>,
     pub insecure: Vec<Spanned<String>>,
     pub ca_dir: Option<Spanned<PathBuf>>,
     pub parallel: Option<Spanned<u32>>,
@@ -188,7 +189,7 @@ fn printable(name: &str) -> String {
 }
 
 /// The known name with the fewest changed letters, if a third or less are changed.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|other| (distance(name, other), other));
     let (distance, found) = scored.min_by_key(|(distance, _)| *distance)?;
     (distance <= found.len().div_ceil(3)).then_some(found)

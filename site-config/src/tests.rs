@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use udocker_core::error::{ErrorKind, Explain};
+use udocker_core::reference::RegistryHost;
 
 use super::*;
 
@@ -33,11 +34,15 @@ impl SiteDir {
         Sources {
             env: Vec::new(),
             home: "/home/alice".into(),
-            uid: 1234,
+            cwd: "/work".into(),
+            uid: rustix::process::geteuid().as_raw(),
             user: "alice".into(),
             repo: None,
+            config: None,
             insecure: false,
+            verbosity: None,
             site_dir: self.0.path().into(),
+            system_conf: self.0.path().join("udocker.conf"),
             site_owner: rustix::process::geteuid().as_raw(),
         }
     }
@@ -68,6 +73,7 @@ fn stores(loaded: &Loaded) -> Vec<String> {
 fn defaults_without_a_site() {
     let site = SiteDir::new();
     let mut sources = site.sources();
+    sources.uid = 1234;
     sources.site_dir.push("missing");
     let loaded = load(&sources).unwrap();
     let settings = &loaded.settings;
@@ -79,7 +85,7 @@ fn defaults_without_a_site() {
     assert_eq!((settings.registries.parallel, settings.registries.retries), (4, 5));
     assert_eq!(settings.registries.backoff, Duration::from_millis(250));
     assert_eq!((settings.limits.image_bytes, settings.limits.tmpfs_bytes), (512 << 30, None));
-    assert!(loaded.origins.values().all(|origin| origin == "default"));
+    assert_eq!((&loaded.origins, &loaded.warnings), (&BTreeMap::new(), &Vec::new()));
     assert_eq!(stores(&load(&site.sources()).unwrap()), ["user /home/alice/.udocker User"]);
 }
 
@@ -142,14 +148,14 @@ image_max = 1048576
     assert_eq!(settings.registries.ca_dir, Some("/etc/pki/ours".into()));
     assert_eq!((settings.registries.parallel, settings.registries.retries), (8, 0));
     assert_eq!((settings.limits.tmpfs_bytes, settings.limits.image_bytes), (Some(2 << 30), 1 << 20));
-    let origin = |key: &str| loaded.origins[key].replace(site.0.path().to_str().unwrap(), "DIR");
+    let origin = |key: &str| loaded.origin(key).to_string().replace(site.0.path().to_str().unwrap(), "DIR");
     assert_eq!(origin("site.contact"), "DIR/conf.d/20-b.toml:2:11");
     assert_eq!(origin("registries.default"), "DIR/site.toml:17:11");
     assert_eq!(origin("registries.keystore"), "default");
 
     sources.env = env(&[
         ("UDOCKER_DIR", "/env/store"),
-        ("UDOCKER_REPOS", "/option/store/repos"),
+        ("UDOCKER_REPOS", "/env/repos"),
         ("UDOCKER_KEYSTORE", "/env/keys"),
         ("UDOCKER_REGISTRY", "https://registry.example.com/"),
         ("UDOCKER_LAYERS", ""),
@@ -158,18 +164,21 @@ image_max = 1048576
     sources.insecure = true;
     let loaded = load(&sources).unwrap();
     assert_eq!(loaded.settings.stores[0].path, PathBuf::from("/option/store"));
+    let store = &loaded.settings.stores[0];
+    assert_eq!((store.repos(), store.layers()), ("/env/repos".into(), "/option/store/layers".into()));
     assert_eq!(loaded.settings.registries.keystore, Some("/env/keys".into()));
     assert_eq!(loaded.settings.registries.default.as_str(), "registry.example.com");
     assert!(loaded.settings.registries.insecure_all);
-    assert_eq!(loaded.origins["store.user"], "--repo");
-    assert_eq!(loaded.origins["registries.default"], "UDOCKER_REGISTRY");
+    assert_eq!(loaded.origin("store.user"), &Origin::Option("--repo"));
+    assert_eq!(loaded.origin("registries.default"), &Origin::Variable("UDOCKER_REGISTRY"));
 }
 
 #[test]
 fn templates_are_filled() {
     let site = SiteDir::with("paths.run_dir = \"/local/{user}/{uid}\"");
-    assert_eq!(load(&site.sources()).unwrap().settings.run_dirs[0], PathBuf::from("/local/alice/1234"));
     let mut sources = site.sources();
+    sources.uid = 1234;
+    assert_eq!(load(&sources).unwrap().settings.run_dirs[0], PathBuf::from("/local/alice/1234"));
     sources.user = "../root".into();
     assert_eq!(
         site.shorten(&load(&sources).unwrap_err()),
@@ -257,7 +266,7 @@ fn untrusted_files_are_refused() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o664)).unwrap();
     assert_eq!(
         site.report(),
-        "cannot trust the site's configuration DIR/site.toml: mode 0664 lets group or others write it | `chmod go-w DIR/site.toml` as the administrator"
+        "cannot trust the configuration DIR/site.toml: mode 0664 lets group or others write it | `chmod go-w DIR/site.toml`"
     );
     let mut sources = site.sources();
     sources.site_owner += 1;
@@ -266,52 +275,57 @@ fn untrusted_files_are_refused() {
     assert_eq!(
         site.shorten(&error),
         format!(
-            "cannot trust the site's configuration DIR: it belongs to uid {owner}, not to uid {expected} | `chown {expected} DIR` as the administrator"
+            "cannot trust the configuration DIR: it belongs to uid {owner}, not to uid {expected} | `chown {expected} DIR`"
         )
     );
     assert_eq!(error.kind(), ErrorKind::Denied);
     fs::rename(&file, site.0.path().join("real.toml")).unwrap();
     symlink("real.toml", &file).unwrap();
-    assert_eq!(site.report(), "cannot trust the site's configuration DIR/site.toml: it is not a plain file");
+    assert_eq!(site.report(), "cannot trust the configuration DIR/site.toml: it is not a plain file");
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
-    assert_eq!(site.report(), "cannot trust the site's configuration DIR/site.toml: it is not a plain file");
+    assert_eq!(site.report(), "cannot trust the configuration DIR/site.toml: it is not a plain file");
     fs::remove_dir(&file).unwrap();
     let mode = rustix::fs::Mode::from_raw_mode(0o644);
     rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    assert_eq!(site.report(), "cannot trust the site's configuration DIR/site.toml: it is not a plain file");
+    assert_eq!(site.report(), "cannot trust the configuration DIR/site.toml: it is not a plain file");
     fs::remove_file(&file).unwrap();
     fs::write(site.0.path().join("conf.d"), "").unwrap();
-    assert_eq!(site.report(), "cannot trust the site's configuration DIR/conf.d: it is not a plain directory");
+    assert_eq!(site.report(), "cannot trust the configuration DIR/conf.d: it is not a plain directory");
     fs::set_permissions(site.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
     assert_eq!(
         site.report(),
-        "cannot trust the site's configuration DIR: mode 0777 lets group or others write it | `chmod go-w DIR` as the administrator"
+        "cannot trust the configuration DIR: mode 0777 lets group or others write it | `chmod go-w DIR`"
     );
 }
 
 #[test]
 fn oversized_and_binary_files_are_refused() {
     let site = SiteDir::with(&"#".repeat((1 << 20) + 1));
-    assert_eq!(site.report(), "cannot read the site's configuration DIR/site.toml: it is larger than 1048576 bytes");
+    assert_eq!(site.report(), "cannot read the configuration DIR/site.toml: it is larger than 1048576 bytes");
     fs::write(site.0.path().join("site.toml"), b"\xff").unwrap();
-    assert_eq!(site.report(), "cannot read the site's configuration DIR/site.toml: it is not UTF-8");
+    assert_eq!(site.report(), "cannot read the configuration DIR/site.toml: it is not UTF-8");
 }
 
 #[test]
 fn variables_without_a_usable_value_are_refused() {
     let site = SiteDir::new();
     for (name, value, expected) in [
-        ("UDOCKER_DIR", "store", "cannot use the variable UDOCKER_DIR, `store`: expected an absolute path"),
         (
             "UDOCKER_REGISTRY",
             "a b",
-            "cannot use the variable UDOCKER_REGISTRY, `a%20b`: expected a registry as host[:port]",
+            "cannot use the variable UDOCKER_REGISTRY, `a%20b`: expected a registry as host[:port], with https:// or http:// before it if need be",
+        ),
+        ("UDOCKER_LOGLEVEL", "loud", "cannot use the variable UDOCKER_LOGLEVEL, `loud`: expected a number"),
+        (
+            "UDOCKER_DEFAULT_EXECUTION_MODE",
+            "P9",
+            "cannot use the variable UDOCKER_DEFAULT_EXECUTION_MODE, `P9`: expected an execution mode: N1, P1, P2, F1, F2, F3, F4, R1, R2, R3 or S1",
         ),
         (
-            "UDOCKER_LAYERS",
-            "/big/layers",
-            "cannot keep a part of the store at /big/layers (the variable UDOCKER_LAYERS): this version keeps it at /home/alice/.udocker/layers | unset UDOCKER_LAYERS, or move the store with UDOCKER_DIR",
+            "UDOCKER_FAKECHROOT_EXPAND_SYMLINKS",
+            "perhaps",
+            "cannot use the variable UDOCKER_FAKECHROOT_EXPAND_SYMLINKS, `perhaps`: expected True or False",
         ),
     ] {
         let mut sources = site.sources();

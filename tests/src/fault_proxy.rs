@@ -94,13 +94,13 @@ impl Drop for FaultProxy {
 }
 
 /// A head of HTTP: its first line and its header lines.
-struct Head {
-    first: String,
-    lines: Vec<String>,
+pub(crate) struct Head {
+    pub(crate) first: String,
+    pub(crate) lines: Vec<String>,
 }
 
 impl Head {
-    fn read(from: &mut impl BufRead) -> io::Result<Option<Self>> {
+    pub(crate) fn read(from: &mut impl BufRead) -> io::Result<Option<Self>> {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
@@ -116,17 +116,17 @@ impl Head {
         Ok(Some(Self { first, lines }))
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let fits = |line: &&String| line.split_once(':').is_some_and(|(n, _)| n.eq_ignore_ascii_case(name));
         self.lines.iter().find(fits).map(|line| line.split_once(':').expect("a header").1.trim())
     }
 
-    fn without(mut self, name: &str) -> Self {
+    pub(crate) fn without(mut self, name: &str) -> Self {
         self.lines.retain(|line| !line.split_once(':').is_some_and(|(n, _)| n.eq_ignore_ascii_case(name)));
         self
     }
 
-    fn write(&self, to: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let mut text = format!("{}\r\n", self.first);
         for line in &self.lines {
             text.push_str(line);

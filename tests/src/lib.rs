@@ -4,6 +4,9 @@
 //! TestEnv        a home and a store of their own, `udocker` and `udocker-launch` as the tester or as an ordinary user
 //! Registry       Debian's docker-registry on a free port of loopback, its data beside the test
 //! FaultProxy     HTTP in front of it: delays, cut and corrupted bodies, other answers
+//! token_server   a registry that wants tokens, and the server that gives them
+//! hub            what answers searches as Docker Hub does
+//! web            a small server of HTTP
 //! Peer           PyPI's udocker in a virtual environment, to compare with
 //! images         images made on the spot, each once per recipe below `target/test-images`
 //! tree           listings to compare trees by, and the reference tree of GNU tar and a whiteout pass
@@ -15,11 +18,14 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod fault_proxy;
+pub mod hub;
 pub mod images;
 mod peer;
 pub mod random;
+pub mod token_server;
 pub mod tree;
 pub mod udocker_store;
+pub mod web;
 
 pub use fault_proxy::{Fault, FaultProxy};
 pub use peer::{PEER_VERSION, Peer};
@@ -261,20 +267,22 @@ impl Registry {
     pub fn start(env: &TestEnv) -> Self {
         Self::start_with(env, "")
     }
-    /// Starts one that asks for one of the passwords of `htpasswd` (bcrypt).
-    pub fn locked(env: &TestEnv, htpasswd: &str) -> Self {
+    /// The same with a htpasswd file that has `alice` with the password `secret`.
+    pub fn start_with_password(env: &TestEnv) -> Self {
         let file = env.path("htpasswd");
-        fs::write(&file, htpasswd).expect("write");
-        Self::start_with(env, &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display()))
+        // bcrypt, the only form that docker-registry reads.
+        fs::write(&file, "alice:$2b$04$AdzO9mnngTT6ygzON.o5huxRTO7XjUqMX65CFNDzDgqP89sV3/NgC\n").expect("write");
+        Self::start_with(env, &format!("auth: {{htpasswd: {{realm: tests, path: '{}'}}}}\n", file.display()))
     }
-    fn start_with(env: &TestEnv, further: &str) -> Self {
+    /// The same with `more` lines of configuration.
+    pub fn start_with(env: &TestEnv, more: &str) -> Self {
         let data = env.path("registry");
         fs::create_dir_all(&data).expect("mkdir");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let host = format!("127.0.0.1:{port}");
         let configuration = env.path("registry.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{host}'}}\n{further}",
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{host}'}}\n{more}",
             data.display()
         );
         fs::write(&configuration, text).expect("write");
@@ -297,6 +305,10 @@ impl Registry {
     pub fn publish(&self, image: &images::Image, name: &str) -> String {
         image.publish(&self.storage, &format!("test/{name}"), "latest");
         format!("{}/test/{name}:latest", self.host)
+    }
+    /// Serves `image` as `NAME:latest` at once.
+    pub fn publish_as(&self, image: &images::Image, name: &str) {
+        image.publish(&self.storage, name, "latest");
     }
     /// Serves an image of the set under its own name and returns its reference.
     pub fn serve(&self, kind: images::Kind) -> String {

@@ -71,6 +71,19 @@ fn every_form_gives_the_tree_of_its_layers() {
 }
 
 #[test]
+fn the_launcher_has_it_extracted_and_pulls_nothing() {
+    for origin in [Origin::Pull, Origin::LoadOci] {
+        let env = TestEnv::ordinary();
+        UdockerStore::new(&env).put(&Kind::Busybox.image(), origin, "old", "1");
+        // The child lies beside the launcher.
+        run(&mut env.udocker(&["images"]));
+        for words in [&["old:1", "echo", "here"][..], &["--pull=never", "old:1", "echo", "here"]] {
+            assert_eq!(stdout(&run(&mut env.launch(words))), "here\n", "{origin:?}");
+        }
+    }
+}
+
+#[test]
 fn the_same_layers_are_one_tree_in_whatever_form_they_came() {
     let env = TestEnv::ordinary();
     let store = UdockerStore::new(&env);
@@ -373,7 +386,7 @@ fn rmi_takes_what_nothing_else_needs() {
 }
 
 #[test]
-fn rmi_spares_what_a_pull_has_not_tagged_yet_and_sweeps_it_after_a_day() {
+fn rmi_spares_what_others_have_not_tagged_yet() {
     let env = TestEnv::ordinary();
     env.import_busybox("gone:1");
     let blob = env.store().join("layers").join(format!("sha256:{}", "0".repeat(64)));
@@ -381,6 +394,21 @@ fn rmi_spares_what_a_pull_has_not_tagged_yet_and_sweeps_it_after_a_day() {
     run(&mut env.udocker(&["rmi", "gone:1"]));
     assert_eq!(children(&env.store().join("layers")), [blob]);
     assert_eq!(env.trees().len(), 0);
+}
+
+#[test]
+fn rmi_waits_while_another_process_publishes() {
+    let env = TestEnv::ordinary();
+    env.import_busybox("gone:1");
+    let lock = fs::File::open(env.store().join("udocker.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared).unwrap();
+    let mut removal = env.udocker(&["-q", "rmi", "gone:1"]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(removal.try_wait().unwrap().is_none());
+    assert_eq!((children(&env.store().join("layers")).len(), env.trees().len()), (2, 1));
+    drop(lock);
+    assert!(removal.wait().unwrap().success());
+    assert_eq!((children(&env.store().join("layers")).len(), env.trees().len()), (0, 0));
 }
 
 #[test]

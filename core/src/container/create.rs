@@ -60,7 +60,7 @@ impl NewContainer {
 impl Store {
     /// Begins a container; nothing is seen of it before [`Self::publish_container`].
     pub fn begin_container(&self) -> Result<NewContainer, StoreError> {
-        let folder = self.temporary("create")?;
+        let folder = self.temporary_for_container("create")?;
         let id = ContainerId::generate();
         let directory = folder.path().join(&id.0);
         fs::create_dir(&directory).map_err(io_error("make", &directory))?;

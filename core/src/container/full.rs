@@ -33,7 +33,7 @@ impl Store {
         let plan = self.container_root(container, stores)?;
         let RootWrite::Layer { upper, work } = plan.write else { return Ok(plan.tree) };
         self.mark_in_use(container, true, run_dirs)?;
-        let folder = self.temporary("full")?;
+        let folder = self.temporary_for_container("full")?;
         let made = folder.path().join("ROOT");
         copy_tree(&plan.tree, &made)?;
         let open = |path: &PathBuf| rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(io::Error::from);

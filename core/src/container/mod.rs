@@ -8,6 +8,7 @@
 //! ```
 //! A container is made in `tmp/` and renamed, so that no half of one is ever seen.
 
+mod adopt;
 mod copy;
 mod create;
 mod full;
@@ -17,7 +18,7 @@ mod remove;
 mod setup;
 
 pub use copy::{CopyError, copy_tree};
-pub use create::{CreateOptions, Created};
+pub use create::{CreateOptions, Created, NewContainer};
 pub use setup::{SetupError, nvidia_driver_files};
 
 use std::fmt;

@@ -27,7 +27,7 @@ impl Store {
             return Err(StoreError::InUse { id: container.id.0.clone(), pid });
         }
         // Out of sight by one rename; what then stays half removed is only a temporary.
-        let trash = self.temporary("trash")?;
+        let trash = self.temporary_for_container("trash")?;
         let moved = trash.path().join("container");
         fs::rename(&container.directory, &moved).map_err(io_error("remove", &container.directory))?;
         if let Some(users) = users {

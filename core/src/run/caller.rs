@@ -36,7 +36,7 @@ impl Caller {
         });
         // A directory that was removed, or lies outside our root, has no absolute path.
         let cwd = cwd.ok().filter(|path| path.is_absolute()).unwrap_or_else(|| "/".into());
-        Self { uid, gid, name, home, cwd, env, subordinate: subordinate.flatten() }
+        Self { uid, gid, name, home, cwd, env, subordinate: subordinate.flatten(), interactive: Default::default() }
     }
 }
 

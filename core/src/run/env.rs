@@ -10,9 +10,6 @@ use crate::engine::MountPlan;
 use crate::env_vars::{self, matches, matches_any};
 use crate::image_config::ImageConfig;
 
-/// What `udocker run` starts if neither the user nor the image names a program (udocker's `cmd`).
-const DEFAULT_COMMAND: [&str; 2] = ["bash", "-i"];
-
 /// The program and its arguments, and whether they are a guess, since nobody named any.
 ///
 /// `udocker run`: as udocker, entrypoint and then the user's words or the image's Cmd; an own or an empty entrypoint
@@ -21,6 +18,7 @@ const DEFAULT_COMMAND: [&str; 2] = ["bash", "-i"];
 pub(crate) fn command(
     request: &RunRequest,
     config: &ImageConfig,
+    caller: &Caller,
     defaults: Defaults,
 ) -> Result<(Vec<OsString>, bool), SpecError> {
     let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
@@ -42,7 +40,7 @@ pub(crate) fn command(
     }
     match (argv.is_empty(), defaults) {
         (false, _) => Ok((argv, false)),
-        (true, Defaults::Interactive) => Ok((DEFAULT_COMMAND.map(OsString::from).into(), true)),
+        (true, Defaults::Interactive) => Ok((words(&caller.interactive.command), true)),
         (true, Defaults::Job) => Err(SpecError::NoCommand),
     }
 }
@@ -80,9 +78,14 @@ pub(crate) fn assemble(
     let mut out = Environment::default();
     let passes = |name: &[u8]| match defaults {
         Defaults::Interactive if request.host_env && !request.clean_env => {
-            !matches_any(env_vars::INTERACTIVE_DROP, name) && name != b"PATH"
+            !matches_any(&caller.interactive.drop_env, name) && name != b"PATH"
         }
-        Defaults::Interactive => matches_any(env_vars::INTERACTIVE_HOST, name),
+        // PATH is always the image's or the default one, though udocker's list of names has it.
+        Defaults::Interactive => {
+            matches_any(&caller.interactive.host_env, name)
+                && !matches_any(&caller.interactive.drop_env, name)
+                && name != b"PATH"
+        }
         Defaults::Job if request.clean_env => matches_any(env_vars::PER_RANK, name),
         Defaults::Job => {
             !matches_any(env_vars::JOB_DROP, name)
@@ -118,8 +121,16 @@ pub(crate) fn assemble(
     let unset = |name: &OsStr| request.unset_env.iter().any(|glob| matches(glob.as_bytes(), name.as_bytes()));
     out.0.retain(|(name, _)| !unset(name));
     if !out.has("PATH") || out.0.iter().any(|(name, value)| name == "PATH" && value.is_empty()) {
-        let root = identity.uid == 0;
-        out.set("PATH", if root { env_vars::DEFAULT_PATH_ROOT } else { env_vars::DEFAULT_PATH_USER });
+        let (root, own) = (identity.uid == 0, &caller.interactive);
+        out.set(
+            "PATH",
+            match defaults {
+                Defaults::Interactive if root => own.root_path.as_str(),
+                Defaults::Interactive => own.user_path.as_str(),
+                Defaults::Job if root => env_vars::DEFAULT_PATH_ROOT,
+                Defaults::Job => env_vars::DEFAULT_PATH_USER,
+            },
+        );
     }
     for wish in &request.env {
         match wish {
@@ -206,11 +217,11 @@ mod tests {
             let mut request = RunRequest::new("i");
             request.entrypoint = entrypoint;
             request.argv = argv.iter().map(OsString::from).collect();
-            let (words, assumed) = command(&request, config, defaults).unwrap();
+            let (words, assumed) = command(&request, config, &caller(), defaults).unwrap();
             assert_eq!(words, expected, "{case}");
             assert_eq!(assumed, expected == ["bash", "-i"], "{case}");
         }
-        assert_eq!(command(&job(), &image(&[], &[]), batch), Err(SpecError::NoCommand));
+        assert_eq!(command(&job(), &image(&[], &[]), &caller(), batch), Err(SpecError::NoCommand));
     }
 
     fn root() -> Identity {

@@ -80,6 +80,7 @@ pub(crate) mod tests {
             cwd: "/work/alice".into(),
             env: Vec::new(),
             subordinate: None,
+            interactive: Default::default(),
         }
     }
 

@@ -9,8 +9,6 @@ use crate::engine::{Cwd, MountPlan, MountSource};
 use crate::env_vars;
 use crate::image_config::ImageConfig;
 
-/// What `udocker run` mounts, as udocker's `sysdirs_list`; a missing one is passed over.
-const INTERACTIVE: &[&str] = &["/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/host.conf", "/lib/modules"];
 /// What a job gets of the host.
 const JOB: &[&str] = &["/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/host.conf", "/etc/hosts"];
 /// Directories that both want writable in a read-only root: a job gets the host's, but for /run.
@@ -64,7 +62,7 @@ fn candidates(request: &RunRequest, caller: &Caller, defaults: Defaults) -> Resu
     };
     let mut chosen: Vec<Candidate> = Vec::new();
     for wish in &request.mounts {
-        place(&mut chosen, Candidate { rank: Rank::Wish, plan: from_wish(wish, origin)? });
+        place(&mut chosen, Candidate { rank: Rank::Wish, plan: from_wish(wish, origin, caller)? });
     }
     for default in default_mounts(request, caller, defaults) {
         if !chosen.iter().any(|other| other.plan.target == default.plan.target) {
@@ -127,7 +125,7 @@ fn place(chosen: &mut Vec<Candidate>, candidate: Candidate) {
     chosen.push(candidate);
 }
 
-fn from_wish(wish: &MountSpec, origin: &str) -> Result<MountPlan, SpecError> {
+fn from_wish(wish: &MountSpec, origin: &str, caller: &Caller) -> Result<MountPlan, SpecError> {
     let target = clean(&wish.target);
     if !is_mountable(&wish.target) || target == Path::new("/") {
         return Err(SpecError::BadTarget(wish.target.clone()));
@@ -139,7 +137,7 @@ fn from_wish(wish: &MountSpec, origin: &str) -> Result<MountPlan, SpecError> {
     };
     // A missing default volume that was asked for by name is passed over, as by udocker.
     let optional = wish.optional
-        || matches!(&source, MountSource::Bind { path, .. } if INTERACTIVE.iter().any(|p| path == Path::new(p)));
+        || matches!(&source, MountSource::Bind { path, .. } if caller.interactive.system_mounts.contains(path));
     Ok(MountPlan { source, target, read_only: wish.read_only, optional, origin: origin.into() })
 }
 
@@ -153,12 +151,13 @@ fn default_mounts(request: &RunRequest, caller: &Caller, defaults: Defaults) -> 
         }
     };
     if !request.no_system_mounts {
+        let jobs: Vec<_> = JOB.iter().map(PathBuf::from).collect();
         let system = match defaults {
-            Defaults::Interactive => INTERACTIVE,
-            Defaults::Job => JOB,
+            Defaults::Interactive => &caller.interactive.system_mounts,
+            Defaults::Job => &jobs,
         };
         for path in system {
-            add(Rank::Default, bind(Path::new(path)), Path::new(path), "default");
+            add(Rank::Default, bind(path), path, "default");
         }
     }
     if request.accounts == Accounts::Host {

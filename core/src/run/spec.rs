@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::{ExecMode, ImageFiles, RunRequest};
 use crate::engine::{Cwd, ExecPlan, GeneratedFile, IdMap, KeepFds, MountPlan, RootPlan};
 use crate::image_config::ImageConfig;
+use crate::settings::InteractiveDefaults;
 
 /// What the process knows of its caller and its machine; gathered once by a front end, so that [`RunSpec::build`] is pure.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Caller {
     pub env: Vec<(OsString, OsString)>,
     /// Subordinate ranges, if newuidmap works for this user: of uids and of gids.
     pub subordinate: Option<(Range, Range)>,
+    /// What is configured for runs by hand; udocker's defaults until a front end puts others here.
+    pub interactive: InteractiveDefaults,
 }
 
 /// First ID and count.
@@ -157,7 +160,7 @@ impl RunSpec {
         let config = if request.no_image_config { &ImageConfig::default() } else { config };
         let identity = super::identity::decide(request, config, files, caller, defaults)?;
         let mounts = super::mount::collect(request, caller, defaults)?;
-        let (argv, assumed) = super::env::command(request, config, defaults)?;
+        let (argv, assumed) = super::env::command(request, config, caller, defaults)?;
         let unmatched = super::mount::unmatched_umounts(request, caller, defaults)?;
         let assumed = assumed.then_some(Remark::AssumedCommand);
         Ok(Self {

@@ -13,8 +13,6 @@ use crate::error::{ErrorKind, Explain};
 use crate::platform::Platform;
 use crate::settings::{StoreKind, StoreSettings};
 
-/// The directories that make a store, as udocker 1.3 checks them.
-const DIRECTORIES: [&str; 6] = ["repos", "layers", "containers", "bin", "lib", "doc"];
 /// Our own, made when they are first needed.
 const FORMAT_FILE: &str = "udocker.store";
 /// The newest format that this code reads and the one it writes.
@@ -157,7 +155,7 @@ impl Store {
             },
             // udocker's own stores have no such file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if !settings.path.join("repos").is_dir() {
+                if !settings.repos().is_dir() {
                     return Ok(None);
                 }
             }
@@ -170,8 +168,9 @@ impl Store {
     /// Makes the store, or what of it is missing; several may do so at once.
     pub fn create(settings: &StoreSettings) -> Result<Self, StoreError> {
         let mode = if settings.kind == StoreKind::User { 0o700 } else { 0o755 };
-        let paths = DIRECTORIES.iter().map(|name| settings.path.join(name));
-        for path in std::iter::once(settings.path.clone()).chain(paths) {
+        let parts = [settings.repos(), settings.layers(), settings.containers()];
+        let tools = [settings.bin(), settings.lib(), settings.doc()];
+        for path in std::iter::once(settings.path.clone()).chain(parts).chain(tools) {
             fs::DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(io_error("make", &path))?;
         }
         let file = settings.path.join(FORMAT_FILE);
@@ -209,15 +208,15 @@ impl Store {
     }
     /// `repos/`.
     pub fn repos(&self) -> PathBuf {
-        self.path().join("repos")
+        self.settings.repos()
     }
     /// `layers/`.
     pub fn layers(&self) -> PathBuf {
-        self.path().join("layers")
+        self.settings.layers()
     }
     /// `containers/`.
     pub fn containers(&self) -> PathBuf {
-        self.path().join("containers")
+        self.settings.containers()
     }
     /// The file of a blob.
     pub fn blob(&self, digest: &Digest) -> PathBuf {

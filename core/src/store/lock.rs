@@ -112,7 +112,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::settings::{StoreKind, StoreSettings};
+    use crate::settings::{StoreKind, StoreParts, StoreSettings};
 
     #[test]
     fn publishers_share_and_removers_do_not() {
@@ -120,6 +120,7 @@ mod tests {
         let settings = StoreSettings {
             name: "s".into(),
             path: directory.path().join("store"),
+            parts: StoreParts::default(),
             kind: StoreKind::User,
             readonly: false,
             keep_layers: true,

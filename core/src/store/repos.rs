@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::lookup::read_limited;
 use super::temporary::remove_tree;
@@ -111,7 +111,11 @@ impl Store {
     pub fn publish_layer(&self, file: &Path, name: &str) -> Result<(), StoreError> {
         let target = self.layers().join(name);
         set_mode(file, 0o644)?;
-        fs::rename(file, &target).map_err(io_error("publish", &target))
+        match fs::rename(file, &target) {
+            // `layers` was moved to another file system than `tmp`.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy_atomically(file, &target),
+            other => other.map_err(io_error("publish", &target)),
+        }
     }
 
     /// Removes a blob that turned out to be damaged.
@@ -174,6 +178,14 @@ impl Store {
     /// Makes the tag out of sight and moves it to its place; returns false if something is there already.
     pub fn place_tag(&self, name: &str, tag: &str, contents: &TagContents) -> Result<bool, StoreError> {
         let place = self.tag_directory(name, tag);
+        if self.settings().parts.repos.is_some() {
+            // It may lie on another file system: made in its place, it is no image before its last file is there.
+            if place.exists() {
+                return Ok(false);
+            }
+            fs::create_dir_all(&place).map_err(io_error("make", &place))?;
+            return self.fill_tag(&place, name, tag, contents).map(|()| true);
+        }
         let folder = self.temporary("tag")?;
         let made = folder.path().join("tag");
         fs::create_dir(&made).map_err(io_error("make", &made))?;
@@ -197,11 +209,11 @@ impl Store {
         // TAG names the image by the absolute path of repos/, as udocker writes it.
         let label = format!("{}/{name}:{tag}", self.repos().display());
         write_atomically(&directory.join("TAG"), label.as_bytes())?;
-        // As many as lead from the place below repos/, wherever it is being made.
-        let up = "../".repeat(name.split('/').count() + tag.split('/').count() + 1);
+        // As they lead from the place below repos/, wherever it is being made.
+        let layers = path_from(&self.tag_directory(name, tag), &self.layers());
         for (link, file) in &contents.links {
             let link = directory.join(link);
-            match symlink(format!("{up}layers/{file}"), &link) {
+            match symlink(layers.join(file), &link) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(io_error("link", &link)(error));
                 }
@@ -308,15 +320,31 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io_error("set the mode of", path))
 }
 
+/// The way from the directory `from` to `to`, for a relative link; both are absolute.
+fn path_from(from: &Path, to: &Path) -> PathBuf {
+    let same = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let up = std::iter::repeat_n(Component::ParentDir, from.components().count() - same);
+    up.chain(to.components().skip(same)).collect()
+}
+
 /// Writes a file beside its place and renames it there; mode 0644 whatever the umask is.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    fill_atomically(path, |file| file.write_all(bytes))
+}
+
+/// The same with the bytes of `source`, a file elsewhere.
+fn copy_atomically(source: &Path, path: &Path) -> Result<(), StoreError> {
+    fill_atomically(path, |file| io::copy(&mut File::open(source)?, file).map(drop))
+}
+
+fn fill_atomically(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StoreError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     let nonce = fs::metadata("/proc/self").map_or(0, |status| status.ino());
     name.push(format!(".tmp-{}-{nonce}", std::process::id()));
     let temporary = path.with_file_name(name);
     let write = || {
         let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
+        fill(&mut file)?;
         file.set_permissions(fs::Permissions::from_mode(0o644))?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -325,4 +353,21 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreErr
         let _ = fs::remove_file(&temporary);
         io_error("write", path)(error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_lead_from_a_tag_to_the_layers() {
+        for (from, to, expected) in [
+            ("/s/repos/a/b/latest", "/s/layers", "../../../../layers"),
+            ("/s/repos/a/1", "/s/layers", "../../../layers"),
+            ("/r/a/1", "/big/layers", "../../../big/layers"),
+            ("/s/repos/./a/1/", "/s//layers/", "../../../layers"),
+        ] {
+            assert_eq!(path_from(from.as_ref(), to.as_ref()), Path::new(expected), "{from} to {to}");
+        }
+    }
 }

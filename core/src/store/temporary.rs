@@ -40,7 +40,22 @@ impl Drop for Temporary {
 impl Store {
     /// Makes `tmp/KIND-HOST-BOOT-PID-START-RANDOM`.
     pub fn temporary(&self, kind: &str) -> Result<Temporary, StoreError> {
-        let parent = self.path().join("tmp");
+        self.temporary_in(self.path().join("tmp"), kind)
+    }
+
+    /// The same where a rename to `containers` and back works: they may have been moved to another file system.
+    pub(crate) fn temporary_for_container(&self, kind: &str) -> Result<Temporary, StoreError> {
+        self.temporary_in(self.container_temporaries(), kind)
+    }
+
+    fn container_temporaries(&self) -> PathBuf {
+        match &self.settings().parts.containers {
+            None => self.path().join("tmp"),
+            Some(apart) => apart.join(".tmp"),
+        }
+    }
+
+    fn temporary_in(&self, parent: PathBuf, kind: &str) -> Result<Temporary, StoreError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&parent).map_err(io_error("make", &parent))?;
         let me = Maker::me();
         let mut random = [0; 6];
@@ -54,31 +69,36 @@ impl Store {
 
     /// Removes the folders of dead processes; returns how many. Several may sweep at once.
     pub fn sweep(&self) -> Result<usize, StoreError> {
-        let parent = self.path().join("tmp");
-        let list = match fs::read_dir(&parent) {
-            Ok(list) => list,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(io_error("list", &parent)(error)),
-        };
-        let me = Maker::me();
-        let mut removed = 0;
-        for entry in list.flatten() {
-            let name = entry.file_name();
-            let dead = match name.to_str().and_then(Maker::parse) {
-                Some(maker) if maker.host == me.host => {
-                    maker.boot != me.boot || start_time(maker.pid).ok() != Some(maker.start)
-                }
-                _ => entry
-                    .metadata()
-                    .and_then(|m| m.modified())
-                    .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > FOREIGN_AGE)),
-            };
-            if dead && remove_tree(&entry.path()).is_ok() {
-                removed += 1;
-            }
-        }
-        Ok(removed)
+        let (parent, apart) = (self.path().join("tmp"), self.container_temporaries());
+        let removed = sweep_directory(&parent)?;
+        if apart == parent { Ok(removed) } else { Ok(removed + sweep_directory(&apart)?) }
     }
+}
+
+fn sweep_directory(parent: &Path) -> Result<usize, StoreError> {
+    let list = match fs::read_dir(parent) {
+        Ok(list) => list,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(io_error("list", parent)(error)),
+    };
+    let me = Maker::me();
+    let mut removed = 0;
+    for entry in list.flatten() {
+        let name = entry.file_name();
+        let dead = match name.to_str().and_then(Maker::parse) {
+            Some(maker) if maker.host == me.host => {
+                maker.boot != me.boot || start_time(maker.pid).ok() != Some(maker.start)
+            }
+            _ => entry
+                .metadata()
+                .and_then(|m| m.modified())
+                .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > FOREIGN_AGE)),
+        };
+        if dead && remove_tree(&entry.path()).is_ok() {
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 #[derive(Debug, PartialEq, Eq)]

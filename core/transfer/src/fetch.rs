@@ -349,26 +349,27 @@ impl Read for Follower {
     }
 }
 
-enum Hasher {
+/// One of the algorithms of digests at work.
+pub(crate) enum Hasher {
     Sha256(Box<Sha256>),
     Sha512(Box<Sha512>),
 }
 
 impl Hasher {
-    fn new(algorithm: Algorithm) -> Self {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Sha256 => Self::Sha256(Box::default()),
             Algorithm::Sha512 => Self::Sha512(Box::default()),
         }
     }
-    fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         use sha2::Digest as _;
         match self {
             Self::Sha256(hash) => hash.update(bytes),
             Self::Sha512(hash) => hash.update(bytes),
         }
     }
-    fn finish(self) -> Digest {
+    pub(crate) fn finish(self) -> Digest {
         use sha2::Digest as _;
         match self {
             Self::Sha256(hash) => Digest::from_sha256(&hash.finalize().into()),

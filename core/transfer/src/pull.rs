@@ -1,25 +1,37 @@
 //! Pulling: reference → manifest of one platform → stage → tag.
+//!
+//! An index may lead to another (OCI image-spec, "Image Index"); the way down has an end in depth and in number. Manifests
+//! of Docker's schema 1 become what came after them; their own bytes are what the store keeps.
 
+use std::fs;
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 use udocker_core::digest::Digest;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::image_config::{ImageConfig, MAX_CONFIG_BYTES};
-use udocker_core::manifest::{Descriptor, Document, ManifestError};
+use udocker_core::manifest::{Descriptor, Document, ImageManifest, IndexEntry, ManifestError};
 use udocker_core::platform::Platform;
 use udocker_core::progress::Progress;
 use udocker_core::reference::ImageReference;
-use udocker_core::settings::Settings;
+use udocker_core::schema1::{EMPTY_LAYER, Schema1};
+use udocker_core::settings::{RegistrySettings, Settings};
 use udocker_core::store::{Record, Store};
 
 use crate::fetch::{BlobSource, FetchError};
-use crate::registry::{Client, RegistryError};
+use crate::registry::{Client, FetchedManifest, RegistryError};
 use crate::stage::{Incoming, StageError, StageOptions, stage};
+
+/// Most indexes on the way to an image.
+const MAX_INDEX_DEPTH: u32 = 4;
+/// Most documents that are read on the way to an image.
+const MAX_DOCUMENTS: u32 = 64;
 
 /// An image could not be pulled.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot pull {reference}")]
+#[error("cannot {action} {reference}")]
 pub struct PullError {
+    action: &'static str,
     reference: ImageReference,
     #[source]
     cause: PullCause,
@@ -37,9 +49,20 @@ pub enum PullCause {
     /// The manifest is not usable.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The index points to another index.
-    #[error("the index names another index for {0}, which is not supported")]
+    /// The way from index to index has no end.
+    #[error(
+        "no image for {0} was found within {MAX_DOCUMENTS} documents and {MAX_INDEX_DEPTH} indexes that lead to each other"
+    )]
     NestedIndex(Platform),
+    /// A file of the store could not be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// A manifest has another size than its index says (OCI image-spec, "Content Descriptors").
     #[error("the manifest {digest} has {actual} bytes where the index says {expected}")]
     Size {
@@ -74,6 +97,7 @@ impl Explain for PullError {
             PullCause::Manifest(ManifestError::NoPlatform { .. }) | PullCause::Platform { .. } => ErrorKind::NotFound,
             PullCause::NestedIndex(_) => ErrorKind::Unsupported,
             PullCause::Manifest(_) | PullCause::Size { .. } => ErrorKind::Corrupt,
+            PullCause::Write { source, .. } => ErrorKind::from_io(source),
             PullCause::Stage(error) => error.kind(),
             PullCause::Store(error) => error.kind(),
         }
@@ -100,8 +124,9 @@ impl Explain for PullError {
                 vec![format!("`--platform={found}` pulls it all the same; its programs will not run on this machine")]
             }
             PullCause::Manifest(_) | PullCause::Size { .. } | PullCause::NestedIndex(_) => {
-                vec!["the reference is no container image of OCI or Docker schema 2".into()]
+                vec!["the reference is no container image of OCI or Docker".into()]
             }
+            PullCause::Write { .. } => Vec::new(),
         }
     }
 }
@@ -117,8 +142,11 @@ pub fn pull(
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Record, PullError> {
-    try_pull(store, reference, platform, settings, progress)
-        .map_err(|cause| PullError { reference: reference.clone(), cause })
+    try_pull(store, reference, platform, settings, progress).map_err(|cause| PullError {
+        action: "pull",
+        reference: reference.clone(),
+        cause,
+    })
 }
 
 fn try_pull(
@@ -131,8 +159,10 @@ fn try_pull(
     reference.check_for_registry()?;
     let registries = &settings.registries;
     let client = Client::new(registries, reference.registry(&registries.default))?;
-    let repository = reference.repository(&registries.default);
-    let incoming = resolve(&client, &repository, &reference.selector(), platform)?;
+    let located = locate(&client, reference, registries, Some(platform))?;
+    let repository = located.repository.clone();
+    let names_empty_layer = matches!(&located.fetched.document, Document::Schema1(image) if image.names_empty_layer);
+    let incoming = describe(&client, located, platform)?;
     let options = StageOptions::of(settings, store);
     let source = Remote { client: &client, repository: &repository };
     let staged = loop {
@@ -147,42 +177,143 @@ fn try_pull(
     };
     let mut blobs: Vec<_> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
     blobs.push(incoming.manifest.config.digest.clone());
+    if names_empty_layer {
+        publish_empty_layer(store)?;
+        blobs.push(Schema1::empty_layer());
+    }
     store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &blobs)?;
     Ok(staged.record.clone())
 }
 
-fn resolve(client: &Client, repository: &str, selector: &str, platform: &Platform) -> Result<Incoming, PullCause> {
-    let first = client.manifest(repository, selector)?;
-    let (fetched, index, manifest) = match first.document {
-        Document::Image(ref manifest) => {
-            let manifest = manifest.clone();
-            (first, None, manifest)
-        }
-        Document::Index(ref entries) => {
-            let entry = entries.select(platform)?;
-            let second = client.manifest(repository, &entry.digest.to_string())?;
-            let actual = second.bytes.len() as u64;
-            if actual != entry.size {
-                return Err(PullCause::Size { digest: entry.digest.clone(), expected: entry.size, actual });
-            }
-            match second.document {
-                Document::Image(ref manifest) => {
-                    let manifest = manifest.clone();
-                    (second, Some(first.digest), manifest)
-                }
-                Document::Index(_) => return Err(PullCause::NestedIndex(platform.clone())),
-                Document::Schema1(_) => {
-                    return Err(
-                        ManifestError::Contradiction("pulls of schema 1 come with the registry's part".into()).into()
-                    );
-                }
-            }
-        }
-        Document::Schema1(_) => {
-            return Err(ManifestError::Contradiction("pulls of schema 1 come with the registry's part".into()).into());
-        }
+/// The manifest of `reference` as its registry has it: that of `platform`, else whatever the name stands for.
+///
+/// # Errors
+/// See [`PullCause`].
+pub fn manifest(
+    reference: &ImageReference,
+    platform: Option<&Platform>,
+    registries: &RegistrySettings,
+) -> Result<Vec<u8>, PullError> {
+    let get = || {
+        let client = Client::new(registries, reference.registry(&registries.default))?;
+        Ok(locate(&client, reference, registries, platform)?.fetched.bytes)
     };
-    let config_bytes = client.small_blob(repository, &manifest.config, MAX_CONFIG_BYTES)?;
+    get().map_err(|cause| PullError { action: "get the manifest of", reference: reference.clone(), cause })
+}
+
+/// The tags of the repository that `reference` names.
+///
+/// # Errors
+/// [`PullCause::Registry`]
+pub fn tags(reference: &ImageReference, registries: &RegistrySettings) -> Result<Vec<String>, PullError> {
+    let get = || {
+        let client = Client::new(registries, reference.registry(&registries.default))?;
+        Ok(first_found(reference, registries, |repository| client.tags(repository))?.1)
+    };
+    get().map_err(|cause| PullError { action: "list the tags of", reference: reference.clone(), cause })
+}
+
+/// What `ask` finds for `reference`, and under which name.
+///
+/// udocker asks every registry for `library/NAME` where the user wrote neither a host nor a `/`. We do so too, and then,
+/// on registries other than Docker Hub, for `NAME`.
+fn first_found<T>(
+    reference: &ImageReference,
+    registries: &RegistrySettings,
+    ask: impl Fn(&str) -> Result<T, RegistryError>,
+) -> Result<(String, T), RegistryError> {
+    let name = reference.repository(&registries.default);
+    if reference.typed_host().is_none() && !name.contains('/') {
+        let library = format!("library/{name}");
+        match ask(&library) {
+            // Registries answer so for what does not exist as well.
+            Err(RegistryError::Status { status: 401 | 403 | 404, .. }) => {}
+            other => return other.map(|found| (library, found)),
+        }
+    }
+    ask(&name).map(|found| (name, found))
+}
+
+/// A document of a registry and the way to it.
+struct Located {
+    repository: String,
+    fetched: FetchedManifest,
+    /// The index that the name stands for.
+    index: Option<Digest>,
+}
+
+/// With a platform the document of an image, else the first one.
+fn locate(
+    client: &Client,
+    reference: &ImageReference,
+    registries: &RegistrySettings,
+    platform: Option<&Platform>,
+) -> Result<Located, PullCause> {
+    let selector = reference.selector();
+    let (repository, first) = first_found(reference, registries, |name| client.manifest(name, &selector))?;
+    let (Some(platform), Document::Index(_)) = (platform, &first.document) else {
+        return Ok(Located { repository, fetched: first, index: None });
+    };
+    let index = Some(first.digest.clone());
+    let mut walk = Walk { client, repository: &repository, platform, left: MAX_DOCUMENTS };
+    let fetched = walk.image(first, 0)?;
+    Ok(Located { fetched, index, repository })
+}
+
+/// The way from index to index.
+struct Walk<'a> {
+    client: &'a Client,
+    repository: &'a str,
+    platform: &'a Platform,
+    /// Documents that may still be read.
+    left: u32,
+}
+
+impl Walk<'_> {
+    /// The image that `fetched` is or leads to; `depth` indexes lie above it.
+    fn image(&mut self, fetched: FetchedManifest, depth: u32) -> Result<FetchedManifest, PullCause> {
+        let Document::Index(index) = &fetched.document else { return Ok(fetched) };
+        if depth == MAX_INDEX_DEPTH {
+            return Err(PullCause::NestedIndex(self.platform.clone()));
+        }
+        let none = match index.select(self.platform) {
+            Ok(descriptor) => return self.step(descriptor, depth),
+            Err(none) => none,
+        };
+        let is_index = |entry: &&IndexEntry| {
+            let kind = &entry.descriptor.media_type;
+            entry.platform.is_none() && (kind.ends_with("index.v1+json") || kind.ends_with("manifest.list.v2+json"))
+        };
+        for entry in index.manifests.iter().filter(is_index) {
+            match self.step(&entry.descriptor, depth) {
+                Err(PullCause::Manifest(ManifestError::NoPlatform { .. })) => {}
+                other => return other,
+            }
+        }
+        Err(none.into())
+    }
+
+    fn step(&mut self, descriptor: &Descriptor, depth: u32) -> Result<FetchedManifest, PullCause> {
+        self.left = self.left.checked_sub(1).ok_or_else(|| PullCause::NestedIndex(self.platform.clone()))?;
+        let fetched = self.client.manifest(self.repository, &descriptor.digest.to_string())?;
+        let actual = fetched.bytes.len() as u64;
+        if actual != descriptor.size {
+            return Err(PullCause::Size { digest: descriptor.digest.clone(), expected: descriptor.size, actual });
+        }
+        self.image(fetched, depth + 1)
+    }
+}
+
+fn describe(client: &Client, located: Located, platform: &Platform) -> Result<Incoming, PullCause> {
+    let Located { repository, fetched, index } = located;
+    let (manifest, config_bytes) = match fetched.document {
+        Document::Image(manifest) => {
+            let config = client.small_blob(&repository, &manifest.config, MAX_CONFIG_BYTES)?;
+            (manifest, config)
+        }
+        Document::Schema1(image) => (modern(client, &repository, &image)?, image.config),
+        Document::Index(_) => unreachable!("the way from an index ends at an image or an error"),
+    };
     let config = ImageConfig::parse(&config_bytes).map_err(StageError::from)?;
     if let Some(found) = config.platform
         && !found.satisfies(platform)
@@ -190,6 +321,34 @@ fn resolve(client: &Client, repository: &str, selector: &str, platform: &Platfor
         return Err(PullCause::Platform { found, wanted: platform.clone() });
     }
     Ok(Incoming { manifest_bytes: fetched.bytes, manifest, index, config_bytes, platform: platform.clone() })
+}
+
+/// What schema 1 says in the terms of later manifests; the registry tells the sizes that it does not.
+fn modern(client: &Client, repository: &str, image: &Schema1) -> Result<ImageManifest, PullCause> {
+    let descriptor = |digest: &Digest, size| Descriptor {
+        media_type: String::new(),
+        digest: digest.clone(),
+        size,
+        urls: Vec::new(),
+    };
+    let mut layers: Vec<Descriptor> = Vec::with_capacity(image.layers.len());
+    for digest in &image.layers {
+        let size = match layers.iter().find(|layer| layer.digest == *digest) {
+            Some(same) => same.size,
+            None => client.blob_size(repository, digest)?,
+        };
+        layers.push(descriptor(digest, size));
+    }
+    let config = descriptor(&Digest::sha256_of(&image.config), image.config.len() as u64);
+    Ok(ImageManifest { config, layers })
+}
+
+/// udocker wants a file for each blob that a manifest names, also for the one that every layer without files is.
+fn publish_empty_layer(store: &Store) -> Result<(), PullCause> {
+    let folder = store.temporary("pull")?;
+    let path = folder.path().join("empty");
+    fs::write(&path, EMPTY_LAYER).map_err(|source| PullCause::Write { path: path.clone(), source })?;
+    Ok(store.publish_blob(&path, &Schema1::empty_layer())?)
 }
 
 struct Remote<'a> {

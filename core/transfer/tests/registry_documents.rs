@@ -58,7 +58,9 @@ fn a_manifest_is_asked_for_by_its_types_and_verified() {
     }
     let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                   application/vnd.docker.distribution.manifest.v2+json, \
-                  application/vnd.docker.distribution.manifest.list.v2+json";
+                  application/vnd.docker.distribution.manifest.list.v2+json, \
+                  application/vnd.docker.distribution.manifest.v1+prettyjws, \
+                  application/vnd.docker.distribution.manifest.v1+json";
     assert_eq!(registry.headers("accept"), vec![Some(accept.to_owned()); 3]);
     let tag = "/v2/team/app/manifests/".to_owned();
     assert_eq!(registry.targets(), [format!("{tag}v1"), format!("{tag}{digest}"), format!("{tag}{sha512}")]);

@@ -9,7 +9,7 @@ use fault_registry::*;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::reference::RegistryHost;
 use udocker_core::settings::RegistrySettings;
-use udocker_transfer::registry::RegistryError;
+use udocker_transfer::registry::{Gate, Keystore, RegistryError, Secret, gate, try_login};
 
 const BLOB: &[u8] = b"a blob";
 /// `alice:secret`
@@ -101,7 +101,7 @@ fn a_wrong_password_is_named_and_not_tried_again() {
         let client = client(&with_login(&directory, &registry.host()), &registry.host());
         let error = read_blob(&client, &descriptor(BLOB)).unwrap_err();
         let host = registry.host();
-        assert_eq!(error.to_string(), format!("the registry {host} refuses the stored password of user `alice`"));
+        assert_eq!(error.to_string(), format!("the registry {host} refuses the password of user `alice`"));
         assert!(matches!(&error, RegistryError::Password { user, .. } if user == "alice"));
         assert_eq!(error.kind(), ErrorKind::Denied);
         assert_eq!(error.hints(), [format!("`udocker login --registry=https://{host}` stores another")]);
@@ -207,4 +207,116 @@ fn a_keystore_that_others_read_is_not_used() {
     let shown = keystore.display();
     let expected = format!("{shown} holds passwords and others may read it; `chmod 600 {shown}` mends that");
     assert!(matches!(&error, RegistryError::Login { what, .. } if *what == expected), "{error}");
+}
+
+/// Settings with a `config.json` of Docker's and no keystore.
+fn with_config(directory: &tempfile::TempDir, text: &str) -> RegistrySettings {
+    let path = directory.path().join("config.json");
+    std::fs::write(&path, text).unwrap();
+    RegistrySettings { docker_configs: vec![directory.path().join("absent.json"), path], ..settings() }
+}
+
+#[test]
+fn passwords_of_dockers_files_are_used_after_the_keystores() {
+    let registry = FaultRegistry::start(|request, _| match request.header("authorization") {
+        Some(_) => Reply::ok(BLOB),
+        None => Reply::status(401).with("WWW-Authenticate", "Basic realm=\"r\""),
+    });
+    let host = registry.host();
+    let directory = tempfile::tempdir().unwrap();
+    // `bob:pw` twice.
+    for entry in [r#"{"auth":"Ym9iOnB3"}"#, r#"{"username":"bob","password":"pw"}"#] {
+        let text =
+            format!(r#"{{"auths":{{"other":{{"auth":"eDp5"}},"https://{host}/v2/":{entry}}},"HttpHeaders":{{}}}}"#);
+        let config = with_config(&directory, &text);
+        assert_eq!(read_blob(&client(&config, &host), &descriptor(BLOB)).unwrap(), BLOB);
+        let both = RegistrySettings { docker_configs: config.docker_configs, ..with_login(&directory, &host) };
+        assert_eq!(read_blob(&client(&both, &host), &descriptor(BLOB)).unwrap(), BLOB);
+    }
+    let authorizations: Vec<_> = registry.headers("authorization").into_iter().flatten().collect();
+    assert_eq!(authorizations, ["Basic Ym9iOnB3", BASIC, "Basic Ym9iOnB3", BASIC]);
+}
+
+#[test]
+fn an_identity_token_is_posted_and_never_part_of_a_url() {
+    let registry = FaultRegistry::start(|request, _| {
+        match (request.method.as_str(), request.target.as_str(), request.header("authorization")) {
+            ("POST", "/token", None) => Reply::ok(br#"{"access_token":"T"}"#),
+            (_, _, Some("Bearer T")) => Reply::ok(BLOB),
+            _ => bearer(&format!("http://{}/token", request.header("host").unwrap())),
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!(r#"{{"auths":{{"{}":{{"auth":"eDo=","identitytoken":"a b&c"}}}}}}"#, registry.host());
+    let client = client(&with_config(&directory, &text), &registry.host());
+    assert_eq!(read_blob(&client, &descriptor(BLOB)).unwrap(), BLOB);
+    let form = "grant_type";
+    assert!(registry.targets().iter().all(|target| !target.contains(form) && !target.contains("a+b")));
+    assert!(!format!("{client:?}").contains("a b&c"), "{client:?}");
+}
+
+#[test]
+fn what_a_broken_file_holds_is_told_only_where_a_password_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = FaultRegistry::start(|request, _| match request.target.starts_with("/token") {
+        true => Reply::ok(br#"{"token":"T"}"#),
+        false if request.header("authorization") == Some("Bearer T") => Reply::ok(BLOB),
+        false => bearer(&format!("http://{}/token", request.header("host").unwrap())),
+    });
+    let config = with_config(&directory, "{\n \"auths\": 5}");
+    assert_eq!(read_blob(&client(&config, &open.host()), &descriptor(BLOB)).unwrap(), BLOB);
+    let path = directory.path().join("config.json");
+    let expected = format!("cannot read {}: line 2, column 11", path.display());
+    for challenge in ["Basic realm=\"r\"", "Bearer realm=\"REALM\""] {
+        let closed = FaultRegistry::start(move |request, _| match request.target.starts_with("/token") {
+            true => Reply::ok(br#"{"token":"T"}"#),
+            false => {
+                let realm = format!("http://{}/token", request.header("host").unwrap());
+                Reply::status(401).with("WWW-Authenticate", &challenge.replace("REALM", &realm))
+            }
+        });
+        let error = read_blob(&client(&config, &closed.host()), &descriptor(BLOB)).unwrap_err();
+        assert!(matches!(&error, RegistryError::Login { what, .. } if *what == expected), "{error}");
+    }
+}
+
+#[test]
+fn a_password_goes_to_no_other_token_server_than_at_the_login() {
+    let registry = FaultRegistry::start(|request, _| match request.target.starts_with("/token") {
+        true => Reply::ok(br#"{"token":"T"}"#),
+        false => bearer(&format!("http://{}/token", request.header("host").unwrap())),
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let (host, password) = (registry.host(), Secret::new("secret"));
+    let keystore = directory.path().join("keystore");
+    Keystore::at(&keystore).put(&format!("https://{host}"), &host, "alice", &password, Some("auth.test")).unwrap();
+    let settings = RegistrySettings { keystore: Some(keystore), ..settings() };
+    let error = read_blob(&client(&settings, &host), &descriptor(BLOB)).unwrap_err();
+    let expected = format!(
+        "its token server was auth.test and is now {host}; `udocker login --registry=https://{host}` allows that"
+    );
+    assert!(matches!(&error, RegistryError::Login { what, .. } if *what == expected), "{error}");
+    assert_eq!(registry.headers("authorization"), [None]);
+}
+
+#[test]
+fn a_login_is_tried_before_it_is_stored() {
+    let registry =
+        FaultRegistry::start(|request, _| match (request.target.as_str(), request.header("authorization")) {
+            (target, Some(BASIC)) if target.starts_with("/token?") => Reply::ok(br#"{"token":"T"}"#),
+            (target, _) if target.starts_with("/token?") => Reply::status(401),
+            (_, Some("Bearer T")) => Reply::ok(b"{}"),
+            _ => Reply::status(401).with(
+                "WWW-Authenticate",
+                &format!(r#"Bearer realm="http://{}/token",service="here""#, request.header("host").unwrap()),
+            ),
+        });
+    let host = registry.host();
+    let gate = gate(&settings(), &host).unwrap();
+    assert_eq!(gate, Gate::TokenServer { host: host.to_string(), related: true });
+    try_login(&settings(), &host, "alice", &Secret::new("secret")).unwrap();
+    let error = try_login(&settings(), &host, "alice", &Secret::new("other")).unwrap_err();
+    assert!(matches!(&error, RegistryError::Password { user, .. } if user == "alice"), "{error}");
+    let token = "/token?service=here&account=alice";
+    assert_eq!(registry.targets(), ["/v2/", "/v2/", token, "/v2/", "/v2/", token]);
 }

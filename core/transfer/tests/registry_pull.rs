@@ -10,7 +10,8 @@ use fault_registry::*;
 use udocker_core::digest::Digest;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::progress::Silent;
-use udocker_core::settings::{Limits, Settings, StoreKind, StoreSettings};
+use udocker_core::schema1::Schema1;
+use udocker_core::settings::{Settings, StoreKind, StoreSettings};
 use udocker_core::store::{Record, Store};
 use udocker_transfer::pull::{PullError, pull};
 
@@ -77,23 +78,139 @@ impl Image {
     }
 }
 
+/// An index of `entries`: bytes, media type and, of images, the architecture.
+fn index_of(entries: &[(&[u8], &str, Option<&str>)]) -> Vec<u8> {
+    let entries: Vec<_> = entries
+        .iter()
+        .map(|(bytes, media_type, architecture)| {
+            let platform = architecture.map(|a| format!(r#","platform":{{"os":"linux","architecture":"{a}"}}"#));
+            format!(
+                r#"{{"mediaType":"{media_type}","digest":"{}","size":{}{}}}"#,
+                Digest::sha256_of(bytes),
+                bytes.len(),
+                platform.unwrap_or_default()
+            )
+        })
+        .collect();
+    format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{}]}}"#, entries.join(",")).into_bytes()
+}
+
+#[test]
+fn an_index_may_lead_to_others() {
+    let mut image = Image::new("[]");
+    let arm = index_of(&[(b"arm", OCI_MANIFEST, Some("arm64"))]);
+    let amd = index_of(&[(&image.manifest, OCI_MANIFEST, Some("amd64"))]);
+    let inner = index_of(&[(&arm, OCI_INDEX, None), (&amd, OCI_INDEX, None)]);
+    image.index = index_of(&[(b"docs", OCI_MANIFEST, None), (&inner, OCI_INDEX, None)]);
+    let outer = Digest::sha256_of(&image.index);
+    let more = [arm, amd, inner];
+    let manifest = Digest::sha256_of(&image.manifest);
+    let registry = FaultRegistry::start(move |request, _| {
+        let found = more.iter().find(|bytes| request.target.ends_with(Digest::sha256_of(bytes).hex()));
+        found.map_or_else(|| image.reply(request), |bytes| Reply::ok(bytes).with("Content-Type", OCI_INDEX))
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let (_, record) = pull_into(&directory, &registry);
+    let record = record.unwrap();
+    assert_eq!((record.manifest, record.index), (manifest, Some(outer)));
+}
+
+#[test]
+fn indexes_without_an_end_are_left() {
+    let mut image = Image::new("[]");
+    let mut chain = vec![index_of(&[(&image.manifest, OCI_MANIFEST, Some("amd64"))])];
+    for _ in 0..4 {
+        chain.push(index_of(&[(chain.last().unwrap(), OCI_INDEX, None)]));
+    }
+    image.index = chain.pop().unwrap();
+    let registry = FaultRegistry::start(move |request, _| {
+        let found = chain.iter().find(|bytes| request.target.ends_with(Digest::sha256_of(bytes).hex()));
+        found.map_or_else(|| image.reply(request), |bytes| Reply::ok(bytes).with("Content-Type", OCI_INDEX))
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let (_, result) = pull_into(&directory, &registry);
+    let error = result.unwrap_err();
+    assert_eq!(
+        std::error::Error::source(&error).unwrap().to_string(),
+        "no image for linux/amd64 was found within 64 documents and 4 indexes that lead to each other"
+    );
+    assert_eq!((error.kind(), registry.requests().len()), (ErrorKind::Unsupported, 5));
+}
+
+/// The image as a manifest of schema 1 with an empty layer above, its payload and its signed form.
+fn schema_1(image: &Image, more: &str) -> (Vec<u8>, Vec<u8>) {
+    use base64::Engine as _;
+    let base64 = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let head = format!(
+        r#"{{"schemaVersion":1,"name":"team/app","tag":"v1","architecture":"amd64","fsLayers":[{{"blobSum":"{}"}},{{"blobSum":"{}"}}],"history":[{{"v1Compatibility":"{{\"os\":\"linux\",\"config\":{{\"Cmd\":[\"hi\"]}}}}"}},{{"v1Compatibility":"{{}}"}}]"#,
+        Schema1::empty_layer(),
+        Digest::sha256_of(&image.layer)
+    );
+    let protected = base64(&format!(r#"{{"formatLength":{},"formatTail":"{}"}}"#, head.len(), base64("\n}")));
+    let signed =
+        format!(r#"{head}{more},"signatures":[{{"header":{{}},"protected":"{protected}","signature":"x"}}]}}"#);
+    (format!("{head}\n}}").into_bytes(), signed.into_bytes())
+}
+
+#[test]
+fn schema_1_is_pulled_and_kept_as_it_came() {
+    let image = Image::new("[]");
+    let (payload, signed) = schema_1(&image, "");
+    let (layer, file) = (Digest::sha256_of(&image.layer), image.file.clone());
+    let served = signed.clone();
+    let registry = FaultRegistry::start(move |request, _| match request.target.contains("/manifests/") {
+        true => Reply::ok(&served)
+            .with("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws")
+            .with("Docker-Content-Digest", &Digest::sha256_of(&payload).to_string()),
+        false if request.header("range") == Some("bytes=0-0") => Reply {
+            body: image.layer[..1].to_vec(),
+            ..Reply::status(206).with("Content-Range", &format!("bytes 0-0/{}", image.layer.len()))
+        },
+        false => image.reply(request),
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let (store, record) = pull_into(&directory, &registry);
+    let record = record.unwrap();
+    assert_eq!((record.layers, record.config.cmd.as_slice()), (1, ["hi".to_owned()].as_slice()));
+    assert_eq!(std::fs::read(store.tree(&record.tree).join("data")).unwrap(), file);
+    let tag = store.tags().unwrap().remove(0);
+    assert_eq!(std::fs::read(tag.directory.join("manifest")).unwrap(), signed);
+    for blob in [&layer, &Schema1::empty_layer(), &record.config_digest] {
+        let bytes = std::fs::read(tag.directory.join(blob.to_string())).unwrap();
+        assert_eq!(Digest::sha256_of(&bytes), *blob);
+    }
+}
+
+#[test]
+fn schema_1_says_nothing_beyond_what_its_digest_covers() {
+    let image = Image::new("[]");
+    for more in [r#","fsLayers":[]"#, r#","name":"other","architecture":"s390x""#] {
+        let (payload, signed) = schema_1(&image, more);
+        let told = Digest::sha256_of(&payload).to_string();
+        let registry = FaultRegistry::start(move |_, _| {
+            Reply::ok(&signed)
+                .with("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws")
+                .with("Docker-Content-Digest", &told)
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let (store, result) = pull_into(&directory, &registry);
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Corrupt, "{more}");
+        assert!(store.tags().unwrap().is_empty());
+    }
+}
+
 /// A store of its own and what a pull of `v1` from `registry` makes of it.
 fn pull_into(directory: &tempfile::TempDir, registry: &FaultRegistry) -> (Store, Result<Record, PullError>) {
     let store = StoreSettings {
         name: "user".into(),
         path: directory.path().join("store"),
+        parts: Default::default(),
         kind: StoreKind::User,
         readonly: false,
         keep_layers: true,
         sync: false,
     };
-    let settings = Settings {
-        stores: vec![store.clone()],
-        run_dirs: Vec::new(),
-        registries: settings(),
-        limits: Limits::default(),
-        contact: None,
-    };
+    let settings = Settings { stores: vec![store.clone()], registries: settings(), ..Settings::default() };
     let store = Store::create(&store).unwrap();
     let reference = format!("{}/{REPOSITORY}:v1", registry.host()).parse().unwrap();
     let result = pull(&store, &reference, &"linux/amd64".parse().unwrap(), &settings, &Silent);

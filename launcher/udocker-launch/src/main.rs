@@ -1,7 +1,7 @@
 //! Puts one rank into its container: decide, enter, exec.
 //!
 //! One process per rank, single-threaded, statically linked, without network, TLS, regex or NSS; nothing stays between
-//! the batch system and the payload. What is heavy (a pull) is done by a child, `udocker pull`.
+//! the batch system and the payload. What is heavy is done by a child, `udocker pull` or `udocker stage`.
 #![cfg_attr(not(test), no_main)]
 
 mod options;
@@ -42,15 +42,16 @@ mod status {
 enum LaunchError {
     #[error("image {0} is in no store, and `--pull=never` forbids asking the registry")]
     NotHere(ImageReference),
-    #[error("cannot pull {reference}: `udocker pull` ended with status {status}")]
-    PullFailed { reference: ImageReference, status: i32 },
-    #[error("cannot run `udocker pull` for {reference}")]
-    PullNotRun {
+    #[error("cannot {work} {reference}: `udocker {work}` ended with status {status}")]
+    Failed { work: &'static str, reference: ImageReference, status: i32 },
+    #[error("cannot run `udocker {work}` for {reference}")]
+    NotRun {
+        work: &'static str,
         reference: ImageReference,
         #[source]
         source: std::io::Error,
     },
-    #[error("image {0} was pulled and is in no store")]
+    #[error("image {0} was made ready and is in no store")]
     StillMissing(ImageReference),
     #[error("{0} is a container, and `--pull=always` and `--platform` choose images")]
     IsContainer(String),
@@ -66,8 +67,8 @@ impl Explain for LaunchError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
-            Self::PullFailed { .. } => vec!["the lines above are its own".into()],
-            Self::PullNotRun { .. } => vec!["`udocker` must lie beside `udocker-launch` or on PATH".into()],
+            Self::Failed { .. } => vec!["the lines above are its own".into()],
+            Self::NotRun { .. } => vec!["`udocker` must lie beside `udocker-launch` or on PATH".into()],
             Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
             Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
         }
@@ -119,17 +120,7 @@ fn status_of(failure: &Failure) -> u8 {
 
 fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> Result<u8, Failure> {
     let caller = Caller::gather(env.to_vec(), &request.user);
-    let sources = Sources {
-        env: env.to_vec(),
-        home: caller.home.clone(),
-        uid: caller.uid,
-        user: caller.name.clone(),
-        repo: None,
-        insecure: false,
-        site_dir: udocker_site_config::SITE_DIR.into(),
-        site_owner: 0,
-    };
-    let settings = udocker_site_config::load(&sources)?.settings;
+    let settings = udocker_site_config::load(&Sources::of_caller(&caller))?.settings;
     let target = find(request, &settings)?;
     let files = match request.accounts {
         Accounts::Host => ImageFiles::of_host()?,
@@ -171,10 +162,15 @@ fn find(request: &RunRequest, settings: &Settings) -> Result<Target, Failure> {
     {
         return Ok(target);
     }
-    if request.pull == PullPolicy::Never {
+    let work = if request.pull != PullPolicy::Always && stores.find_image(&reference, &platform)?.is_some() {
+        // It is here and was never extracted: udocker wrote it, or its store holds blobs alone.
+        "stage"
+    } else if request.pull == PullPolicy::Never {
         return Err(LaunchError::NotHere(reference).into());
-    }
-    pull(&reference, &platform)?;
+    } else {
+        "pull"
+    };
+    run_udocker(work, &reference, &platform)?;
     let stores = Stores::open(settings)?;
     stored(&stores, &reference, &platform, request, settings)?
         .ok_or_else(|| LaunchError::StillMissing(reference).into())
@@ -228,20 +224,21 @@ fn of_container(
     Ok(Target { config, root, facts, container: Some((store.clone(), container)) })
 }
 
-/// Heavy work crosses an exec boundary: the sibling program pulls, with its messages on our stderr.
-fn pull(reference: &ImageReference, platform: &Platform) -> Result<(), LaunchError> {
+/// Heavy work crosses an exec boundary: the sibling program pulls or extracts, with its messages on our stderr.
+fn run_udocker(work: &'static str, reference: &ImageReference, platform: &Platform) -> Result<(), LaunchError> {
     let beside = std::env::current_exe().ok().map(|path| path.with_file_name("udocker")).filter(|path| path.is_file());
     let program = beside.unwrap_or_else(|| "udocker".into());
     let mut command = Command::new(program);
     if rustix::process::geteuid().is_root() {
         command.arg("--allow-root");
     }
-    command.arg("pull").arg(format!("--platform={platform}")).arg(reference.to_string());
+    command.arg(work).arg(format!("--platform={platform}")).arg(reference.to_string());
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    let status = command.status().map_err(|source| LaunchError::PullNotRun { reference: reference.clone(), source })?;
+    let status =
+        command.status().map_err(|source| LaunchError::NotRun { work, reference: reference.clone(), source })?;
     if status.success() {
         return Ok(());
     }
     let status = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    Err(LaunchError::PullFailed { reference: reference.clone(), status })
+    Err(LaunchError::Failed { work, reference: reference.clone(), status })
 }

@@ -3,14 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use udocker_core::error::{ErrorKind, Explain, Failure};
-use udocker_core::settings::Settings;
+use udocker_core::run::{Caller, UserSpec};
+use udocker_core::settings::{Settings, Verbosity};
 use udocker_core::store::{Store, Stores};
+use udocker_site_config::{Loaded, Sources};
 
+use crate::cli::General;
 use crate::ui::Ui;
 
 /// See the module's head.
 pub struct Context {
+    /// What is configured, with the command's own options applied.
     pub settings: Settings,
+    /// What is configured, and by whom.
+    pub configuration: Loaded,
     pub ui: Ui,
     /// `--repo`, for commands that refuse what is no store.
     pub repo: Option<PathBuf>,
@@ -42,7 +48,38 @@ impl Explain for ContextError {
     }
 }
 
+impl General {
+    /// What the options say about messages, if anything.
+    pub fn verbosity(&self) -> Option<Verbosity> {
+        match (self.debug, self.quiet) {
+            (true, _) => Some(Verbosity::Debug),
+            (_, 0) => None,
+            (_, 1) => Some(Verbosity::Messages),
+            _ => Some(Verbosity::Silent),
+        }
+    }
+}
+
 impl Context {
+    /// Reads the configuration, and tells what of it is passed over.
+    pub fn load(general: &General) -> Result<Self, Failure> {
+        let caller = Caller::gather(std::env::vars_os().collect(), &UserSpec::Caller);
+        let absolute = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();
+        let repo = absolute(&general.repo).map_err(crate::usage)?;
+        let sources = Sources {
+            repo: repo.clone(),
+            config: absolute(&general.config).map_err(crate::usage)?,
+            insecure: general.insecure,
+            verbosity: general.verbosity(),
+            ..Sources::of_caller(&caller)
+        };
+        let configuration = udocker_site_config::load(&sources)?;
+        let settings = configuration.settings.clone();
+        let ui = Ui { verbosity: settings.verbosity };
+        configuration.warnings.iter().for_each(|warning| ui.warning(warning));
+        Ok(Self { settings, configuration, ui, repo })
+    }
+
     /// Opens the stores that exist; makes and writes nothing, but sweeps what dead processes of ours left in the user's.
     pub fn stores(&self) -> Result<Stores, Failure> {
         let stores = Stores::open(&self.settings)?;
@@ -70,7 +107,7 @@ impl Context {
     /// The store that new images and containers go into; made if it does not exist.
     pub fn writable_store(&self) -> Result<Store, Failure> {
         if let Some(repo) = &self.repo
-            && !is_store(repo)
+            && !self.settings.stores[0].is_repository()
         {
             return Err(ContextError::NoRepository(repo.clone()).into());
         }
@@ -88,8 +125,4 @@ impl Context {
         let first = self.settings.stores.first().map_or_else(PathBuf::new, |store| store.path.clone());
         Err(ContextError::NoWritableStore(first).into())
     }
-}
-
-fn is_store(path: &Path) -> bool {
-    ["repos", "layers", "containers", "bin", "lib"].iter().all(|name| path.join(name).is_dir())
 }

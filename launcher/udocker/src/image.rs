@@ -89,12 +89,6 @@ pub fn parse_reference(text: Option<&str>) -> Result<ImageReference, Failure> {
     }
 }
 
-/// A name for an image that nobody named.
-pub fn random_reference() -> ImageReference {
-    let name = udocker_core::container::ContainerId::generate().to_string();
-    name.parse().expect("a UUID is an image name")
-}
-
 /// A flattened image, ready to run.
 pub struct Ready {
     pub record: Record,

@@ -15,19 +15,18 @@ mod image;
 mod json;
 mod monitor;
 mod syntax;
+mod terminal;
 mod ui;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
-use udocker_core::error::{ErrorKind, Explain, Failure};
-use udocker_core::run::{Caller, UserSpec};
-use udocker_site_config::Sources;
+use udocker_core::error::{ErrorKind, Explain};
 
 use cli::{Cli, Command};
 use context::Context;
-use ui::{Ui, Verbosity};
+use ui::Ui;
 
 /// The command line is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -81,17 +80,15 @@ fn main() -> ExitCode {
         let named = matches.subcommand_name().map(str::to_owned);
         Cli::from_arg_matches(&matches).map(|cli| (cli, named))
     });
-    let (cli, named) = match parsed {
+    let (mut cli, named) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return syntax::report(&error, &words),
     };
-    let verbosity = match (cli.general.debug, cli.general.quiet) {
-        (true, _) => Verbosity::Debug,
-        (_, 0) => Verbosity::Info,
-        (_, 1) => Verbosity::Errors,
-        _ => Verbosity::Silent,
-    };
-    let ui = Ui { verbosity };
+    // Docker's `pull -q` is our `-q pull`.
+    if let Some(Command::Pull(args)) = &cli.command {
+        cli.general.quiet += u8::from(args.quiet);
+    }
+    let ui = Ui { verbosity: cli.general.verbosity().unwrap_or_default() };
     if cli.general.version {
         return version(ui);
     }
@@ -108,7 +105,7 @@ fn main() -> ExitCode {
     }
     // A run fails with Docker's statuses, a wrong command line with 1 as every command.
     let is_run = matches!(command, Command::Run(_));
-    let outcome = Context::load(&cli.general, ui).and_then(|mut context| dispatch(command, &mut context));
+    let outcome = Context::load(&cli.general).and_then(|mut context| dispatch(command, &mut context));
     match outcome {
         Ok(status) => status,
         Err(failure) => {
@@ -160,6 +157,7 @@ fn dispatch(command: Command, context: &mut Context) -> cmd::Outcome {
         Command::Logout(args) => cmd::logout::run(&args, context),
         Command::Install(args) => cmd::install::run(&args, context),
         Command::Showconf(args) => cmd::showconf::run(&args, context),
+        Command::Stage(args) => cmd::stage::run(&args, context),
         Command::Version(_) | Command::Help { .. } => unreachable!("answered before settings are read"),
     }
 }
@@ -184,26 +182,4 @@ fn help(ui: Ui, command: Option<&str>) -> ExitCode {
     };
     ui.result(text.to_string().trim_end());
     ExitCode::SUCCESS
-}
-
-impl Context {
-    fn load(general: &cli::General, ui: Ui) -> Result<Self, Failure> {
-        let caller = Caller::gather(std::env::vars_os().collect(), &UserSpec::Caller);
-        let repo = general.repo.as_ref().map(std::path::absolute).transpose().map_err(usage)?;
-        let sources = Sources {
-            env: caller.env,
-            home: caller.home,
-            uid: caller.uid,
-            user: caller.name,
-            repo: repo.clone(),
-            insecure: general.insecure,
-            site_dir: udocker_site_config::SITE_DIR.into(),
-            site_owner: 0,
-        };
-        if general.config.is_some() {
-            return Err(refused("--config", "the variables UDOCKER_*, or /etc/udocker/site.toml").into());
-        }
-        let loaded = udocker_site_config::load(&sources)?;
-        Ok(Self { settings: loaded.settings, ui, repo })
-    }
 }

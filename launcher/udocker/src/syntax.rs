@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::ui::{Ui, Verbosity};
+use udocker_core::settings::Verbosity;
+
+use crate::ui::Ui;
 
 /// Prints help where that was asked for, else the error.
 pub fn report(error: &clap::Error, words: &[OsString]) -> ExitCode {

@@ -9,15 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use udocker_core::digest::Digest;
 use udocker_core::error::Failure;
 use udocker_core::progress::Progress;
-
-/// How much is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verbosity {
-    Silent,
-    Errors,
-    Info,
-    Debug,
-}
+use udocker_core::settings::Verbosity;
 
 /// The channel to the user.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +18,11 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// A result line. A reader that went away ends the program quietly.
+    /// A result line, unless only errors are told. A reader that went away ends the program quietly.
     pub fn result(&self, line: impl AsRef<[u8]>) {
+        if self.verbosity < Verbosity::Messages {
+            return;
+        }
         let mut out = io::stdout().lock();
         if let Err(error) = out.write_all(line.as_ref()).and_then(|()| out.write_all(b"\n")) {
             std::process::exit(i32::from(error.kind() != io::ErrorKind::BrokenPipe));
@@ -41,7 +36,7 @@ impl Ui {
     }
     /// A warning, unless quiet.
     pub fn warning(&self, text: &str) {
-        if self.verbosity >= Verbosity::Info {
+        if self.verbosity >= Verbosity::Warnings {
             self.line(&format!("Warning: {text}"));
         }
     }
@@ -68,13 +63,20 @@ impl Ui {
     }
     /// Bars on a terminal, one line per finished layer elsewhere, nothing when quiet.
     pub fn progress(&self) -> Box<dyn Progress> {
+        self.progress_of(false)
+    }
+    /// The same for layers that come from an archive.
+    pub fn adding(&self) -> Box<dyn Progress> {
+        self.progress_of(true)
+    }
+    fn progress_of(&self, adds: bool) -> Box<dyn Progress> {
         let smart = io::stderr().is_terminal()
             && std::env::var_os("NO_COLOR").is_none()
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         match self.verbosity {
-            Verbosity::Silent | Verbosity::Errors => Box::new(Quiet(*self)),
+            level if level < Verbosity::Info => Box::new(Quiet(*self)),
             _ if smart => Box::new(Bars { ui: *self, all: MultiProgress::new(), bars: Mutex::default() }),
-            _ => Box::new(Lines { ui: *self, started: Mutex::default() }),
+            _ => Box::new(Lines { ui: *self, adds, started: Mutex::default() }),
         }
     }
 }
@@ -89,6 +91,8 @@ impl Progress for Quiet {
 
 struct Lines {
     ui: Ui,
+    /// Layers are not downloaded, and whether the store had them before is of no interest.
+    adds: bool,
     started: Mutex<Vec<(Digest, u64, bool, Instant)>>,
 }
 
@@ -99,10 +103,11 @@ impl Progress for Lines {
     fn layer_finished(&self, digest: &Digest) {
         let started = self.started.lock().expect("no holder panics");
         let Some((_, total, present, since)) = started.iter().find(|(d, ..)| d == digest) else { return };
-        self.ui.info(&if *present {
-            format!("layer {digest} is here already ({})", bytes(*total))
-        } else {
-            format!("downloading layer {digest} ({}, {:.1} s)", bytes(*total), since.elapsed().as_secs_f64())
+        let seconds = since.elapsed().as_secs_f64();
+        self.ui.info(&match (self.adds, *present) {
+            (true, _) => format!("adding layer {digest} ({}, {seconds:.1} s)", bytes(*total)),
+            (false, true) => format!("layer {digest} is here already ({})", bytes(*total)),
+            (false, false) => format!("downloading layer {digest} ({}, {seconds:.1} s)", bytes(*total)),
         });
     }
     fn note(&self, text: &str) {

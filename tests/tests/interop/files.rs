@@ -108,10 +108,17 @@ pub const ALL: &[Behaviour] = &[
     ),
     same(
         "repos/",
-        "a v1 image is listed, verified, and made a container of",
+        "a v1 image, as udocker imports, is listed, verified, and made a container of",
         Empty,
-        "writer import $GIVEN/root.tar v:1; mkdir -p $UDOCKER_DIR/repos/old/1; cd $UDOCKER_DIR/repos/old/1; id=$(printf '%064d' 7); echo $UDOCKER_DIR/repos/old:1 > TAG; touch v1; echo \"[\\\"$id\\\"]\" > ancestry; cp $GIVEN/root.tar $UDOCKER_DIR/layers/$id.layer; echo \"{\\\"id\\\": \\\"$id\\\", \\\"architecture\\\": \\\"amd64\\\", \\\"os\\\": \\\"linux\\\", \\\"config\\\": {\\\"Env\\\": [\\\"OLD=1\\\"], \\\"Cmd\\\": [\\\"sh\\\"]}}\" > $UDOCKER_DIR/layers/$id.json; ln -s ../../../layers/$id.layer ../../../layers/$id.json .",
-        "udocker images -p; udocker verify old:1; udocker create --name=o old:1; udocker run o sh -c 'echo $OLD'",
+        "theirs import $GIVEN/root.tar old:1; test -e $UDOCKER_DIR/repos/old/1/v1",
+        "udocker images -p; udocker verify old:1; udocker create --name=o old:1; udocker run o echo there; udocker rmi old:1; ls $UDOCKER_DIR/layers",
+    ),
+    same(
+        "repos/",
+        "an image with a manifest of schema 1",
+        Image,
+        "python3 $GIVEN/schema1.py $UDOCKER_DIR/repos/test/bb/latest/manifest",
+        "udocker images -p; udocker create --name=o test/bb; udocker run o cat /data/upper",
     ),
     same(
         "layers/",

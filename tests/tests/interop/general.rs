@@ -116,17 +116,17 @@ pub const ALL: &[Behaviour] = &[
         "login",
         "credentials of the one serve the other",
         Empty,
-        "writer login --username=tester --password=secret --registry=$LOCKED",
+        "writer login --username=alice --password=secret --registry=$LOCKED",
         "udocker pull --registry=$LOCKED test/bb; udocker images",
     ),
     same(
         "login",
         "`--password-stdin`, and the file",
         Empty,
-        "echo secret | writer login --username=tester --password-stdin --registry=$LOCKED",
+        "echo secret | writer login --username=alice --password-stdin --registry=$LOCKED",
         "python3 -m json.tool $HOME/.udocker/keystore; stat -c %a $HOME/.udocker/keystore",
     ),
-    same("login", "a wrong password", Empty, "", "udocker login --username=tester --password=wrong --registry=$LOCKED")
+    same("login", "a wrong password", Empty, "", "udocker login --username=alice --password=wrong --registry=$LOCKED")
         .deliberately("\"`login` should check the credentials\"", 1, ""),
     same("login", "without it a locked registry gives nothing", Empty, "", "udocker pull --registry=$LOCKED test/bb"),
 ];

@@ -12,17 +12,13 @@ mod page;
 mod runs;
 mod workshop;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use behaviour::Behaviour;
 use udocker_tests::images::{Image, Layer, Recipe};
+use udocker_tests::web::{Answer, WebServer};
 use udocker_tests::{Registry, TestEnv};
 use workshop::{Outcome, Services, Who, Workshop};
-
-/// The user `tester` with the password `secret`.
-const HTPASSWD: &str = "tester:$2b$04$Qua/T64QoVLaqCY9Bux1AOmUEuTLBoNkycbtq0sj4edQBKm4U.T4q\n";
 
 /// The sections of the page.
 const SECTIONS: [(&str, &[Behaviour]); 5] = [
@@ -36,7 +32,7 @@ const SECTIONS: [(&str, &[Behaviour]); 5] = [
 #[test]
 fn behaves_as_udocker_does() {
     let (open, closed) = (TestEnv::new(), TestEnv::new());
-    let (registry, locked) = (Registry::start(&open), Registry::locked(&closed, HTPASSWD));
+    let (registry, locked) = (Registry::start(&open), Registry::start_with_password(&closed));
     let image = publish_images(&open, &registry);
     locked.publish(&image, "bb");
     let services = Services { registry: registry.host.clone(), locked: locked.host.clone(), hub: start_hub(), image };
@@ -135,28 +131,11 @@ fn publish_images(env: &TestEnv, registry: &Registry) -> Image {
     native
 }
 
-/// Answers every request as Docker Hub does a search that has one page.
-fn start_hub() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let host = listener.local_addr().expect("a bound address").to_string();
+/// Answers every request as Docker Hub does a search that has one page. udocker takes `count` for the number of pages.
+fn start_hub() -> WebServer {
     let results = serde_json::json!({"count": 1, "results": [
         {"repo_name": "test/bb", "is_official": false, "short_description": "A small root\nof two layers", "star_count": 7},
         {"repo_name": "bb", "is_official": true, "short_description": "", "star_count": 1234},
-    ]})
-    .to_string();
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.expect("a connection");
-            // The whole head, so that nothing unread resets the connection.
-            let head = BufReader::new(&connection).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
-            let lines = head.count();
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{results}",
-                results.len()
-            );
-            // A client may be gone already.
-            let _ = (lines, connection.write_all(answer.as_bytes()));
-        }
-    });
-    host
+    ]});
+    WebServer::start(move |_, _| Answer::ok(results.clone()))
 }

@@ -179,6 +179,7 @@ impl<'a> Workshop<'a> {
             let words = ["copy", "-q", &source, &format!("{transport}:{}/{name}", given.display())];
             run(Command::new("skopeo").args(words));
         }
+        fs::write(given.join("schema1.py"), include_str!("schema1.py")).expect("write");
         let accounts = fs::read_to_string("/etc/passwd").expect("a host has accounts");
         let own =
             format!("tester:x:{0}:{0}::{1}:/bin/sh\n", self.env.uid().unwrap_or(0), self.env.path("home").display());

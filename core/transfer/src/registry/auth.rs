@@ -1,18 +1,18 @@
-//! Logging in: the challenge of RFC 9110, section 11, and udocker's keystore.
+//! What a registry wants of who asks: the challenge of RFC 9110, section 11; and the type of what must not be shown.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
-use base64::Engine as _;
-use serde::Deserialize;
-use udocker_core::reference::{RegistryHost, is_docker_hub};
 
 /// A text that never shows itself.
-#[derive(Clone)]
-pub(super) struct Secret(pub String);
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub(super) String);
+
+impl Secret {
+    /// Hides `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,38 +62,6 @@ pub(super) fn parse_challenge(text: &str) -> Option<Challenge> {
     }
     let realm = values.remove("realm")?;
     Some(Challenge::Bearer { realm, service: values.remove("service"), scope: values.remove("scope") })
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    auth: String,
-}
-
-/// User and password for `host` from the keystore, as `user:password`; `None` if there are none.
-///
-/// # Errors
-/// In words, if the file is there and may not be used.
-pub(super) fn credentials(keystore: &Path, host: &RegistryHost) -> Result<Option<Secret>, String> {
-    let shown = keystore.display();
-    let status = match fs::metadata(keystore) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(|error| format!("cannot read {shown}: {error}"))?,
-    };
-    if status.mode() & 0o077 != 0 {
-        return Err(format!("{shown} holds passwords and others may read it; `chmod 600 {shown}` mends that"));
-    }
-    let bytes = fs::read(keystore).map_err(|error| format!("cannot read {shown}: {error}"))?;
-    let entries: HashMap<String, Stored> =
-        serde_json::from_slice(&bytes).map_err(|error| format!("cannot read {shown}: {error}"))?;
-    let found = entries.into_iter().find(|(url, _)| {
-        let rest = url.strip_prefix("https://").or(url.strip_prefix("http://")).unwrap_or(url);
-        let key = rest.split('/').next().unwrap_or(rest);
-        key == host.as_str() || key.parse::<RegistryHost>().is_ok_and(|key| is_docker_hub(&key) && is_docker_hub(host))
-    });
-    let Some((_, Stored { auth })) = found else { return Ok(None) };
-    let decoded = base64::engine::general_purpose::STANDARD.decode(auth.trim());
-    let text = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    text.map(|text| Some(Secret(text))).ok_or_else(|| format!("{shown} has an entry for {host} that is not base64"))
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ impl BlobStream {
 
     /// Asks for the blob, from `position` if `ranged`; the span of the answer begins there or at zero.
     fn ask(&self, ranged: bool) -> Result<(Response, Span), RegistryError> {
-        let mut get = blob_request(&self.repository, &self.descriptor);
+        let mut get = blob_request(&self.repository, &self.descriptor.digest);
         if ranged {
             let range = format!("bytes={}-", self.position).try_into().expect("digits are header text");
             get.headers.insert(RANGE, range);
@@ -101,9 +101,7 @@ impl BlobStream {
                 let total = response.content_length();
                 return Ok((response, (0, total)));
             }
-            let span =
-                response.headers().get(CONTENT_RANGE).and_then(|value| parse_content_range(value.to_str().ok()?));
-            match span {
+            match span_of(&response) {
                 Some((start, total)) if ranged && start == self.position => Ok((response, (start, total))),
                 _ => Err(RegistryError::Status {
                     host: self.client.session.host.clone(),
@@ -164,6 +162,18 @@ impl Read for BlobStream {
             }
         }
     }
+}
+
+/// Bytes of the whole of which `response` is all or a part, if it tells.
+pub(super) fn size_of_whole(response: &Response) -> Option<u64> {
+    match response.status() {
+        StatusCode::PARTIAL_CONTENT => span_of(response)?.1,
+        _ => response.content_length(),
+    }
+}
+
+fn span_of(response: &Response) -> Option<Span> {
+    parse_content_range(response.headers().get(CONTENT_RANGE)?.to_str().ok()?)
 }
 
 /// `bytes FIRST-LAST/SIZE`, where the size may be `*`.

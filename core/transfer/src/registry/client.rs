@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::blocking::Response;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RANGE};
 use udocker_core::digest::Digest;
 use udocker_core::manifest::{DOCUMENT_MEDIA_TYPES, Descriptor, Document, MAX_MANIFEST_BYTES};
 use udocker_core::reference::RegistryHost;
 use udocker_core::settings::RegistrySettings;
 
-use super::blob::BlobStream;
+use super::blob::{BlobStream, size_of_whole};
 use super::body::Body;
+use super::credentials::Credentials;
 use super::error::RegistryError;
+use super::jws::payload;
 use super::limits::{Limits, pause};
 use super::session::{Get, Session};
 use crate::fetch::digest_of;
@@ -60,8 +62,17 @@ impl Client {
         host: &RegistryHost,
         limits: Limits,
     ) -> Result<Self, RegistryError> {
-        let session = Session::new(settings, host, limits)?;
-        Ok(Self(Arc::new(Inner { session, retries: settings.retries, backoff: settings.backoff })))
+        let stored = Credentials::stored(settings, host);
+        let credentials = stored.map_err(|what| RegistryError::Login { host: host.to_string(), what })?;
+        Ok(Self::of_session(settings, Session::new(settings, host, credentials, limits)?))
+    }
+
+    pub(super) fn of_session(settings: &RegistrySettings, session: Session) -> Self {
+        Self(Arc::new(Inner { session, retries: settings.retries, backoff: settings.backoff }))
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
     }
 
     /// The manifest or index that `selector` (a tag or a digest) names.
@@ -86,10 +97,31 @@ impl Client {
             let told = text(CONTENT_DIGEST);
             let bytes = self.0.read_all(response, &get.what, MAX_MANIFEST_BYTES)?;
             let expected = selector.parse().ok().or_else(|| told?.parse().ok());
-            let digest = self.0.verify(&bytes, expected)?;
             let document = Document::parse(content_type.as_deref(), &bytes)?;
+            let digest = match (&document, self.0.verify(&bytes, expected.clone())) {
+                // Its digest is the payload's; what is not of the payload must not change what the document says.
+                (Document::Schema1(_), Err(error)) => match payload(&bytes) {
+                    Some(payload) if Document::parse(None, &payload)? == document => {
+                        self.0.verify(&payload, expected)?
+                    }
+                    _ => return Err(error),
+                },
+                (_, result) => result?,
+            };
             Ok(FetchedManifest { bytes, digest, document })
         })
+    }
+
+    /// Bytes of a blob, for manifests that do not tell.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unsized`] if the registry does not tell either.
+    pub fn blob_size(&self, repository: &str, digest: &Digest) -> Result<u64, RegistryError> {
+        let mut get = blob_request(repository, digest);
+        // HEAD would do, but stores behind registries sign their addresses for GET alone.
+        get.headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
+        let size = self.0.get(&get, |response| Ok(size_of_whole(&response)))?;
+        size.ok_or_else(|| RegistryError::Unsized { host: self.0.session.host.clone(), what: get.what })
     }
 
     /// A blob of at most `limit` bytes, verified.
@@ -97,7 +129,7 @@ impl Client {
     /// # Errors
     /// [`RegistryError::TooLarge`], [`RegistryError::Size`] and [`RegistryError::Digest`], beside those of the network.
     pub fn small_blob(&self, repository: &str, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, RegistryError> {
-        let get = blob_request(repository, descriptor);
+        let get = blob_request(repository, &descriptor.digest);
         let host = &self.0.session.host;
         if descriptor.size > limit {
             return Err(RegistryError::TooLarge { host: host.clone(), what: get.what, limit });
@@ -125,11 +157,11 @@ impl Client {
     }
 }
 
-pub(super) fn blob_request<'a>(repository: &'a str, descriptor: &Descriptor) -> Get<'a> {
+pub(super) fn blob_request<'a>(repository: &'a str, digest: &Digest) -> Get<'a> {
     Get {
-        path: format!("/v2/{repository}/blobs/{}", descriptor.digest),
+        path: format!("/v2/{repository}/blobs/{digest}"),
         repository,
-        what: format!("blob {}", descriptor.digest),
+        what: format!("blob {digest}"),
         headers: HeaderMap::new(),
     }
 }
@@ -159,7 +191,7 @@ impl Inner {
         pause(self.backoff, attempt)
     }
 
-    fn read_all(&self, response: Response, what: &str, limit: u64) -> Result<Vec<u8>, RegistryError> {
+    pub(super) fn read_all(&self, response: Response, what: &str, limit: u64) -> Result<Vec<u8>, RegistryError> {
         Body::new(response, &self.session.transport.limits).read_all(&self.session.host, what, limit)
     }
 

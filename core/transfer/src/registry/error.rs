@@ -168,6 +168,14 @@ pub enum RegistryError {
         /// Bytes that the registry has.
         actual: u64,
     },
+    /// No size where one is needed.
+    #[error("the registry {host} does not tell the size of {what}")]
+    Unsized {
+        /// `host[:port]`
+        host: String,
+        /// Which blob.
+        what: String,
+    },
     /// Other bytes than the digest names.
     #[error("{host} sent other bytes for {expected}: their digest is {actual}")]
     Digest {
@@ -190,12 +198,33 @@ pub enum RegistryError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// The user or the password is wrong.
-    #[error("the registry {host} refuses the stored password of user `{user}`")]
+    #[error("the registry {host} refuses the password of user `{user}`")]
     Password {
         /// `host[:port]`
         host: String,
-        /// From the keystore.
+        /// Whose.
         user: String,
+    },
+    /// An answer of success that is none.
+    #[error("the answer of {host} for {what} cannot be read")]
+    Unreadable {
+        /// `host[:port]`
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A list whose next page lies elsewhere, or nowhere.
+    #[error("{what} of {host} goes on at `{link}`, which is not followed")]
+    Link {
+        /// `host[:port]`
+        host: String,
+        /// Which list.
+        what: String,
+        /// As it was given.
+        link: String,
     },
     /// The registry wants a way of logging in that is not known, or its token server is not to be trusted.
     #[error("cannot log in to the registry {host}: {what}")]
@@ -254,8 +283,15 @@ impl Explain for RegistryError {
             | Self::Status { .. }
             | Self::Busy { .. }
             | Self::Truncated { .. } => ErrorKind::Network,
-            Self::TooLarge { .. } | Self::Size { .. } | Self::Digest { .. } | Self::Manifest(_) => ErrorKind::Corrupt,
-            Self::Foreign { .. } | Self::Redirect { .. } | Self::Setup { .. } => ErrorKind::Unsupported,
+            Self::TooLarge { .. }
+            | Self::Size { .. }
+            | Self::Digest { .. }
+            | Self::Manifest(_)
+            | Self::Unreadable { .. }
+            | Self::Link { .. } => ErrorKind::Corrupt,
+            Self::Foreign { .. } | Self::Redirect { .. } | Self::Setup { .. } | Self::Unsized { .. } => {
+                ErrorKind::Unsupported
+            }
         }
     }
     fn is_retryable(&self) -> bool {
@@ -271,13 +307,15 @@ impl Explain for RegistryError {
     }
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::Status { status: 404, repository, .. } => {
+            Self::Status { status: 404, repository, .. } if !repository.is_empty() => {
                 vec![format!("check the name and the tag; `udocker search --list-tags {repository}` lists the tags")]
             }
-            Self::Status { status: 401 | 403, host, repository, .. } => vec![
-                format!("check the name `{repository}`: registries answer so for what does not exist as well"),
-                format!("`udocker login --registry=https://{host}` stores credentials"),
-            ],
+            Self::Status { status: 401 | 403, host, repository, .. } => {
+                let login = format!("`udocker login --registry=https://{host}` stores credentials");
+                let name =
+                    format!("check the name `{repository}`: registries answer so for what does not exist as well");
+                if repository.is_empty() { vec![login] } else { vec![name, login] }
+            }
             Self::Password { host, .. } => vec![format!("`udocker login --registry=https://{host}` stores another")],
             Self::Status { status: 429, host, .. } | Self::Busy { host, .. } => {
                 vec![format!("{host} limits requests: try later, or log in by `udocker login`")]
@@ -293,13 +331,22 @@ impl Explain for RegistryError {
             Self::Silent { .. } | Self::Stalled { .. } | Self::Truncated { .. } => {
                 vec!["try again; what is whole is kept".into()]
             }
-            Self::Manifest(_) | Self::Digest { .. } | Self::Size { .. } | Self::TooLarge { .. } => vec![
+            Self::Status { status: 404, host, .. } => vec![format!("{host} has no such service")],
+            Self::Manifest(_)
+            | Self::Digest { .. }
+            | Self::Size { .. }
+            | Self::TooLarge { .. }
+            | Self::Unreadable { .. } => vec![
                 "something on the way answered for the registry (a proxy, a login page), or the image is damaged"
                     .into(),
             ],
             Self::Status { host, .. } => vec![format!("{host} itself fails: try later, or ask who runs it")],
             Self::Login { host, .. } => vec![format!("`udocker login --registry=https://{host}` stores credentials")],
-            Self::Foreign { .. } | Self::Redirect { .. } | Self::Setup { .. } => Vec::new(),
+            Self::Foreign { .. }
+            | Self::Redirect { .. }
+            | Self::Setup { .. }
+            | Self::Link { .. }
+            | Self::Unsized { .. } => Vec::new(),
         }
     }
 }

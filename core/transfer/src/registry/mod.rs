@@ -6,21 +6,36 @@
 //! Foreign layers' `urls` are never asked.
 //!
 //! ```text
-//! client     what is asked: manifests, configurations, blobs; repetition
-//! blob       a stream that takes up where it broke off
-//! session    one request: which scheme, login, redirects, statuses
-//! transport  one exchange: TLS, certificates, proxies, limits in time
+//! client       what is asked: manifests, configurations, blobs; repetition
+//! blob         a stream that takes up where it broke off
+//! lists        tags, and the catalogue of repositories, page by page
+//! search       the APIs that search
+//! login        trying a user's credentials
+//! session      one request: which scheme, login, redirects, statuses
+//! credentials  whose they are: the keystore, Docker's files, helpers
+//! transport    one exchange: TLS, certificates, proxies, limits in time
 //! ```
 
 mod auth;
 mod blob;
 mod body;
 mod client;
+mod credentials;
 mod error;
+mod helper;
+mod jws;
+mod keystore;
 mod limits;
+mod lists;
+mod login;
+mod search;
 mod session;
 mod transport;
 
+pub use auth::Secret;
 pub use client::{Client, FetchedManifest};
 pub use error::{RegistryError, Unreached};
+pub use keystore::{Keystore, KeystoreError};
 pub use limits::Limits;
+pub use login::{Gate, gate, try_login};
+pub use search::{Found, Search, Searched};

@@ -11,8 +11,9 @@ use serde::Deserialize;
 use udocker_core::reference::{RegistryHost, is_docker_hub};
 use udocker_core::settings::RegistrySettings;
 
-use super::auth::{Challenge, Secret, credentials, parse_challenge};
+use super::auth::{Challenge, Secret, parse_challenge};
 use super::body::Body;
+use super::credentials::{Credentials, Login};
 use super::error::{RegistryError, Unreached, detail, printable};
 use super::limits::{Limits, retry_after};
 use super::transport::{Transport, host_of};
@@ -30,7 +31,7 @@ pub(super) struct Session {
     bases: Vec<String>,
     /// The one that answered.
     base: OnceLock<String>,
-    login: Option<Secret>,
+    credentials: Credentials,
     authorization: Mutex<Option<Secret>>,
 }
 
@@ -38,6 +39,7 @@ pub(super) struct Session {
 #[derive(Debug)]
 pub(super) struct Get<'a> {
     pub(super) path: String,
+    /// Whose part it is, for scopes and messages; empty if no repository's.
     pub(super) repository: &'a str,
     /// As messages call it.
     pub(super) what: String,
@@ -64,7 +66,13 @@ struct Token {
 }
 
 impl Session {
-    pub(super) fn new(settings: &RegistrySettings, host: &RegistryHost, limits: Limits) -> Result<Self, RegistryError> {
+    /// With `host`'s API, by the schemes that are allowed.
+    pub(super) fn new(
+        settings: &RegistrySettings,
+        host: &RegistryHost,
+        credentials: Credentials,
+        limits: Limits,
+    ) -> Result<Self, RegistryError> {
         let endpoint = if is_docker_hub(host) { HUB_ENDPOINT } else { host.as_str() };
         let (plain, tls) = (format!("http://{endpoint}"), format!("https://{endpoint}"));
         let insecure = settings.insecure_all || settings.insecure.contains(host);
@@ -73,30 +81,70 @@ impl Session {
             (false, true) => vec![tls, plain],
             (false, false) => vec![tls],
         };
-        let login = match &settings.keystore {
-            Some(keystore) => {
-                credentials(keystore, host).map_err(|what| RegistryError::Login { host: host.to_string(), what })?
-            }
-            None => None,
-        };
+        Self::with_bases(settings, host, credentials, limits, bases)
+    }
+
+    /// With exactly `scheme://host`.
+    pub(super) fn of_scheme(
+        settings: &RegistrySettings,
+        scheme: &str,
+        host: &RegistryHost,
+        limits: Limits,
+    ) -> Result<Self, RegistryError> {
+        Self::with_bases(settings, host, Credentials::none(host), limits, vec![format!("{scheme}://{host}")])
+    }
+
+    fn with_bases(
+        settings: &RegistrySettings,
+        host: &RegistryHost,
+        credentials: Credentials,
+        limits: Limits,
+        bases: Vec<String>,
+    ) -> Result<Self, RegistryError> {
         Ok(Self {
             host: host.to_string(),
             transport: Transport::new(settings, host, limits)?,
             bases,
             base: OnceLock::new(),
-            login,
+            credentials,
             authorization: Mutex::default(),
         })
     }
 
     /// Asks once; the answer has a status of success.
     pub(super) fn get(&self, get: &Get<'_>) -> Result<Response, Failed> {
+        self.at_base(|base| self.follow(base, get))
+    }
+
+    /// What the registry wants of who asks for `get`; `None` if it answers. Sends no credentials.
+    pub(super) fn challenge(&self, get: &Get<'_>) -> Result<Option<Challenge>, Failed> {
+        self.at_base(|base| {
+            let mut url = self.url(base, get)?;
+            for hops in 1.. {
+                let response = self.transport.send(&url, get.headers.clone(), &get.what)?;
+                let status = response.status();
+                if status.is_redirection() {
+                    url = self.redirect(&url, &response, hops)?;
+                    continue;
+                }
+                return match status {
+                    StatusCode::UNAUTHORIZED => Ok(Some(challenge(&response).ok_or_else(|| self.unknown_way())?)),
+                    status if status.is_success() => Ok(None),
+                    _ => Err(self.status(response, &url, &get.what, get.repository)),
+                };
+            }
+            unreachable!("redirects end with an error")
+        })
+    }
+
+    /// Does `act` at the base that answered before, or at one after the other.
+    fn at_base<T>(&self, act: impl Fn(&str) -> Result<T, Failed>) -> Result<T, Failed> {
         if let Some(base) = self.base.get() {
-            return self.follow(base, get);
+            return act(base);
         }
         let mut first: Option<Failed> = None;
         for (number, base) in self.bases.iter().enumerate() {
-            let result = self.follow(base, get);
+            let result = act(base);
             let failed = match result {
                 Err(failed) if other_scheme_may_help(base, &failed.error) => failed,
                 result => {
@@ -113,9 +161,13 @@ impl Session {
         Err(first.expect("there is at least one base"))
     }
 
+    fn url(&self, base: &str, get: &Get<'_>) -> Result<Url, RegistryError> {
+        Url::parse(&format!("{base}{}", get.path))
+            .map_err(|error| RegistryError::Setup { host: self.host.clone(), what: error.to_string() })
+    }
+
     fn follow(&self, base: &str, get: &Get<'_>) -> Result<Response, Failed> {
-        let registry = Url::parse(&format!("{base}{}", get.path))
-            .map_err(|error| RegistryError::Setup { host: self.host.clone(), what: error.to_string() })?;
+        let registry = self.url(base, get)?;
         let mut url = registry.clone();
         let (mut own, mut logged_in, mut hops) = (true, false, 0);
         loop {
@@ -146,9 +198,13 @@ impl Session {
                     self.log_in(challenge, &registry, get.repository)?;
                     continue;
                 }
-                if let (Some(Challenge::Basic), Some(login)) = (challenge, &self.login) {
+                if let (Some(Challenge::Basic), Ok(Some(login))) = (challenge, self.credentials.get()) {
                     return Err(self.wrong_password(login).into());
                 }
+            }
+            if let (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(what)) = (status, self.credentials.trouble())
+            {
+                return Err(self.login_failed(what).into());
             }
             return Err(self.status(response, &url, &get.what, get.repository));
         }
@@ -191,59 +247,79 @@ impl Session {
     }
 
     fn log_in(&self, challenge: Option<Challenge>, registry: &Url, repository: &str) -> Result<(), Failed> {
-        let basic = self
-            .login
-            .as_ref()
-            .map(|Secret(text)| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text)));
-        let value = match challenge {
-            None => {
-                return Err(self.login_failed("it asks for no way of logging in that is known (Basic, Bearer)").into());
-            }
-            Some(Challenge::Basic) => basic.ok_or_else(|| {
-                self.login_failed(&format!(
-                    "it wants a user and a password; `udocker login --registry=https://{}` stores them",
-                    self.host
-                ))
-            })?,
-            Some(Challenge::Bearer { realm, service, scope }) => {
-                let url = self.token_url(&realm, service.as_deref(), scope.as_deref(), registry, repository)?;
-                self.token(&url, basic, repository)?
+        let value = match challenge.ok_or_else(|| self.unknown_way())? {
+            Challenge::Basic => match self.credentials.get().map_err(|what| self.login_failed(what))? {
+                Some(Login::Password(password)) => basic(password),
+                found => {
+                    let wants = "it wants a user and a password";
+                    let has = if found.is_some() { ", and there is only an identity token" } else { "" };
+                    let command = format!("`udocker login --registry=https://{}` stores them", self.host);
+                    return Err(self.login_failed(&format!("{wants}{has}; {command}")).into());
+                }
+            },
+            Challenge::Bearer { realm, service, scope } => {
+                let mut url = self.realm(&realm, registry)?;
+                let fallback = (!repository.is_empty()).then(|| format!("repository:{repository}:pull"));
+                let fields: Vec<_> = [("service", service), ("scope", scope.or(fallback))]
+                    .into_iter()
+                    .filter_map(|(n, v)| Some((n, v?)))
+                    .collect();
+                // Without credentials a token for everybody may do; what stopped them is told if it does not.
+                let login = self.credentials.get().ok().flatten();
+                if login.is_some() {
+                    self.check_token_server(&url)?;
+                }
+                let response = match login {
+                    Some(Login::Identity(Secret(token))) => {
+                        let own = [("grant_type", "refresh_token"), ("client_id", "udocker"), ("refresh_token", token)];
+                        let fields = fields.iter().map(|(name, value)| (*name, value.as_str())).chain(own);
+                        self.transport.send_form(&url, fields, "a token")?
+                    }
+                    _ => {
+                        let mut headers = HeaderMap::new();
+                        url.query_pairs_mut().extend_pairs(&fields);
+                        if let Some(login @ Login::Password(password)) = login {
+                            url.query_pairs_mut().append_pair("account", login.user());
+                            let value = secret_header(&basic(password)).expect("base64 is a header's text");
+                            headers.insert(AUTHORIZATION, value);
+                        }
+                        self.transport.send(&url, headers, "a token")?
+                    }
+                };
+                self.token(response, &url, login, repository)?
             }
         };
         *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(Secret(value));
         Ok(())
     }
 
-    /// The URL of a token. A password never goes in clear to a host that an answer chose.
-    fn token_url(
-        &self,
-        realm: &str,
-        service: Option<&str>,
-        scope: Option<&str>,
-        registry: &Url,
-        repository: &str,
-    ) -> Result<Url, RegistryError> {
+    /// The URL of a token server. A password never goes in clear to a host that an answer chose.
+    fn realm(&self, realm: &str, registry: &Url) -> Result<Url, RegistryError> {
         let shown = printable(realm);
-        let mut url =
-            Url::parse(realm).map_err(|_| self.login_failed(&format!("its token server `{shown}` is no URL")))?;
+        let url = Url::parse(realm).map_err(|_| self.login_failed(&format!("its token server `{shown}` is no URL")))?;
         if url.scheme() != "https" && url.origin() != registry.origin() {
             let what = format!("its token server {shown} is neither https nor the registry itself");
             return Err(self.login_failed(&what));
         }
-        let scope = scope.map_or_else(|| format!("repository:{repository}:pull"), ToOwned::to_owned);
-        url.query_pairs_mut().extend_pairs(service.iter().map(|s| ("service", s))).append_pair("scope", &scope);
         Ok(url)
     }
 
-    /// The Authorization that the token server gives.
-    fn token(&self, url: &Url, basic: Option<String>, repository: &str) -> Result<String, Failed> {
-        let mut headers = HeaderMap::new();
-        if let Some(basic) = basic {
-            headers.insert(AUTHORIZATION, secret_header(&basic).expect("base64 is a header's text"));
+    /// Refuses another token server than the one that the login saw.
+    fn check_token_server(&self, url: &Url) -> Result<(), RegistryError> {
+        match &self.credentials.token_server {
+            Some(pinned) if *pinned != host_of(url) => {
+                let command = format!("`udocker login --registry=https://{}` allows that", self.host);
+                let what = format!("its token server was {pinned} and is now {}; {command}", host_of(url));
+                Err(self.login_failed(&what))
+            }
+            _ => Ok(()),
         }
-        let response = self.transport.send(url, headers, "a token")?;
+    }
+
+    /// The Authorization that the token server gave.
+    fn token(&self, response: Response, url: &Url, login: Option<&Login>, repository: &str) -> Result<String, Failed> {
         let status = response.status();
-        if let (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(login)) = (status, &self.login) {
+        if let (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(login)) = (status, login) {
             return Err(self.wrong_password(login).into());
         }
         if !status.is_success() {
@@ -264,10 +340,18 @@ impl Session {
         RegistryError::Login { host: self.host.clone(), what: what.to_owned() }
     }
 
-    fn wrong_password(&self, Secret(login): &Secret) -> RegistryError {
-        let user = login.split(':').next().unwrap_or_default().to_owned();
-        RegistryError::Password { host: self.host.clone(), user }
+    fn unknown_way(&self) -> RegistryError {
+        self.login_failed("it asks for no way of logging in that is known (Basic, Bearer)")
     }
+
+    fn wrong_password(&self, login: &Login) -> RegistryError {
+        RegistryError::Password { host: self.host.clone(), user: printable(login.user()) }
+    }
+}
+
+/// An Authorization with `user:password`.
+fn basic(Secret(text): &Secret) -> String {
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
 }
 
 fn challenge(response: &Response) -> Option<Challenge> {

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use reqwest::blocking::{Client as Http, Response};
-use reqwest::header::HeaderMap;
+use reqwest::blocking::{Client as Http, RequestBuilder, Response};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Certificate, NoProxy, Proxy, Url};
 use udocker_core::reference::RegistryHost;
 use udocker_core::settings::RegistrySettings;
@@ -80,10 +80,34 @@ impl Transport {
 
     /// Asks `url` once; the answer has any status.
     pub(super) fn send(&self, url: &Url, headers: HeaderMap, what: &str) -> Result<Response, RegistryError> {
+        self.exchange(url, what, |http| http.get(url.clone()).headers(headers))
+    }
+
+    /// Posts a form to `url` once; the answer has any status.
+    pub(super) fn send_form<'a>(
+        &self,
+        url: &Url,
+        fields: impl Iterator<Item = (&'a str, &'a str)>,
+        what: &str,
+    ) -> Result<Response, RegistryError> {
+        // A form is written as a query is.
+        let mut form = url.clone();
+        form.query_pairs_mut().clear().extend_pairs(fields);
+        let body = form.query().unwrap_or_default().to_owned();
+        let content_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        self.exchange(url, what, |http| http.post(url.clone()).header(CONTENT_TYPE, content_type).body(body))
+    }
+
+    fn exchange(
+        &self,
+        url: &Url,
+        what: &str,
+        request: impl FnOnce(&Http) -> RequestBuilder,
+    ) -> Result<Response, RegistryError> {
         let host = host_of(url);
         let route = Route { direct: is_loopback(url), lenient: self.is_listed(url) };
         let http = self.client(route).map_err(|what| RegistryError::Setup { host: host.clone(), what })?;
-        let response = http.get(url.clone()).headers(headers).send().map_err(|source| {
+        let response = request(&http).send().map_err(|source| {
             if source.is_timeout() && !source.is_connect() {
                 return RegistryError::Silent { host: host.clone(), what: what.to_owned(), limit: self.limits.silence };
             }

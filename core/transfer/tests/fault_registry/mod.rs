@@ -272,7 +272,8 @@ fn read_head(stream: &mut dyn Stream) -> io::Result<Request> {
     }
 }
 
-fn tunnel(client: &TcpStream, to: SocketAddr) -> io::Result<()> {
+/// Bytes between `client` and `to` until both have said all.
+pub fn tunnel(client: &TcpStream, to: SocketAddr) -> io::Result<()> {
     let server = TcpStream::connect(to)?;
     let (mut up, mut down) = ((client.try_clone()?, server.try_clone()?), (server, client.try_clone()?));
     let back = thread::spawn(move || {

@@ -7,9 +7,10 @@ use udocker_core::digest::Digest;
 use udocker_core::error::Failure;
 use udocker_core::store::{Store, TagEntry};
 
+use udocker_core::settings::Verbosity;
+
 use super::Outcome;
 use crate::context::Context;
-use crate::ui::Verbosity;
 
 /// List the images of all stores.
 ///
@@ -26,8 +27,11 @@ pub struct Args {
     #[arg(long, hide = true)]
     pub no_trunc: bool,
     /// Ignored.
-    #[arg(long, hide = true)]
+    #[arg(short = 'a', long, hide = true)]
     pub all: bool,
+    /// Names only, one a line.
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
     /// `table` or `json`.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
     pub format: String,
@@ -36,6 +40,12 @@ pub struct Args {
 /// Sorted by name within each store; udocker lists as its directories are read.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let stores = context.stores()?;
+    if args.quiet {
+        for store in stores.iter() {
+            store.tags()?.iter().for_each(|tag| context.ui.result(tag.display_name()));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut rows = Vec::new();
     for store in stores.iter() {
         rows.extend(store.tags()?.into_iter().map(|tag| (store, tag)));

@@ -1,20 +1,22 @@
 //! `udocker load`.
 
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use udocker_transfer::archive::{Input, load};
 use udocker_transfer::stage::StageOptions;
 
 use super::Outcome;
 use crate::context::Context;
 
-/// Load images from a docker-archive or an OCI layout in a tar.
+/// Load images from a docker-archive or an OCI layout, packed or as a directory.
+///
+/// Prints the names of what was loaded. Nothing is loaded if one of them exists.
 ///
 /// Example: udocker load -i image.tar
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Read this file; `-` is standard input, as is no file at all.
+    /// Read this tar or directory; `-` is standard input, as is no file at all.
     #[arg(short = 'i', long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// `-` for standard input, and a name for the image instead of the archive's.
@@ -23,34 +25,24 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, context: &Context) -> Outcome {
-    let mut words = args.words.iter().map(String::as_str);
-    let first = words.next();
-    let (from_stdin, name) = if first == Some("-") { (true, words.next()) } else { (args.input.is_none(), first) };
-    let path = args.input.as_ref().filter(|path| path.as_os_str() != "-" && !from_stdin);
-    let (input, shown) = open_input(path)?;
+    let words: Vec<&str> = args.words.iter().map(String::as_str).collect();
+    let (from_stdin, name) = match words[..] {
+        ["-"] => (true, None),
+        ["-", name] => (true, Some(name)),
+        [] => (false, None),
+        [name] => (false, Some(name)),
+        [_, extra, ..] => return Err(crate::usage_text(&format!("syntax error at: {extra}")).into()),
+    };
+    let input = Input::of(args.input.as_deref().filter(|_| !from_stdin));
     let name = name.map(str::parse).transpose().map_err(crate::usage)?;
     let store = context.writable_store()?;
-    let progress = context.ui.progress();
     let options = StageOptions::of(&context.settings, &store);
-    let loaded = udocker_transfer::archive::load(&store, input, &shown, name.as_ref(), &options, progress.as_ref())?;
-    for reference in loaded {
-        context.ui.result(reference.to_string());
+    let loaded = load(&store, &input, name.as_ref(), &options, context.ui.adding().as_ref())?;
+    for image in loaded {
+        if let Some(platform) = &image.chosen {
+            context.ui.info(&format!("{} is for {platform}, one of several platforms", image.reference));
+        }
+        context.ui.result(image.reference.to_string());
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The named file, or standard input, and its name for messages.
-pub fn open_input(path: Option<&PathBuf>) -> Result<(Box<dyn Read + Send>, String), udocker_core::error::Failure> {
-    match path {
-        None => Ok((Box::new(std::io::stdin()), "standard input".into())),
-        Some(path) => {
-            let shown = path.display().to_string();
-            let file = std::fs::File::open(path).map_err(|source| udocker_transfer::archive::ArchiveError::File {
-                action: "open",
-                path: path.clone(),
-                source,
-            })?;
-            Ok((Box::new(file), shown))
-        }
-    }
 }

@@ -1,7 +1,13 @@
 //! `udocker manifest`.
 
-use super::{Outcome, RegistryArgs};
+use std::process::ExitCode;
+
+use udocker_core::error::{ErrorKind, Explain};
+use udocker_core::platform::Platform;
+
+use super::{Outcome, RegistryArgs, given};
 use crate::context::Context;
+use crate::usage_text;
 
 /// Print the manifest of an image in a registry.
 ///
@@ -18,6 +24,30 @@ pub struct Args {
     pub words: Vec<String>,
 }
 
-pub fn run(_args: &Args, _context: &mut Context) -> Outcome {
-    Err(crate::refused("manifest", "another command").into())
+/// The registry's answer is no JSON; what reads manifests has seen to that, so it can only be nested too deep.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot print the manifest")]
+struct ManifestError(#[source] serde_json::Error);
+
+impl Explain for ManifestError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Corrupt
+    }
+}
+
+pub fn run(args: &Args, context: &mut Context) -> Outcome {
+    args.registry.apply(&mut context.settings)?;
+    let image = match args.words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["inspect", image] => Some(image),
+        ["inspect"] => None,
+        [] => return Err(usage_text("must specify a command: `manifest inspect IMAGE`").into()),
+        [other, ..] => return Err(usage_text(&format!("invalid command: manifest {other}")).into()),
+    };
+    let reference = crate::image::parse_reference(image)?;
+    let platform: Option<Platform> =
+        given(args.platform.as_deref()).map(str::parse).transpose().map_err(crate::usage)?;
+    let bytes = udocker_transfer::pull::manifest(&reference, platform.as_ref(), &context.settings.registries)?;
+    let value = serde_json::from_slice(&bytes).map_err(ManifestError)?;
+    context.ui.result(crate::json::python_style(&value));
+    Ok(ExitCode::SUCCESS)
 }

@@ -22,6 +22,12 @@ pub struct Args {
     /// Add the platform.
     #[arg(short = 'p')]
     pub platform: bool,
+    /// Ignored.
+    #[arg(short = 'a', long, hide = true)]
+    pub all: bool,
+    /// IDs only, one a line.
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
     /// `table` or `json`.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
     pub format: String,
@@ -29,6 +35,12 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let stores = context.stores()?;
+    if args.quiet {
+        for store in stores.iter() {
+            store.list_containers()?.iter().for_each(|container| context.ui.result(container.id().to_string()));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut list = Vec::new();
     let mut lines = Vec::new();
     let line = |id: &str, p: char, m: char, mode: &str, size: &str, platform: &str, names: &str, image: &str| {

@@ -8,13 +8,13 @@ use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
+use udocker_core::settings::Verbosity;
 use udocker_core::store::{Record, StoreError, StoredForm, StoredImage, Stores, TagEntry};
 use udocker_transfer::verify::verify_layer;
 
 use super::Outcome;
 use crate::context::Context;
 use crate::image::parse_reference;
-use crate::ui::Verbosity;
 
 /// Check the layers of an image: against their digests, or, where there are none, as archives.
 ///

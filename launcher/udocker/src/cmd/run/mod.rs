@@ -49,7 +49,7 @@ pub enum RunError {
     WrittenInPlace,
     /// The engine part does not exist.
     #[error("cannot run in mode {mode}, which {asked} asks for: it is not built in this version")]
-    ModeNotBuilt { mode: ExecMode, asked: &'static str },
+    ModeNotBuilt { mode: ExecMode, asked: String },
     /// `--write=dir:` cannot be made.
     #[error("cannot make {path}, where writes should go")]
     WriteDirectory { path: PathBuf, source: std::io::Error },
@@ -112,7 +112,8 @@ fn begin(args: &Args, context: &Context, mut request: RunRequest) -> Outcome {
 }
 
 fn plan(context: &Context, request: &RunRequest, target: &Target) -> Result<ExecPlan, Failure> {
-    let caller = Caller::gather(std::env::vars_os().collect(), &request.user);
+    let mut caller = Caller::gather(std::env::vars_os().collect(), &request.user);
+    caller.interactive = context.settings.interactive.clone();
     let files = match request.accounts {
         Accounts::Host => ImageFiles::of_host()?,
         Accounts::Generated | Accounts::Container => ImageFiles::of_root(&target.root)?,

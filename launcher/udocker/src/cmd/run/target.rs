@@ -30,7 +30,7 @@ pub struct Target {
 /// Finds what `request` names, and makes what is to be made for it.
 pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Target, Failure> {
     if let Some(directory) = &args.location {
-        check_mode(args, None)?;
+        check_mode(args, None, context)?;
         return location(directory, request, args);
     }
     let stores = context.stores()?;
@@ -49,10 +49,9 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         }
         return in_container(args, store.clone(), container, request, context);
     }
-    check_mode(args, None)?;
+    check_mode(args, None, context)?;
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
-    let reference = crate::image::parse_reference(Some(&request.image))
-        .map_err(|failure| failure.under("must specify image:tag or repository/image:tag"))?;
+    let reference = crate::image::parse_reference(Some(&request.image))?;
     let image = crate::image::ready(context, &reference, &platform, request.pull)
         .map_err(|failure| failure.under(format!("image or container not available: {reference}")))?;
     if args.name.is_some() || args.keep {
@@ -102,7 +101,7 @@ fn in_container(
     request: &RunRequest,
     context: &Context,
 ) -> Result<Target, Failure> {
-    check_mode(args, container.mode())?;
+    check_mode(args, container.mode(), context)?;
     let stores = context.stores()?;
     let config = container.config()?;
     let elsewhere = args.write()?.is_some();
@@ -126,15 +125,13 @@ fn in_container(
 
 /// Refuses a mode that is not built: the one of this run, else the container's, else the configured one. What nobody chose
 /// is N1, also where udocker's own default is P1 or P2.
-fn check_mode(args: &Args, of_container: Option<ExecMode>) -> Result<(), Failure> {
-    let (mode, asked) = match (args.mode, of_container) {
-        (Some(Mode::Auto), _) => return Ok(()),
-        (Some(Mode::Named(mode)), _) => (mode, "--mode"),
-        (None, Some(mode)) => (mode, "`udocker setup --execmode`"),
-        (None, None) => match std::env::var("UDOCKER_DEFAULT_EXECUTION_MODE") {
-            Ok(text) if !text.is_empty() => (text.parse().map_err(crate::usage)?, "UDOCKER_DEFAULT_EXECUTION_MODE"),
-            _ => return Ok(()),
-        },
+fn check_mode(args: &Args, of_container: Option<ExecMode>, context: &Context) -> Result<(), Failure> {
+    let (mode, asked) = match (args.mode, of_container, context.settings.engines.default_mode) {
+        (Some(Mode::Auto), _, _) => return Ok(()),
+        (Some(Mode::Named(mode)), _, _) => (mode, "--mode".to_owned()),
+        (None, Some(mode), _) => (mode, "`udocker setup --execmode`".to_owned()),
+        (None, None, Some(mode)) => (mode, context.configuration.origin("override_default_execution_mode").to_string()),
+        (None, None, None) => return Ok(()),
     };
     match mode {
         ExecMode::N1 => Ok(()),

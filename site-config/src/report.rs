@@ -1,0 +1,122 @@
+//! What is in force, key by key, for `udocker showconf`.
+
+use udocker_core::settings::Verbosity;
+
+use crate::conf::{KEYS, Role};
+use crate::{Loaded, Origin};
+
+/// One setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// udocker's name of it, or ours as `table.key`.
+    pub key: String,
+    /// Its value, one line, with passwords replaced.
+    pub value: String,
+    /// Who set it.
+    pub origin: Origin,
+    /// What follows from it.
+    pub effect: Effect,
+}
+
+/// What follows from a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It is obeyed.
+    Acts,
+    /// It is kept for an engine that is not built yet.
+    Kept,
+    /// Nothing, and why.
+    None(&'static str),
+}
+
+impl Loaded {
+    /// The keys of udocker.conf in udocker's order.
+    pub fn udocker_rows(&self) -> Vec<Row> {
+        let rows = KEYS.iter().map(|key| {
+            let (value, effect) = match key.role {
+                Role::Acts(_, show) => (show(self), Effect::Acts),
+                Role::Kept(_, show) => (show(self), Effect::Kept),
+                Role::NoEffect(reason) => {
+                    (self.without_effect.get(key.name).cloned().unwrap_or_default(), Effect::None(reason))
+                }
+            };
+            self.row(key.name, key.noted_as, value, effect)
+        });
+        rows.collect()
+    }
+
+    /// The keys of site.toml that udocker.conf has no name for.
+    pub fn site_rows(&self) -> Vec<Row> {
+        let settings = &self.settings;
+        let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        let hosts: Vec<_> = settings.registries.insecure.iter().map(|host| host.as_str().to_owned()).collect();
+        let mut rows = vec![
+            ("site.name".to_owned(), self.site_name.clone().unwrap_or_default()),
+            ("site.contact".to_owned(), settings.contact.clone().unwrap_or_default()),
+            ("paths.run_dir".to_owned(), settings.run_dirs.iter().map(|p| path(p)).collect::<Vec<_>>().join(" ")),
+        ];
+        for store in settings.stores.iter().skip(1) {
+            rows.push((format!("store.{}", store.name), path(&store.path)));
+        }
+        rows.extend([
+            ("registries.insecure".to_owned(), hosts.join(" ")),
+            ("registries.ca_dir".to_owned(), settings.registries.ca_dir.as_deref().map(path).unwrap_or_default()),
+            ("registries.parallel".to_owned(), settings.registries.parallel.to_string()),
+            ("registries.retries".to_owned(), settings.registries.retries.to_string()),
+            ("limits.image_max".to_owned(), settings.limits.image_bytes.to_string()),
+            (
+                "limits.tmpfs_default".to_owned(),
+                settings.limits.tmpfs_bytes.map_or_else(|| "half of the memory".to_owned(), |size| size.to_string()),
+            ),
+        ]);
+        rows.into_iter().map(|(key, value)| self.row(&key, &key, value, Effect::Acts)).collect()
+    }
+
+    fn row(&self, key: &str, noted_as: &str, value: String, effect: Effect) -> Row {
+        let value = redact(&value.replace('\n', " "));
+        Row { key: key.to_owned(), value, origin: self.origin(noted_as).clone(), effect }
+    }
+}
+
+/// The option that stands for `verbosity`.
+pub(crate) fn verbosity_option(verbosity: Verbosity) -> &'static str {
+    if verbosity > Verbosity::Info { "--debug" } else { "--quiet" }
+}
+
+/// `text` with what stands between `://` and `@` of each URL replaced.
+fn redact(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let authority = after.find(['/', ' ', '"', '\'', ',', '?', '#']).unwrap_or(after.len());
+        match after[..authority].rfind('@') {
+            Some(end) => {
+                out.push_str("REDACTED");
+                rest = &after[end..];
+            }
+            None => rest = after,
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_of_urls_are_not_shown() {
+        for (text, expected) in [
+            ("", ""),
+            ("http://proxy:3128", "http://proxy:3128"),
+            ("socks5://u:p@proxy:1/x@y", "socks5://REDACTED@proxy:1/x@y"),
+            ("http://u:p@q@proxy https://v:w@b/", "http://REDACTED@proxy https://REDACTED@b/"),
+            ("mail me@example.org", "mail me@example.org"),
+        ] {
+            assert_eq!(redact(text), expected, "{text}");
+        }
+    }
+}
