@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what building and testing needs on Debian 12; does nothing where all is there. Without root it names what is missing.
 set -euo pipefail
-packages=(busybox-static docker-registry skopeo openssl uidmap strace util-linux curl ca-certificates python3 zstd xz-utils bzip2 patchelf mmdebstrap gcc libc6-dev pkg-config)
+packages=(busybox-static docker-registry skopeo openssl uidmap strace util-linux curl ca-certificates python3 python3-venv proot zstd xz-utils bzip2 patchelf mmdebstrap gcc libc6-dev pkg-config)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null)" = "install ok installed" ] || missing+=("$package")
@@ -16,3 +16,10 @@ if [ ${#missing[@]} -gt 0 ]; then
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
+# The udocker that ours replaces, for the tests that compare the two.
+venv=$(dirname "$0")/../target/udocker-venv
+if [ "$("$venv/bin/python3" -c 'import udocker; print(udocker.__version__)' 2>/dev/null)" != 1.3.17 ]; then
+  rm -rf "$venv"
+  /usr/bin/python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check udocker==1.3.17
+fi

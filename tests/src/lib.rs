@@ -7,6 +7,7 @@
 //! token_server   a registry that wants tokens, and the server that gives them
 //! hub            what answers searches as Docker Hub does
 //! web            a small server of HTTP
+//! Peer           PyPI's udocker in a virtual environment, to compare with
 //! images         images made on the spot, each once per recipe below `target/test-images`
 //! tree           listings to compare trees by, and the reference tree of GNU tar and a whiteout pass
 //! udocker_store  repositories as PyPI's udocker writes them
@@ -19,6 +20,7 @@
 mod fault_proxy;
 pub mod hub;
 pub mod images;
+mod peer;
 pub mod random;
 pub mod token_server;
 pub mod tree;
@@ -26,6 +28,7 @@ pub mod udocker_store;
 pub mod web;
 
 pub use fault_proxy::{Fault, FaultProxy};
+pub use peer::{PEER_VERSION, Peer};
 
 use std::fs;
 use std::net::TcpListener;
