@@ -29,10 +29,10 @@ const MAX_DOCUMENTS: u32 = 64;
 
 /// An image could not be pulled.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {reference}")]
+#[error("cannot {action}")]
 pub struct PullError {
-    action: &'static str,
-    reference: ImageReference,
+    /// With the image's name.
+    action: String,
     #[source]
     cause: PullCause,
 }
@@ -142,11 +142,8 @@ pub fn pull(
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Record, PullError> {
-    try_pull(store, reference, platform, settings, progress).map_err(|cause| PullError {
-        action: "pull",
-        reference: reference.clone(),
-        cause,
-    })
+    try_pull(store, reference, platform, settings, progress)
+        .map_err(|cause| PullError { action: format!("pull {reference}"), cause })
 }
 
 fn try_pull(
@@ -213,7 +210,7 @@ pub fn manifest(
         let client = Client::new(registries, reference.registry(&registries.default))?;
         Ok(locate(&client, reference, registries, platform)?.fetched.bytes)
     };
-    get().map_err(|cause| PullError { action: "get the manifest of", reference: reference.clone(), cause })
+    get().map_err(|cause| PullError { action: format!("get the manifest of {reference}"), cause })
 }
 
 /// The tags of the repository that `reference` names.
@@ -225,7 +222,7 @@ pub fn tags(reference: &ImageReference, registries: &RegistrySettings) -> Result
         let client = Client::new(registries, reference.registry(&registries.default))?;
         Ok(first_found(reference, registries, |repository| client.tags(repository))?.1)
     };
-    get().map_err(|cause| PullError { action: "list the tags of", reference: reference.clone(), cause })
+    get().map_err(|cause| PullError { action: format!("list the tags of {}", reference.typed_name()), cause })
 }
 
 /// What `ask` finds for `reference`, and under which name.
