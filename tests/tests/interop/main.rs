@@ -35,7 +35,9 @@ fn behaves_as_udocker_does() {
     let (registry, locked) = (Registry::start(&open), Registry::start_with_password(&closed));
     let image = publish_images(&open, &registry);
     locked.publish(&image, "bb");
-    let services = Services { registry: registry.host.clone(), locked: locked.host.clone(), hub: start_hub(), image };
+    let hub = start_hub();
+    let services =
+        Services { registry: registry.host.clone(), locked: locked.host.clone(), hub: hub.host.clone(), image };
     let only = std::env::var("ONLY").ok();
     let wanted = |b: &&Behaviour| only.as_ref().is_none_or(|only| format!("{}: {}", b.row, b.name).contains(only));
     let all: Vec<&Behaviour> = SECTIONS.iter().flat_map(|(_, list)| list.iter()).filter(wanted).collect();
