@@ -359,3 +359,23 @@ fn a_container_that_cannot_be_made_of_a_tar_leaves_nothing() {
         assert_eq!(children(&env.store().join("containers")), Vec::<PathBuf>::new(), "{words:?}");
     }
 }
+
+#[test]
+fn a_full_container_of_a_tar_leaves_no_tree_beside_it() {
+    // A third overlay on two is refused, so that the container is a full one. Needs root, for the mounts.
+    let env = TestEnv::new();
+    let script = r#"
+        mkdir t && mount -t tmpfs none t && cd t && mkdir l0 u1 w1 m1 u2 w2 m2
+        mount -t overlay one -o lowerdir=l0,upperdir=u1,workdir=w1 m1 || exit 99
+        mount -t overlay two -o lowerdir=m1,upperdir=u2,workdir=w2 m2 || exit 99
+        export UDOCKER_DIR=$PWD/m2/store HOME=$PWD/m2
+        "$UDOCKER" --allow-root -q import --tocontainer --name=c "$TAR" >/dev/null || exit 98
+        cd m2/store && ls containers/c && cat containers/c/imagerepo.name
+        find rootfs/1 records/sha256 layers tmp -mindepth 1
+    "#;
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).current_dir(env.path("."));
+    command.env("UDOCKER", udocker_tests::program("udocker")).env("TAR", env.busybox_tar());
+    let output = command.output().unwrap();
+    assert_eq!(stdout(&output), "ROOT\ncontainer.json\nimagerepo.name\nIMPORTED:unknown", "{}", stderr(&output));
+}

@@ -57,7 +57,7 @@ fn a_saved_image_is_read_by_skopeo_and_by_us() {
         let tar = work.join("saved.tar");
         let output = run(&mut env.udocker(&["save", "-o", text(&tar), "some/name:v1"]));
         assert_eq!((stdout(&output), stderr(&output)), (String::new(), String::new()));
-        assert_eq!(children(&work), [tar.clone()]);
+        assert_eq!(children(&work), std::slice::from_ref(&tar));
         // The same bytes again, through a pipe, in all spellings.
         let bytes = fs::read(&tar).unwrap();
         for words in
@@ -350,7 +350,7 @@ fn export_takes_udockers_words_and_its_own() {
         fs::write(&file, "old").unwrap();
         run(&mut env.udocker(words));
         assert!(fs::read(&file).unwrap() == *expected, "{words:?}");
-        assert_eq!(children(&work), [file.clone()]);
+        assert_eq!(children(&work), std::slice::from_ref(&file));
     }
     for (words, expected) in [
         (&["export", "-o", &name, "nobody"][..], "Error: invalid container id\n"),

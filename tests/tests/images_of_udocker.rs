@@ -55,7 +55,7 @@ fn every_form_gives_the_tree_of_its_layers() {
 
         // From now on no layer is opened, let alone hashed.
         for layer in children(&env.store().join("layers")).iter().filter(|path| path.metadata().unwrap().len() > 2000) {
-            fs::set_permissions(layer, fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(layer, fs::Permissions::from_mode(0o0)).unwrap();
         }
         let again = run(&mut env.udocker(&["run", "--pull=never", "org/features:v1", "echo", "again"]));
         assert_eq!((stdout(&again).as_str(), stderr(&again).as_str()), ("again\n", ""), "{origin:?}");
@@ -397,18 +397,47 @@ fn rmi_spares_what_others_have_not_tagged_yet() {
 }
 
 #[test]
-fn rmi_waits_while_another_process_publishes() {
+fn rmi_waits_for_those_who_publish() {
     let env = TestEnv::ordinary();
     env.import_busybox("gone:1");
     let lock = fs::File::open(env.store().join("udocker.lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared).unwrap();
-    let mut removal = env.udocker(&["-q", "rmi", "gone:1"]).spawn().unwrap();
+    let mut removal = env.udocker(&["rmi", "gone:1"]).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));
-    assert!(removal.try_wait().unwrap().is_none());
+    assert!(removal.try_wait().unwrap().is_none(), "it waits");
     assert_eq!((children(&env.store().join("layers")).len(), env.trees().len()), (2, 1));
     drop(lock);
     assert!(removal.wait().unwrap().success());
     assert_eq!((children(&env.store().join("layers")).len(), env.trees().len()), (0, 0));
+}
+
+#[test]
+fn rmi_spares_what_runs_now() {
+    let env = TestEnv::ordinary();
+    for (number, launched) in [("1", false), ("2", true)] {
+        let name = format!("bb:{number}");
+        env.import_busybox(&name);
+        let fifo = env.path(&format!("fifo{number}"));
+        run(Command::new("mkfifo").args(["-m", "666"]).arg(&fifo));
+        let mut command = if launched {
+            env.launch(&["--mount", &format!("{}:/tmp/fifo", fifo.display()), &name])
+        } else {
+            env.udocker(&["run", "-v", &format!("{}:/tmp/fifo", fifo.display()), &name])
+        };
+        let child =
+            command.args(["sh", "-c", "echo up > /tmp/fifo; cat /tmp/fifo /bin/busybox > /dev/null && echo whole"]);
+        let child = child.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        assert_eq!(fs::read_to_string(&fifo).unwrap(), "up\n");
+        run(&mut env.udocker(&["rmi", &name]));
+        assert_eq!(env.trees().len(), 1, "{name}");
+        fs::write(&fifo, "go on\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((stdout(&output).as_str(), output.status.code()), ("whole\n", Some(0)), "{name}");
+        // Now nothing runs in it; it goes with the next removal of its image.
+        env.import_busybox(&name);
+        run(&mut env.udocker(&["rmi", &name]));
+        assert_eq!(env.trees().len(), 0, "{name}");
+    }
 }
 
 #[test]
@@ -487,5 +516,29 @@ fn what_lies_in_a_store_of_the_site_is_used_and_never_changed() {
     run(&mut env.udocker(&["verify", "mine:1"]));
     run(&mut env.udocker(&["rmi", "mine:1"]));
     assert_eq!(names_in(&env.store().join("layers")), Vec::<String>::new());
+    assert_eq!(fingerprint(&site), before);
+
+    // One that a user's udocker loaded and a site then took over: it is extracted into the user's store.
+    UdockerStore::new(&env).put(&Kind::Busybox.image(), Origin::LoadDocker, "old", "1");
+    fs::rename(env.store().join("layers"), env.path("layers")).unwrap();
+    for name in ["repos", "layers"] {
+        let from = if name == "layers" { env.path("layers") } else { env.store().join("repos") };
+        run(Command::new("cp").arg("-a").arg(from).arg("-T").arg(site.join(name)));
+    }
+    run(Command::new("rm").arg("-r").arg(env.store()));
+    env.own_directory("store", 0o700);
+    let before = fingerprint(&site);
+    assert_eq!(stdout(&run(&mut env.udocker(&["run", "--pull=never", "old:1", "echo", "here"]))), "here\n");
+    assert_eq!(env.trees().len(), 1);
+    let again = run(&mut env.udocker(&["run", "--pull=never", "old:1", "echo", "again"]));
+    assert_eq!((stdout(&again).as_str(), stderr(&again).as_str()), ("again\n", ""));
+    run(&mut env.udocker(&["tag", "old:1", "new:1"]));
+    run(&mut env.udocker(&["verify", "new:1"]));
+    let layer =
+        children(&env.store().join("layers")).into_iter().find(|path| path.to_str().unwrap().ends_with(".layer"));
+    let layer = layer.unwrap();
+    fs::write(&layer, "another's").unwrap();
+    let text = format!("Error: {} has the name of a layer of the image and other bytes", layer.display());
+    assert_refused(&env, &["tag", "old:1", "newer:1"], &text);
     assert_eq!(fingerprint(&site), before);
 }

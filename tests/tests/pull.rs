@@ -99,7 +99,9 @@ fn by_tag_and_by_digest_and_what_is_hidden_stays_hidden() {
     run(&mut env.udocker(&["rmi", &reference]));
     run(&mut env.udocker(&["rmi", &pinned]));
     let left = stdout(&run(Command::new("find").arg(env.path("store")).args(["-type", "f", "-printf", "%P\n"])));
-    assert_eq!(left, "udocker.store\n");
+    let mut left: Vec<_> = left.lines().collect();
+    left.sort_unstable();
+    assert_eq!(left, ["udocker.lock", "udocker.store"]);
 }
 
 #[test]

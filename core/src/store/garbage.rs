@@ -3,14 +3,14 @@
 //! What a removed tag needed goes at once. Anything else without a name may be on its way to one (a pull publishes blobs,
 //! tree and record before its tag, as does udocker), so it goes only after a day.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::repos::links;
-use super::{Record, RemovedTag, Store, StoreError, TreeId, io_error};
+use super::{Record, RemovedTag, RunDirectory, Store, StoreError, TreeId, Users, io_error};
 use crate::digest::Digest;
 
 /// What is younger may be about to get a name.
@@ -27,12 +27,12 @@ struct Marks {
 }
 
 impl Store {
-    /// Removes what `removed` needed and nothing else does, and older left-overs; `in_use` tells of trees that something
-    /// runs in.
+    /// Removes what `removed` needed and nothing else does, and older left-overs; `run` tells what runs on this node. The
+    /// caller holds the store's lock.
     ///
     /// # Errors
     /// If something of the store cannot be read, nothing is removed.
-    pub fn collect_garbage(&self, removed: &RemovedTag, in_use: &dyn Fn(&TreeId) -> bool) -> Result<(), StoreError> {
+    pub fn collect_garbage(&self, removed: &RemovedTag, run: Option<&RunDirectory>) -> Result<(), StoreError> {
         let mut marks = Marks::default();
         marks.removed_files.extend(removed.files.iter().cloned());
         let mut keys = HashSet::new();
@@ -48,7 +48,8 @@ impl Store {
         for container in self.list_containers()? {
             marks.trees.extend(container.base().map(|tree| tree.hex().to_owned()));
         }
-        let stale = self.mark_records(&keys, removed, in_use, &mut marks);
+        let mut users = TreeUsers { run, lists: HashMap::new() };
+        let stale = self.mark_records(&keys, removed, &mut users, &mut marks)?;
         for path in stale {
             remove_file(&path)?;
         }
@@ -61,6 +62,7 @@ impl Store {
                 moved.map_err(io_error("remove", &holder))?;
             }
         }
+        users.forget_unused();
         for path in entries_below(&self.layers(), 1) {
             let name = file_name(&path);
             if !marks.files.contains(&name) && (marks.removed_files.contains(&name) || is_old(&path)) {
@@ -75,9 +77,9 @@ impl Store {
         &self,
         keys: &HashSet<Digest>,
         removed: &RemovedTag,
-        in_use: &dyn Fn(&TreeId) -> bool,
+        users: &mut TreeUsers<'_>,
         marks: &mut Marks,
-    ) -> Vec<PathBuf> {
+    ) -> Result<Vec<PathBuf>, StoreError> {
         let mut stale = Vec::new();
         let mut records = Vec::new();
         for path in entries_below(&self.path().join("records"), 2) {
@@ -98,7 +100,8 @@ impl Store {
         for (path, record) in records {
             let (tree, config) = (record.tree.hex().to_owned(), record.config_digest.to_string());
             let is_gone = gone.contains(&record.manifest);
-            if kept.contains(&record.manifest) || in_use(&record.tree) || !is_gone && !is_old(&path) {
+            let is_kept = kept.contains(&record.manifest) || !is_gone && !is_old(&path);
+            if is_kept || users.run_in(&record.tree)? {
                 marks.trees.insert(tree);
                 // Images without a configuration blob of their own have it for their record alone.
                 marks.files.insert(config);
@@ -110,7 +113,27 @@ impl Store {
                 stale.push(path);
             }
         }
-        stale
+        Ok(stale)
+    }
+}
+
+/// Who runs in trees that are about to go. Their lists stay locked, so that nobody starts in one meanwhile.
+struct TreeUsers<'a> {
+    run: Option<&'a RunDirectory>,
+    lists: HashMap<TreeId, Users>,
+}
+
+impl TreeUsers<'_> {
+    fn run_in(&mut self, tree: &TreeId) -> Result<bool, StoreError> {
+        let Some(run) = self.run else { return Ok(false) };
+        if !self.lists.contains_key(tree) {
+            self.lists.insert(tree.clone(), run.users(tree.hex())?);
+        }
+        Ok(self.lists[tree].other().is_some())
+    }
+    /// Their trees are gone.
+    fn forget_unused(self) {
+        self.lists.into_values().filter(|users| users.other().is_none()).for_each(Users::forget);
     }
 }
 

@@ -66,6 +66,9 @@ pub enum StoreError {
         /// The container.
         id: String,
     },
+    /// The tree of an image was removed meanwhile.
+    #[error("the image's tree {} was removed a moment ago", .0.display())]
+    TreeGone(PathBuf),
     /// Something runs in it.
     #[error("container {id} is in use by process {pid}")]
     InUse {
@@ -100,7 +103,7 @@ impl Explain for StoreError {
             Self::Damaged { .. } => ErrorKind::Corrupt,
             Self::ProtectedImage | Self::ProtectedContainer => ErrorKind::Denied,
             Self::NameTaken | Self::InUse { .. } | Self::Busy { .. } => ErrorKind::Conflict,
-            Self::NoBase { .. } | Self::NoName | Self::Gone { .. } => ErrorKind::NotFound,
+            Self::NoBase { .. } | Self::NoName | Self::Gone { .. } | Self::TreeGone(_) => ErrorKind::NotFound,
         }
     }
     fn hints(&self) -> Vec<String> {
@@ -115,6 +118,7 @@ impl Explain for StoreError {
             Self::Damaged { path, .. } => vec![format!("remove {} and pull the image again", path.display())],
             Self::ProtectedImage | Self::ProtectedContainer => vec!["`udocker unprotect` lifts the protection".into()],
             Self::NameTaken => vec!["choose another name, or take it away by `udocker rmname`".into()],
+            Self::TreeGone(_) => vec!["`udocker images` lists what is here".into()],
             Self::NoName | Self::Gone { .. } => vec!["`udocker ps` lists containers and their names".into()],
             Self::InUse { id, .. } => vec![
                 "wait for its end, or run its image without a container".into(),

@@ -1,14 +1,18 @@
 //! The run directory: node-local, private, on tmpfs; and in it, who runs what.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::lock::lock_file;
-use super::{FileLock, Patience, StoreError, io_error};
+use super::{FileLock, Patience, StoreError, TreeId, io_error};
 use crate::sys::process::start_time;
+
+/// From here on the dead are dropped from a list of users.
+const LONG_LIST_BYTES: u64 = 16 << 10;
 
 /// A directory of ours that passed its checks.
 #[derive(Clone, Debug)]
@@ -46,9 +50,29 @@ impl RunDirectory {
         Ok(Users { living: living(&path)?, path, _file: file })
     }
 
-    /// Adds this process to the users of `name`.
+    /// Adds this process to the users of `name`. The others are looked at only once their list is long: each rank of a
+    /// node does this.
     pub fn enlist(&self, name: &str) -> Result<(), StoreError> {
-        self.users(name)?.enlist()
+        let path = self.path.join(format!("use-{name}"));
+        let mut file = File::options().append(true).create(true).open(&path).map_err(io_error("open", &path))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(io_error("lock", &path))?;
+        if file.metadata().map_err(io_error("read", &path))?.len() > LONG_LIST_BYTES {
+            drop(file);
+            return self.users(name)?.enlist();
+        }
+        let me = std::process::id();
+        let line = format!("{me} {}\n", start_time(me).unwrap_or(0));
+        file.write_all(line.as_bytes()).map_err(io_error("write", &path))
+    }
+
+    /// Marks the tree of an image, whose root is `root`, as run by this process: `rmi` of the same user on this node spares
+    /// it.
+    ///
+    /// # Errors
+    /// [`StoreError::TreeGone`] if it was removed a moment ago; I/O.
+    pub fn mark_tree(&self, tree: &TreeId, root: &Path) -> Result<(), StoreError> {
+        self.enlist(tree.hex())?;
+        if root.is_dir() { Ok(()) } else { Err(StoreError::TreeGone(root.to_owned())) }
     }
 
     /// Takes the lock `name` of this node, for as long as the value lives.

@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use udocker_core::digest::Digest;
+use udocker_core::digest::{Algorithm, Digest};
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::reference::ImageReference;
 use udocker_core::store::{LockKind, Patience, Store, StoreError, Stores, TagContents, Temporary};
 
-use crate::fetch::copy_and_digest_by;
+use crate::fetch::{copy_and_digest, copy_and_digest_by};
 
 /// An image cannot be given another name; the texts are udocker's.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,12 @@ pub enum TagError {
         source_image: ImageReference,
         /// Where it is.
         store: PathBuf,
+    },
+    /// The target's store has another file under the name of a layer of version 1.
+    #[error("{path} has the name of a layer of the image and other bytes")]
+    OtherLayer {
+        /// The file that is there.
+        path: PathBuf,
     },
     /// A layer cannot be copied.
     #[error("cannot copy the layer {path}")]
@@ -56,7 +62,7 @@ pub enum TagError {
 impl Explain for TagError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::TargetExists(_) => ErrorKind::Conflict,
+            Self::TargetExists(_) | Self::OtherLayer { .. } => ErrorKind::Conflict,
             Self::NoSource(_) | Self::NoLayers { .. } => ErrorKind::NotFound,
             Self::ProtectedSource(_) => ErrorKind::Denied,
             Self::Copy { source, .. } => ErrorKind::from_io(source),
@@ -75,6 +81,9 @@ impl Explain for TagError {
                 vec![format!("`udocker pull {source_image}` gets it into your own store")]
             }
             Self::Store(error) => error.hints(),
+            Self::OtherLayer { .. } => {
+                vec!["remove the image that it belongs to, or name another store by `--repo=DIR` or UDOCKER_DIR".into()]
+            }
             Self::Copy { .. } | Self::Corrupt { .. } => Vec::new(),
         }
     }
@@ -114,11 +123,14 @@ fn copy_layers(from: &Store, to: &Store, source: &ImageReference, contents: &Tag
     let folder = to.temporary("tag")?;
     for (_, file) in &contents.links {
         let (original, target) = (from.layers().join(file), to.layers().join(file));
-        if target.is_file() {
-            continue;
-        }
         if !original.is_file() {
             return Err(TagError::NoLayers { source_image: source.clone(), store: from.path().to_owned() });
+        }
+        if target.is_file() {
+            if file.parse::<Digest>().is_err() && digest_of(&original)? != digest_of(&target)? {
+                return Err(TagError::OtherLayer { path: target });
+            }
+            continue;
         }
         let copy = copy_layer(&folder, &original, file)?;
         to.publish_layer(&copy, file)?;
@@ -126,11 +138,16 @@ fn copy_layers(from: &Store, to: &Store, source: &ImageReference, contents: &Tag
     Ok(())
 }
 
+fn digest_of(path: &Path) -> Result<Digest, TagError> {
+    let hashed = File::open(path).and_then(|file| copy_and_digest(file, io::sink()));
+    hashed.map(|(digest, _)| digest).map_err(|source| TagError::Copy { path: path.to_owned(), source })
+}
+
 /// A copy of a layer in `folder`; a layer that is named by a digest is checked against it.
-fn copy_layer(folder: &Temporary, original: &std::path::Path, name: &str) -> Result<PathBuf, TagError> {
+fn copy_layer(folder: &Temporary, original: &Path, name: &str) -> Result<PathBuf, TagError> {
     let failed = |source| TagError::Copy { path: original.to_owned(), source };
     let expected = name.parse::<Digest>().ok();
-    let algorithm = expected.as_ref().map_or(udocker_core::digest::Algorithm::Sha256, Digest::algorithm);
+    let algorithm = expected.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
     let copy = folder.path().join(name);
     let (actual, _) = File::open(original)
         .and_then(|from| copy_and_digest_by(algorithm, from, File::create_new(&copy)?))

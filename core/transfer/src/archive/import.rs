@@ -109,7 +109,7 @@ fn forget(store: &Store, image: &RemovedTag, run_dirs: &[PathBuf]) -> Result<(),
         other => other?,
     };
     let run = RunDirectory::open(run_dirs);
-    store.collect_garbage(image, &|tree| run.as_ref().is_some_and(|run| run.user_of(tree.hex()).is_some()))
+    store.collect_garbage(image, run.as_ref())
 }
 
 fn container_of(

@@ -53,6 +53,6 @@ fn remove(name: &str, context: &Context) -> Result<(), Failure> {
     let _lock = store.lock(LockKind::Remove, &Patience::long(&waiting))?;
     let removed = store.remove_tag(&tag).map_err(|source| damaged(&reference, source))?;
     let run = RunDirectory::open(&context.settings.run_dirs);
-    store.collect_garbage(&removed, &|tree| run.as_ref().is_some_and(|run| run.user_of(tree.hex()).is_some()))?;
+    store.collect_garbage(&removed, run.as_ref())?;
     Ok(())
 }

@@ -12,6 +12,7 @@ use udocker_core::run::{
     Accounts, Caller, ContainerFacts, Defaults, ExecMode, ImageFiles, Remark, RunRequest, RunSpec, UserSpec,
     has_program,
 };
+use udocker_core::store::RunDirectory;
 
 use super::Outcome;
 use crate::context::Context;
@@ -144,6 +145,9 @@ fn start(args: &Args, context: &Context, target: Target, plan: ExecPlan) -> Outc
     let removed = args.rm.then_some(()).and(target.container.as_ref());
     if let Some((store, container)) = &target.container {
         store.mark_in_use(container, args.write()?.is_none(), &context.settings.run_dirs)?;
+    }
+    if let (Some((tree, root)), Some(run)) = (&target.tree, RunDirectory::open(&context.settings.run_dirs)) {
+        run.mark_tree(tree, root)?;
     }
     if removed.is_none() && target.private.is_none() {
         let error = crate::monitor::enter(&plan);

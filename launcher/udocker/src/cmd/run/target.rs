@@ -9,7 +9,7 @@ use udocker_core::error::Failure;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::run::{ExecMode, RunRequest, WriteSpec};
-use udocker_core::store::{Store, StoreError, Temporary};
+use udocker_core::store::{Store, StoreError, Temporary, TreeId};
 
 use super::RunError;
 use super::args::{Args, Mode, Pull};
@@ -23,6 +23,8 @@ pub struct Target {
     pub config: ImageConfig,
     /// A container of a store, to be marked as in use.
     pub container: Option<(Store, Container)>,
+    /// An image's tree and its root, to be marked as in use.
+    pub tree: Option<(TreeId, PathBuf)>,
     /// A private copy of an image's tree that goes with the run.
     pub private: Option<Temporary>,
 }
@@ -65,9 +67,10 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
     let mut target = Target {
         id: image.record.tree.hex()[..32].to_owned(),
         names: Vec::new(),
-        root: RootPlan::new(image.tree, RootWrite::ReadOnly),
+        root: RootPlan::new(image.tree.clone(), RootWrite::ReadOnly),
         config: image.record.config,
         container: None,
+        tree: Some((image.record.tree, image.tree)),
         private: None,
     };
     place_writes(args, context, request, &mut target)?;
@@ -89,6 +92,7 @@ fn location(directory: &PathBuf, request: &RunRequest, args: &Args) -> Result<Ta
         root: RootPlan::new(tree, write),
         config: ImageConfig::default(),
         container: None,
+        tree: None,
         private: None,
     })
 }
@@ -115,6 +119,7 @@ fn in_container(
         root,
         config: ImageConfig { platform: None, ..config },
         container: Some((store, container)),
+        tree: None,
         private: None,
     };
     if elsewhere {
