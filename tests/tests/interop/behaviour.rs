@@ -17,7 +17,7 @@ impl Base {
     /// Leads here from the base before.
     pub fn script(self) -> &'static str {
         match self {
-            Self::Empty => "writer install || true",
+            Self::Empty => "writer install",
             Self::Image => "writer pull --registry=$REGISTRY test/bb",
             // A container of ours gets a whole tree at the first `inspect -p`; udocker's has one from the beginning.
             Self::Container => "writer create --name=box test/bb; writer inspect -p box",

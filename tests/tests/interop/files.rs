@@ -16,8 +16,8 @@ pub const ALL: &[Behaviour] = &[
         "configuration files",
         "the home's, then the repository's",
         Empty,
-        "printf '[DEFAULT]\\ntmpdir = /home\\nhttp_agent = home\\n' > $HOME/.udocker/udocker.conf; printf '[DEFAULT]\\ntmpdir = /repo\\n' > $UDOCKER_DIR/udocker.conf",
-        "udocker --config=none showconf | grep -e '^tmpdir = ' -e '^http_agent = ' | sort",
+        "printf '[DEFAULT]\\ntmpdir = /home\\nhttp_agent = home\\ntopdir = %s\\n' $UDOCKER_DIR > $HOME/.udocker/udocker.conf; printf '[DEFAULT]\\ntmpdir = /repo\\n' > $UDOCKER_DIR/udocker.conf",
+        "unset UDOCKER_DIR; udocker showconf | grep -e '^tmpdir = ' -e '^http_agent = ' -e '^topdir = ' | sort",
     ),
     same(
         "configuration files",
@@ -186,11 +186,12 @@ pub const ALL: &[Behaviour] = &[
     // Modes
     same(
         "execution modes",
-        "a container that udocker runs in P2",
+        "a container that udocker runs in a mode that we do not have yet",
         Container,
         "theirs setup --execmode=P2 box",
         "udocker run box echo there",
-    ),
+    )
+    .deliberately("it is refused by name, never replaced by another", 125, ""),
     same("execution modes", "R1 is noted", Container, "theirs setup --execmode=R1 box", "udocker setup box"),
     same(
         "execution modes",

@@ -11,7 +11,7 @@ pub const ALL: &[Behaviour] = &[
         "`--repo` on what is no repository is refused",
         Empty,
         "mkdir no",
-        "udocker --repo=no images",
+        "udocker --repo=$PWD/no images",
     ),
     same(
         "general options",
@@ -33,7 +33,7 @@ pub const ALL: &[Behaviour] = &[
         "`--help` of a command ends with 0",
         Empty,
         "",
-        "udocker images --help > text; grep -c -e ' -l ' text",
+        "udocker images --help > text; grep -q -e ' -l' text && echo told",
     ),
     same(
         "general options",
@@ -77,7 +77,7 @@ pub const ALL: &[Behaviour] = &[
         "`--registry` forgets one",
         Empty,
         "printf '{\"https://quay.io\": {\"auth\": \"dTpw\", \"email\": \"\"}, \"https://ghcr.io\": {\"auth\": \"dTpw\", \"email\": \"\"}}' > $HOME/.udocker/keystore; chmod 600 $HOME/.udocker/keystore",
-        "udocker logout --registry=quay.io; cat $HOME/.udocker/keystore",
+        "udocker logout --registry=quay.io; python3 -m json.tool $HOME/.udocker/keystore",
     ),
     same(
         "install",
@@ -91,7 +91,7 @@ pub const ALL: &[Behaviour] = &[
         "is content with what the other installed",
         Empty,
         "writer install",
-        "udocker install; udocker images",
+        "cksum $UDOCKER_DIR/bin/* > before; udocker install; cksum $UDOCKER_DIR/bin/* | cmp - before",
     ),
     same(
         "showconf",
@@ -109,7 +109,18 @@ pub const ALL: &[Behaviour] = &[
         "udocker version > a; udocker -V | cmp - a; udocker --version | cmp - a",
     ),
     same("search", "`--list-tags` of a registry", Empty, "", "udocker search --list-tags --registry=$REGISTRY test/bb"),
-    same("search", "the catalogue of a registry", Empty, "", "udocker search -a --registry=$REGISTRY both"),
+    same(
+        "search",
+        "the catalogue of a registry",
+        Empty,
+        "",
+        "udocker search -a --registry=$REGISTRY both | sed 's/  */ /g; s/ $//'",
+    )
+    .deliberately(
+        "a registry without search is asked for its catalogue; udocker shows curl's errors and finds nothing",
+        0,
+        "NAME OFFICIAL DESCRIPTION STARS\ntest/both ----\n",
+    ),
     same("search", "a hub's answer in columns", Empty, "", "udocker search -a --index=$HUB bb"),
     same("search", "`--no-trunc`", Empty, "", "udocker search -a --no-trunc --index=$HUB bb"),
     same(

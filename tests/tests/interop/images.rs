@@ -106,7 +106,7 @@ pub const ALL: &[Behaviour] = &[
         "docker's form, which the other loads",
         Image,
         "writer save -o saved.tar test/bb",
-        "tar tf saved.tar | sed 's,[0-9a-f]\\{64\\},HEX,; s,/$,,' | sort -u; udocker rmi test/bb; udocker load -i saved.tar; udocker create test/bb",
+        "tar tf saved.tar | sed 's,[0-9a-f]\\{64\\},HEX,; s,/$,,; s,^\\./,,' | grep -v -x '\\.' | sort -u; udocker rmi test/bb; udocker load -i saved.tar; udocker create test/bb",
     ),
     same(
         "save",
@@ -120,7 +120,7 @@ pub const ALL: &[Behaviour] = &[
         "several images, onto standard output",
         Image,
         "writer import $GIVEN/root.tar two:2; writer save - test/bb two:2 > both.tar; writer rmi two:2; writer rmi test/bb",
-        "udocker load - < both.tar | sort; udocker images | sort",
+        "udocker load - < both.tar > loaded; udocker images | sort",
     ),
     same("save", "an image that is not there is an error", Empty, "", "udocker save -o x.tar none:1"),
     same(

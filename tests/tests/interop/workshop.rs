@@ -11,7 +11,7 @@
 //! Stores are always at the same path, as udocker writes absolute ones into them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -138,10 +138,10 @@ impl<'a> Workshop<'a> {
         self.place_engine_tarball();
         let tarball = self.env.path("given/engines.tar.gz");
         let text = |who| match who {
-            // Debian's PRoot is built without the seccomp filter.
+            // Debian's PRoot, which is built without the seccomp filter: what our `install` leaves is none.
             Who::Python => {
-                let settings = format!("UDOCKER_TARBALL={} PROOT_NO_SECCOMP=1", tarball.display());
-                format!("export {settings}\nexec {} \"$@\"\n", peer.words())
+                let engine = "UDOCKER_USE_PROOT_EXECUTABLE=/usr/bin/proot PROOT_NO_SECCOMP=1";
+                format!("export UDOCKER_TARBALL={} {engine}\nexec {} \"$@\"\n", tarball.display(), peer.words())
             }
             Who::Ours => format!("exec {} \"$@\"\n", programs.join("udocker").display()),
         };
@@ -191,7 +191,8 @@ impl<'a> Workshop<'a> {
         for who in Who::BOTH {
             // udocker's `install` asks the network for news otherwise.
             let settings = self.env.own_directory("home/.udocker", 0o700).join("udocker.conf");
-            fs::write(settings, "[DEFAULT]\ninstallinfo = /nonexistent\n").expect("write");
+            fs::write(&settings, "[DEFAULT]\ninstallinfo = /nonexistent\n").expect("write");
+            chown(settings, self.env.uid(), self.env.uid()).expect("chown");
             let mut base = Some(Base::Empty);
             while let Some(now) = base {
                 let outcome = self.script(now.script(), who, who).expect("a shell can be started");

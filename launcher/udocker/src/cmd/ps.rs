@@ -61,7 +61,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     lines.push(head(args));
     for store in stores.iter() {
         for container in store.list_containers()? {
-            let mode = container.mode().unwrap_or(ExecMode::N1).to_string();
+            let mode = container.mode().or(context.settings.engines.default_mode).unwrap_or(ExecMode::N1).to_string();
             let size = if args.size { container.size_megabytes()?.to_string() } else { String::new() };
             let platform = container.platform().map_or("unknown/unknown".to_owned(), |platform| platform.to_string());
             let names = match container.names() {
