@@ -23,7 +23,7 @@ use udocker_core::run::{
     Accounts, Caller, ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, RunSpec, WriteSpec,
 };
 use udocker_core::settings::Settings;
-use udocker_core::store::{FoundImage, RunDirectory, Store, Stores, TreeId};
+use udocker_core::store::{FoundImage, RunDirectory, Store, Stores};
 use udocker_site_config::Sources;
 
 use options::Invocation;
@@ -135,8 +135,10 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
     if let Some((store, container)) = &target.container {
         store.mark_in_use(container, false, &settings.run_dirs)?;
     }
-    if let (Some(tree), Some(run)) = (&target.tree, RunDirectory::open(&settings.run_dirs)) {
-        run.mark_tree(tree, &target.facts.root)?;
+    if target.container.is_none()
+        && let Some(run) = RunDirectory::open(&settings.run_dirs)
+    {
+        run.mark_tree(&target.facts.root)?;
     }
     let error = execute(&plan);
     let status = error.status();
@@ -151,8 +153,6 @@ struct Target {
     facts: ContainerFacts,
     /// To be marked as in use.
     container: Option<(Store, Container)>,
-    /// The same for an image.
-    tree: Option<TreeId>,
 }
 
 fn find(request: &RunRequest, settings: &Settings) -> Result<Target, Failure> {
@@ -198,7 +198,6 @@ fn stored(
         root: RootPlan::new(tree, root_write(request, settings)),
         facts,
         container: None,
-        tree: Some(record.tree),
     }))
 }
 
@@ -227,7 +226,7 @@ fn of_container(
     let root = RootPlan { write: root_write(request, settings), ..store.container_view(&container, stores)? };
     let names = container.names().iter().map(ToString::to_string).collect();
     let facts = ContainerFacts { id: container.id().to_string(), names, root: root.tree.clone() };
-    Ok(Target { config, root, facts, container: Some((store.clone(), container)), tree: None })
+    Ok(Target { config, root, facts, container: Some((store.clone(), container)) })
 }
 
 /// Heavy work crosses an exec boundary: the sibling program pulls or extracts, with its messages on our stderr.

@@ -146,8 +146,8 @@ fn start(args: &Args, context: &Context, target: Target, plan: ExecPlan) -> Outc
     if let Some((store, container)) = &target.container {
         store.mark_in_use(container, args.write()?.is_none(), &context.settings.run_dirs)?;
     }
-    if let (Some((tree, root)), Some(run)) = (&target.tree, RunDirectory::open(&context.settings.run_dirs)) {
-        run.mark_tree(tree, root)?;
+    if let (Some(tree), Some(run)) = (&target.tree, RunDirectory::open(&context.settings.run_dirs)) {
+        run.mark_tree(tree)?;
     }
     if removed.is_none() && target.private.is_none() {
         let error = crate::monitor::enter(&plan);
