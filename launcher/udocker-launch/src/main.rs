@@ -20,7 +20,7 @@ use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{
-    Accounts, Caller, ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, RunSpec, WriteSpec,
+    Accounts, Caller, ContainerFacts, Defaults, ExecMode, ImageFiles, PullPolicy, RunRequest, RunSpec, WriteSpec,
 };
 use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, RunDirectory, Store, Stores};
@@ -53,6 +53,8 @@ enum LaunchError {
     },
     #[error("image {0} was made ready and is in no store")]
     StillMissing(ImageReference),
+    #[error("container {id} is set to mode {mode}, which is not supported by this version")]
+    ModeNotBuilt { id: String, mode: ExecMode },
     #[error("{0} is a container, and `--pull=always` and `--platform` choose images")]
     IsContainer(String),
 }
@@ -61,6 +63,7 @@ impl Explain for LaunchError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::IsContainer(_) => ErrorKind::Usage,
+            Self::ModeNotBuilt { .. } => ErrorKind::Unsupported,
             _ => ErrorKind::NotFound,
         }
     }
@@ -69,6 +72,9 @@ impl Explain for LaunchError {
             Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
             Self::Failed { .. } => vec!["the lines above are its own".into()],
             Self::NotRun { .. } => vec!["`udocker` must lie beside `udocker-launch` or on PATH".into()],
+            Self::ModeNotBuilt { id, .. } => {
+                vec![format!("`udocker setup --execmode=N1 {id}` makes it one of this version's")]
+            }
             Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
             Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
         }
@@ -221,6 +227,9 @@ fn of_container(
 ) -> Result<Target, Failure> {
     if request.pull == PullPolicy::Always || request.platform.is_some() {
         return Err(LaunchError::IsContainer(container.id().to_string()).into());
+    }
+    if let (None, Some(mode)) = (request.mode, container.mode().filter(|mode| *mode != ExecMode::N1)) {
+        return Err(LaunchError::ModeNotBuilt { id: container.id().to_string(), mode }.into());
     }
     let config = container.config()?;
     let root = RootPlan { write: root_write(request, settings), ..store.container_view(&container, stores)? };

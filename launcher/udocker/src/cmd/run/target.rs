@@ -46,8 +46,8 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         None => stores.find_container(&request.image)?,
     };
     if let Some((store, container)) = found {
-        if args.name.as_ref().is_some_and(|name| !container.names().contains(name)) {
-            return Err(crate::refused("--name for a container that exists", "`udocker name CONTAINER NAME`").into());
+        if let Some(name) = args.name.as_ref().filter(|name| !container.names().contains(name)) {
+            store.name_container(&container, name)?;
         }
         return in_container(args, store.clone(), container, request, context);
     }
