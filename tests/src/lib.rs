@@ -192,9 +192,12 @@ impl TestEnv {
         let link = directory.join(program.file_name().expect("a program has a name"));
         if !link.exists() {
             fs::create_dir_all(&directory).expect("mkdir");
-            fs::hard_link(program, &link)
-                .or_else(|_| fs::copy(program, &link).map(drop))
-                .expect("a program can be copied");
+            // Another thread may have been here; a copy over a link would empty the program itself.
+            match fs::hard_link(program, &link) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(_) => fs::copy(program, &link).map(drop).expect("a program can be copied"),
+                Ok(()) => {}
+            }
         }
         link
     }
