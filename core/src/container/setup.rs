@@ -67,11 +67,11 @@ impl Store {
     /// # Errors
     /// [`SetupError::NotBuilt`]; [`StoreError::ProtectedContainer`]; [`StoreError::InUse`] while something runs in it; I/O.
     pub fn set_mode(&self, container: &Container, mode: ExecMode, run_dirs: &[PathBuf]) -> Result<(), SetupError> {
-        if mode != ExecMode::N1 {
-            return Err(SetupError::NotBuilt(mode));
-        }
         if container.is_protected() {
             return Err(StoreError::ProtectedContainer.into());
+        }
+        if mode != ExecMode::N1 {
+            return Err(SetupError::NotBuilt(mode));
         }
         let _users = self.alone(container, run_dirs)?;
         let directory = &container.directory;
