@@ -31,7 +31,7 @@ pub const ALL: &[Behaviour] = &[
         "a registry with a port",
         Empty,
         "",
-        "udocker pull ${REGISTRY#http://}/test/bb || echo $?; udocker images",
+        "export UDOCKER_REGISTRY=$REGISTRY; udocker pull ${REGISTRY#http://}/test/bb || echo $?; udocker images",
     )
     .deliberately("\"accept `host:port/name`\"", 0, "REPOSITORY\nREGISTRY/test/bb:latest    .\n"),
     same(
