@@ -44,6 +44,9 @@ for pattern, replacement in [
     (r"\b\d+\.\d+ (s|[KMGT]iB)\b", r"N \1"),
     (r"\b\d{4}-\d\d-\d\dT[0-9:.]+Z", "TIME"),
     (r"\b\d+ entries", "N entries"),
+    (r"\(\d+ MB\)", "(N MB)"),
+    (r'"(bytes|size)": \d+', r'"\1": N'),
+    (rf"(?<=[-/]){uid or os.getuid()}\b", "$UID"),
     (r"^version: .*", "version: VERSION"),
 ]:
     text = re.sub(pattern, replacement, text, flags=re.M)

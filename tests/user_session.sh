@@ -108,7 +108,7 @@ t 1 'Error: ' name one two
 t 0 '' rename two three
 t 1 'Error: container does not exist' rename two four
 t 0 'container name: three removed' rmname three
-t 1 'Error: removing container name' rmname three
+t 1 'Error: ' rmname three
 t 0 '"Cmd"' inspect one
 t 0 'execmode: ' setup one
 t 0 '' setup --execmode=N1 one

@@ -298,7 +298,8 @@ fn a_container_comes_directly_from_a_tar_and_no_image_is_listed() {
     let named = env.store().join("containers/two/imagerepo.name");
     assert_eq!(fs::read_to_string(named).unwrap(), "my/root:latest");
     assert_eq!(stdout(&run(&mut env.udocker(&["images"]))), "REPOSITORY\n");
-    assert_eq!(children(&env.store().join("layers")), Vec::<PathBuf>::new());
+    // What is left is the configuration of the tree that both are based on.
+    assert_eq!(children(&env.store().join("layers")).len(), 1);
     for name in ["one", "two"] {
         run(&mut env.udocker(&["run", name, "touch", "/mine"]));
         assert_eq!(stdout(&run(&mut env.udocker(&["run", name, "ls", "/mine"]))), "/mine\n");

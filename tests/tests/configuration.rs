@@ -90,7 +90,7 @@ fn messages_by_file_variable_and_option() {
     let config = format!("--config={}", config.display());
     let outcome = |words: &[&str], level: Option<&str>| {
         let mut command = env.udocker(words);
-        command.arg("images");
+        command.arg("ps");
         level.map(|level| command.env("UDOCKER_LOGLEVEL", level));
         let output = run(&mut command);
         (stderr(&output).contains("unknown key"), stdout(&output).is_empty())
@@ -136,8 +136,8 @@ fn a_configured_mode_is_refused_by_name_if_it_is_not_built() {
     assert_eq!(code(&output), 125);
     assert_eq!(
         stderr(&output),
-        "Error: cannot run in mode F3, which UDOCKER_DEFAULT_EXECUTION_MODE sets: its engine is not built yet\n  \
-         hint: `--mode=N1` runs it without that engine\n"
+        "Error: cannot run in mode F3, which UDOCKER_DEFAULT_EXECUTION_MODE asks for: it is not built in this version\n  \
+         hint: `--mode=N1` runs it in the native mode\n"
     );
     for (words, mode) in [(&["run", "--mode=N1", "box", "true"][..], "F3"), (&["run", "box", "true"], "N1")] {
         run(env.udocker(words).env("UDOCKER_DEFAULT_EXECUTION_MODE", mode));

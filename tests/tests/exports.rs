@@ -524,7 +524,7 @@ fn archives_go_through_pipes_from_store_to_store() {
     }
     let one = "one of the third layer\n";
     let expected = format!(
-        "features:1\nzipped:1\nREPOSITORY\nexists:1    .\nexported:1    .\nfeatures:1    .\nzipped:1    .\n{one}{one}{one}"
+        "features:1\nzipped:1\nexists:1    .\nexported:1    .\nfeatures:1    .\nzipped:1    .\n{one}{one}{one}"
     );
     assert_eq!(stdout(&run(&mut command)), expected);
     assert_eq!(children(&other.store().join("tmp")), Vec::<PathBuf>::new());

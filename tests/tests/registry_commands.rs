@@ -165,7 +165,7 @@ fn a_registry_is_searched_by_its_catalogue() {
     let (status, out, error) = ended(&mut env.udocker(&["search", "--list-tags", &format!("{host}/test/no")]));
     assert_eq!((status, out), (1, String::new()));
     let first = format!(
-        "Error: cannot list the tags of {host}/test/no:latest\n  caused by: the registry {host} answered 404 NAME_UNKNOWN"
+        "Error: cannot list the tags of {host}/test/no\n  caused by: the registry {host} answered 404 NAME_UNKNOWN"
     );
     assert!(error.starts_with(&first), "{error}");
 }
@@ -267,7 +267,7 @@ fn login_pull_search_logout(env: &TestEnv, host: &str, told: &str) {
     assert_eq!(login("alice", "\n").2, "Error: invalid credentials: the password is empty\n");
     let done = format!("{told}Info: logged in to {host} as alice\n");
     assert_eq!(login("alice", "secret\nmore\n"), (0, String::new(), done));
-    let stored = format!(r#"{{"http://{host}":{{"auth":"YWxpY2U6c2VjcmV0","email":""}}}}"#);
+    let stored = format!(r#"{{"http://{host}": {{"auth": "YWxpY2U6c2VjcmV0", "email": ""}}}}"#);
     assert_eq!(fs::read_to_string(&file).unwrap(), stored);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
 

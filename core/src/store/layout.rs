@@ -58,7 +58,7 @@ pub enum StoreError {
     #[error("container name already exists")]
     NameTaken,
     /// No container has the name.
-    #[error("no container has this name")]
+    #[error("removing container name: no container has this name")]
     NoName,
     /// The container was removed meanwhile.
     #[error("container {id} was removed a moment ago")]

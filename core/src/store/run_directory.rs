@@ -75,18 +75,35 @@ impl RunDirectory {
         if root.is_dir() { Ok(()) } else { Err(StoreError::TreeGone(root.to_owned())) }
     }
 
-    /// Takes the lock `name` of this node, for as long as the value lives.
+    /// Takes the lock `name` of this node, for as long as the value lives. Its file goes with it: who waits for that file
+    /// then holds it beside a newcomer, so the lock saves work and protects nothing.
     ///
     /// # Errors
     /// See [`super::Store::lock`].
-    pub fn lock(&self, name: &str, patience: &Patience<'_>) -> Result<FileLock, StoreError> {
-        lock_file(&self.path.join(format!("lock-{name}")), FlockOperation::NonBlockingLockExclusive, patience)
+    pub fn lock(&self, name: &str, patience: &Patience<'_>) -> Result<NodeLock, StoreError> {
+        let path = self.path.join(format!("lock-{name}"));
+        let lock = lock_file(&path, FlockOperation::NonBlockingLockExclusive, patience)?;
+        Ok(NodeLock { path, _lock: lock })
     }
 
     /// A living user of `name`, if there is one.
     pub fn user_of(&self, name: &str) -> Option<u32> {
         let users = living(&self.path.join(format!("use-{name}"))).ok()?;
         users.first().map(|(pid, _)| *pid)
+    }
+}
+
+/// A lock among the processes of one user on one node.
+#[derive(Debug)]
+pub struct NodeLock {
+    path: PathBuf,
+    _lock: FileLock,
+}
+
+impl Drop for NodeLock {
+    fn drop(&mut self) {
+        // An empty file that stays does no harm.
+        let _ = fs::remove_file(&self.path);
     }
 }
 

@@ -16,9 +16,9 @@ use udocker_core::progress::Progress;
 use udocker_core::reference::ImageReference;
 use udocker_core::schema1::{EMPTY_LAYER, Schema1};
 use udocker_core::settings::{RegistrySettings, Settings};
-use udocker_core::store::{Record, Store};
+use udocker_core::store::{NodeLock, Patience, Record, RunDirectory, Store, StoreError};
 
-use crate::fetch::{BlobSource, FetchError};
+use crate::fetch::{BlobSource, FetchError, digest_of};
 use crate::registry::{Client, FetchedManifest, RegistryError};
 use crate::stage::{Incoming, StageError, StageOptions, stage};
 
@@ -29,10 +29,10 @@ const MAX_DOCUMENTS: u32 = 64;
 
 /// An image could not be pulled.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {reference}")]
+#[error("cannot {action}")]
 pub struct PullError {
-    action: &'static str,
-    reference: ImageReference,
+    /// With the image's name.
+    action: String,
     #[source]
     cause: PullCause,
 }
@@ -142,11 +142,8 @@ pub fn pull(
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Record, PullError> {
-    try_pull(store, reference, platform, settings, progress).map_err(|cause| PullError {
-        action: "pull",
-        reference: reference.clone(),
-        cause,
-    })
+    try_pull(store, reference, platform, settings, progress)
+        .map_err(|cause| PullError { action: format!("pull {reference}"), cause })
 }
 
 fn try_pull(
@@ -162,7 +159,8 @@ fn try_pull(
     let located = locate(&client, reference, registries, Some(platform))?;
     let repository = located.repository.clone();
     let names_empty_layer = matches!(&located.fetched.document, Document::Schema1(image) if image.names_empty_layer);
-    let incoming = describe(&client, located, platform)?;
+    let _lock = lock(store, &located.fetched.digest, settings, progress)?;
+    let incoming = describe(store, &client, located, platform)?;
     let options = StageOptions::of(settings, store);
     let source = Remote { client: &client, repository: &repository };
     let staged = loop {
@@ -185,6 +183,20 @@ fn try_pull(
     Ok(staged.record.clone())
 }
 
+/// Waits for another process on this node that pulls the same manifest into the same store: what it brings need not be
+/// fetched twice. Without a run directory nobody waits.
+fn lock(
+    store: &Store,
+    manifest: &Digest,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Option<NodeLock>, StoreError> {
+    let Some(run) = RunDirectory::open(&settings.run_dirs) else { return Ok(None) };
+    let place = Digest::sha256_of(store.path().as_os_str().as_encoded_bytes());
+    let told = || progress.warning("waiting for another process of yours that pulls the same image");
+    run.lock(&format!("pull-{}-{}", &place.hex()[..16], manifest.hex()), &Patience::long(&told)).map(Some)
+}
+
 /// The manifest of `reference` as its registry has it: that of `platform`, else whatever the name stands for.
 ///
 /// # Errors
@@ -198,7 +210,7 @@ pub fn manifest(
         let client = Client::new(registries, reference.registry(&registries.default))?;
         Ok(locate(&client, reference, registries, platform)?.fetched.bytes)
     };
-    get().map_err(|cause| PullError { action: "get the manifest of", reference: reference.clone(), cause })
+    get().map_err(|cause| PullError { action: format!("get the manifest of {reference}"), cause })
 }
 
 /// The tags of the repository that `reference` names.
@@ -210,7 +222,7 @@ pub fn tags(reference: &ImageReference, registries: &RegistrySettings) -> Result
         let client = Client::new(registries, reference.registry(&registries.default))?;
         Ok(first_found(reference, registries, |repository| client.tags(repository))?.1)
     };
-    get().map_err(|cause| PullError { action: "list the tags of", reference: reference.clone(), cause })
+    get().map_err(|cause| PullError { action: format!("list the tags of {}", reference.typed_name()), cause })
 }
 
 /// What `ask` finds for `reference`, and under which name.
@@ -304,11 +316,14 @@ impl Walk<'_> {
     }
 }
 
-fn describe(client: &Client, located: Located, platform: &Platform) -> Result<Incoming, PullCause> {
+fn describe(store: &Store, client: &Client, located: Located, platform: &Platform) -> Result<Incoming, PullCause> {
     let Located { repository, fetched, index } = located;
     let (manifest, config_bytes) = match fetched.document {
         Document::Image(manifest) => {
-            let config = client.small_blob(&repository, &manifest.config, MAX_CONFIG_BYTES)?;
+            let config = match stored(store, &manifest.config) {
+                Some(config) => config,
+                None => client.small_blob(&repository, &manifest.config, MAX_CONFIG_BYTES)?,
+            };
             (manifest, config)
         }
         Document::Schema1(image) => (modern(client, &repository, &image)?, image.config),
@@ -321,6 +336,14 @@ fn describe(client: &Client, located: Located, platform: &Platform) -> Result<In
         return Err(PullCause::Platform { found, wanted: platform.clone() });
     }
     Ok(Incoming { manifest_bytes: fetched.bytes, manifest, index, config_bytes, platform: platform.clone() })
+}
+
+/// A small blob that is here already, whole.
+fn stored(store: &Store, blob: &Descriptor) -> Option<Vec<u8>> {
+    let path = store.blob(&blob.digest);
+    let is_small = path.metadata().is_ok_and(|status| status.len() <= MAX_CONFIG_BYTES);
+    let bytes = std::fs::read(path).ok().filter(|_| is_small)?;
+    (digest_of(blob.digest.algorithm(), &bytes) == blob.digest).then_some(bytes)
 }
 
 /// What schema 1 says in the terms of later manifests; the registry tells the sizes that it does not.

@@ -167,7 +167,7 @@ fn an_unknown_tag_and_an_unknown_image_are_told_apart() {
         let host = registry.host();
         assert_eq!(error.to_string(), format!("the registry {host} answered 404 {code} ({message}) for tag `v9`"));
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        let hint = "check the name and the tag; `udocker search --list-tags team/app` lists the tags";
+        let hint = format!("check the tag; `udocker search --list-tags {host}/team/app` lists those that exist");
         assert_eq!(error.hints(), [hint]);
         assert_eq!(registry.requests().len(), 1);
     }

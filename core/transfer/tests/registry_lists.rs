@@ -104,6 +104,11 @@ fn a_registry_without_a_search_has_a_catalogue() {
     let nothing = FaultRegistry::start(|_, _| Reply::status(404));
     let both = [Searched::Index(nothing.url("")), Searched::Registry(registry.host())];
     assert_eq!(search(&settings(), &both, "b").unwrap(), [named("b")]);
+    let gone = RegistrySettings { retries: 0, ..settings() };
+    let both_gone = [Searched::Index("http://127.0.0.1:1".into()), both[1].clone()];
+    assert_eq!(search(&gone, &both_gone, "b").unwrap(), [named("b")]);
+    let error = search(&gone, &[both_gone[0].clone(), both[0].clone()], "b").unwrap_err();
+    assert!(matches!(error, RegistryError::Unreachable { .. }), "{error}");
     let error = search(&settings(), &both[..1], "b").unwrap_err();
     assert!(matches!(error, RegistryError::Status { status: 404, .. }), "{error}");
     let unreadable = FaultRegistry::start(|_, _| Reply::ok(b"<html>"));

@@ -46,7 +46,8 @@ impl SavedImage {
         let mut layers = Vec::with_capacity(image.layers.len());
         for layer in image.layers {
             if !layer.path.is_file() {
-                let what = format!("layer {}", layer.name);
+                let kind = if layer.digest.is_some() { "blob" } else { "layer" };
+                let what = format!("{kind} {}", layer.name);
                 return Err(ArchiveError::NoBlob { image: reference.clone(), what });
             }
             layers.push(SavedLayer { path: layer.path, digest: layer.digest });

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use udocker_core::digest::Digest;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::manifest::ManifestError;
+use udocker_core::reference::{DEFAULT_REGISTRY, is_docker_hub};
 
 /// Where the way to a host ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,8 +308,17 @@ impl Explain for RegistryError {
     }
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::Status { status: 404, repository, .. } if !repository.is_empty() => {
-                vec![format!("check the name and the tag; `udocker search --list-tags {repository}` lists the tags")]
+            Self::Status { status: 404, host, repository, what, .. } if !repository.is_empty() => {
+                let hub = host.parse().is_ok_and(|host| is_docker_hub(&host));
+                let host = if hub { DEFAULT_REGISTRY } else { host };
+                vec![match what.starts_with("tag ") {
+                    true => format!(
+                        "check the tag; `udocker search --list-tags {host}/{repository}` lists those that exist"
+                    ),
+                    false => {
+                        format!("check the name; `udocker search {host}/NAME` searches where the registry allows that")
+                    }
+                }]
             }
             Self::Status { status: 401 | 403, host, repository, .. } => {
                 let login = format!("`udocker login --registry=https://{host}` stores credentials");

@@ -1,9 +1,9 @@
 //! Docker's credential helpers: `docker-credential-NAME get`, the server's name on its input, JSON on its output.
 
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -47,14 +47,16 @@ pub(super) fn ask(name: &str, server: &str) -> Result<Option<Login>, String> {
     // A helper that does not read its input answers all the same, or fails by itself.
     let _ = input.write_all(server.as_bytes());
     drop(input);
+    let deadline = Instant::now() + LIMIT;
     let answer = receiver.recv_timeout(LIMIT);
-    if answer.is_err() {
+    let ended = answer.is_ok() && has_ended(&mut child, deadline).map_err(cannot)?;
+    if !ended {
         // It has ended just now, else.
         let _ = child.kill();
     }
     let status = child.wait().map_err(cannot)?;
-    let Ok(answer) = answer else {
-        return Err(format!("the credential helper {program} did not answer within {} s", LIMIT.as_secs()));
+    let (Ok(answer), true) = (answer, ended) else {
+        return Err(format!("the credential helper {program} did not end within {} s", LIMIT.as_secs()));
     };
     let text = answer.map_err(cannot)?;
     if !status.success() {
@@ -65,4 +67,15 @@ pub(super) fn ask(name: &str, server: &str) -> Result<Option<Login>, String> {
     let answer: Answer = serde_json::from_slice(&text)
         .map_err(|_| format!("the answer of the credential helper {program} cannot be read"))?;
     Ok(Some(Login::of(&answer.username, &answer.secret)))
+}
+
+/// Whether `child` ends before `deadline`; helpers do so at once after their answer.
+fn has_ended(child: &mut Child, deadline: Instant) -> std::io::Result<bool> {
+    while child.try_wait()?.is_none() {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(true)
 }

@@ -16,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::ser::Formatter;
 use serde_json::{Map, Value, json};
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::reference::{RegistryHost, is_docker_hub};
@@ -265,7 +266,9 @@ fn write(path: &Path, value: &impl Serialize) -> Result<(), KeystoreError> {
     let temporary = PathBuf::from(name);
     // One that a crashed process with our number left.
     let _ = fs::remove_file(&temporary);
-    let bytes = serde_json::to_vec(value).expect("a map of texts serialises");
+    let mut bytes = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, AsPython);
+    value.serialize(&mut serializer).expect("a map of texts serialises");
     let result = File::options().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
         file.write_all(&bytes)?;
         file.sync_all()?;
@@ -275,6 +278,18 @@ fn write(path: &Path, value: &impl Serialize) -> Result<(), KeystoreError> {
         let _ = fs::remove_file(&temporary);
         failed("write", &target)(error)
     })
+}
+
+/// Python's blanks, so that a file looks the same whoever wrote it.
+struct AsPython;
+
+impl Formatter for AsPython {
+    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { out.write_all(b", ") }
+    }
+    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        out.write_all(b": ")
+    }
 }
 
 #[cfg(test)]
@@ -316,7 +331,7 @@ mod tests {
         store.remove("https://quay.io", &quay).unwrap();
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
-            r#"{"https://other.example":{"auth":"eW91OnDDpDpzcw==","email":""}}"#
+            r#"{"https://other.example": {"auth": "eW91OnDDpDpzcw==", "email": ""}}"#
         );
         assert_eq!(store.token_server(&quay).unwrap(), None);
         let error = store.remove("https://quay.io", &quay).unwrap_err();

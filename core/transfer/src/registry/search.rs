@@ -98,15 +98,15 @@ impl Search {
     /// Starts a search in the first of `places` that has an API for it; `page_size` is a wish.
     ///
     /// # Errors
-    /// Of the network; without an API, the error of the last one that was tried.
+    /// Of a place that was not reached, if none has an API; else of the API that was tried last.
     pub fn start(
         settings: &RegistrySettings,
         places: &[Searched],
         expression: &str,
         page_size: usize,
     ) -> Result<Self, RegistryError> {
-        let mut last = None;
-        for place in places {
+        let (mut unreached, mut last) = (None, None);
+        'places: for place in places {
             let (client, prefix, apis) = open(settings, place)?;
             for api in apis {
                 let mut search = Self {
@@ -123,11 +123,16 @@ impl Search {
                 match search.ask() {
                     Ok(page) => return Ok(Self { first: Some(page), ..search }),
                     Err(error) if is_no_such_api(&error) => last = Some(error),
+                    // The index of the world may lie beyond a firewall, and the registry within.
+                    Err(error @ (RegistryError::Unreachable { .. } | RegistryError::Silent { .. })) => {
+                        unreached.get_or_insert(error);
+                        continue 'places;
+                    }
                     Err(error) => return Err(error),
                 }
             }
         }
-        Err(last.expect("there is at least one place, and an API to try there"))
+        Err(unreached.or(last).expect("there is at least one place, and an API to try there"))
     }
 
     /// The next page; `None` after the last. A page may be empty.

@@ -7,6 +7,8 @@ use crate::context::Context;
 use crate::image::{ImageError, parse_reference, stored};
 
 /// Extract an image of a store, so that it is ready to run; nothing is pulled.
+///
+/// Example: udocker stage debian:12
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Take the image for this platform [default: this machine's].
