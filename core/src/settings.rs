@@ -8,8 +8,8 @@ use crate::env_vars;
 use crate::reference::{DEFAULT_REGISTRY, RegistryHost};
 use crate::run::ExecMode;
 
-/// Everything that is configured and not asked for on a command line.
-#[derive(Clone, Debug)]
+/// Everything that is configured and not asked for on a command line. The default has no store.
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Stores in the order of lookup.
     pub stores: Vec<StoreSettings>,
@@ -257,21 +257,6 @@ pub enum Executable {
     Host,
     /// This one.
     Path(PathBuf),
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            stores: Vec::new(),
-            run_dirs: Vec::new(),
-            registries: RegistrySettings::default(),
-            limits: Limits::default(),
-            contact: None,
-            verbosity: Verbosity::default(),
-            interactive: InteractiveDefaults::default(),
-            engines: EngineSettings::default(),
-        }
-    }
 }
 
 impl Default for InteractiveDefaults {

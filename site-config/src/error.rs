@@ -168,7 +168,8 @@ pub enum ConfigError {
 
 impl ConfigError {
     pub(crate) fn variable(name: &'static str, value: impl AsRef<OsStr>, expected: &'static str) -> Self {
-        Self::Variable { name, value: escape(value.as_ref().as_encoded_bytes()), expected }
+        let value = crate::report::redact(&escape(value.as_ref().as_encoded_bytes()));
+        Self::Variable { name, value, expected }
     }
 }
 

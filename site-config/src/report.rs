@@ -84,7 +84,7 @@ pub(crate) fn verbosity_option(verbosity: Verbosity) -> &'static str {
 }
 
 /// `text` with what stands between `://` and `@` of each URL replaced.
-fn redact(text: &str) -> String {
+pub(crate) fn redact(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {

@@ -316,6 +316,11 @@ fn variables_without_a_usable_value_are_refused() {
             "a b",
             "cannot use the variable UDOCKER_REGISTRY, `a%20b`: expected a registry as host[:port], with https:// or http:// before it if need be",
         ),
+        (
+            "UDOCKER_REGISTRY",
+            "https://me:secret@registry.example",
+            "cannot use the variable UDOCKER_REGISTRY, `https://REDACTED@registry.example`: expected a registry as host[:port], with https:// or http:// before it if need be",
+        ),
         ("UDOCKER_LOGLEVEL", "loud", "cannot use the variable UDOCKER_LOGLEVEL, `loud`: expected a number"),
         (
             "UDOCKER_DEFAULT_EXECUTION_MODE",

@@ -53,7 +53,7 @@ fn names_are_given_changed_and_taken_away() {
         (&["rename", "zwei", "three"], "Error: container name already exists"),
         (&["rename", "nobody", "x"], "Error: container does not exist"),
         (&["rename", &id, "x"], "Error: name does not exist"),
-        (&["rmname", "nobody"], "Error: no container has this name"),
+        (&["rmname", "nobody"], "Error: removing container name: no container has this name"),
         (&["rmname"], "Error: invalid container id or name"),
         (&["create", "--name=three", "bb:1"], "Error: container name already exists"),
         (&["create", "--name=a b", "bb:1"], invalid),
@@ -220,6 +220,9 @@ fn what_f_modes_left_is_undone() {
     let refused = env.udocker(&["run", &id, "true"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(125), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("F3"), "{}", stderr(&refused));
+    let refused = env.launch(&[&id, "true"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(123), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("is set to mode F3"), "{}", stderr(&refused));
 
     run(&mut env.udocker(&["setup", "--execmode=N1", &id]));
     assert_eq!(stdout(&run(&mut env.udocker(&["setup", &id]))), "execmode: N1\nnvidiamode: False\n");
@@ -253,4 +256,30 @@ fn purge_and_fixperm_clean_what_runs_left() {
     assert_eq!(fs::metadata(root.join("closed")).unwrap().permissions().mode() & 0o777, 0o700);
     let seen = run(&mut env.udocker(&["run", "--mode=N1", &id, "cat", "/etc/passwd"]));
     assert!(stdout(&seen).starts_with("root:"));
+}
+
+/// The host's libraries with a driver among them, in a mount namespace of the commands' own. Needs root.
+#[test]
+fn a_driver_of_the_host_is_bound_and_not_copied() {
+    let env = env();
+    let id = create(&env, &["--name=c"]);
+    fs::create_dir(env.path("driver")).unwrap();
+    fs::write(env.path("driver/libcuda.so.1"), "the driver\n").unwrap();
+    let script = r#"
+        libraries=/usr/lib/x86_64-linux-gnu
+        mount -t overlay driver -o "lowerdir=$DRIVER:$libraries" "$libraries" || exit 99
+        u() { setpriv --reuid="$WHO" --regid="$WHO" --clear-groups "$UDOCKER" --allow-root "$@"; }
+        u setup --nvidia c && u setup c && u run c cat /usr/lib64/libcuda.so.1
+    "#;
+    let program = env.udocker(&[]);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).env("DRIVER", env.path("driver")).env("UDOCKER", program.get_program());
+    command.env("WHO", env.uid().unwrap_or_default().to_string());
+    command.env("HOME", env.path("home")).env("UDOCKER_DIR", env.store()).current_dir("/");
+    let output = run(&mut command);
+    assert_eq!(stdout(&output), "execmode: N1\nnvidiamode: True\nthe driver\n", "{}", stderr(&output));
+    let directory = env.store().join("containers").join(id);
+    assert_eq!(fs::metadata(directory.join("nvidia")).unwrap().len(), 0);
+    // What stays is an empty mount point.
+    assert_eq!(fs::read(directory.join("upper/usr/lib64/libcuda.so.1")).unwrap(), b"");
 }

@@ -256,6 +256,8 @@ fn a_tag_is_another_name_for_the_same_blobs() {
     run(&mut env.udocker(&["tag", "Loaded:2", "x:1"]));
     // A tag never takes the place of a directory that holds other names.
     assert_refused(&env, &["tag", "Loaded:2", "a:b"], "Error: target already exists");
+    let text = format!("Error: cannot make a tag of {}", store.directory("a", "b").display());
+    assert_refused(&env, &["import", env.busybox_tar().to_str().unwrap(), "a:b"], &text);
 }
 
 #[test]
@@ -409,6 +411,21 @@ fn rmi_waits_for_those_who_publish() {
     drop(lock);
     assert!(removal.wait().unwrap().success());
     assert_eq!((children(&env.store().join("layers")).len(), env.trees().len()), (0, 0));
+}
+
+#[test]
+fn rmi_by_digest_removes_what_has_no_tag_and_names_the_tag_otherwise() {
+    let env = TestEnv::ordinary();
+    env.import_busybox("bb:1");
+    let manifest = fs::read(UdockerStore(&env).directory("bb", "1").join("manifest")).unwrap();
+    let pinned = format!("bb@{}", udocker_core::digest::Digest::sha256_of(&manifest));
+    assert_refused(&env, &["rmi", &pinned], &format!("Error: image {pinned} is here under the name bb:1"));
+    // As staging by digest leaves it.
+    run(Command::new("rm").arg("-r").arg(env.store().join("repos/bb")));
+    assert_eq!(stdout(&run(&mut env.udocker(&["run", "--pull=never", &pinned, "echo", "here"]))), "here\n");
+    run(&mut env.udocker(&["rmi", &pinned]));
+    assert_eq!((env.trees().len(), names_in(&env.store().join("records/sha256"))), (0, Vec::new()));
+    assert_refused(&env, &["rmi", &pinned], &format!("Error: image {pinned} does not exist"));
 }
 
 #[test]

@@ -315,7 +315,9 @@ fn a_registry_with_tokens_is_logged_in_to() {
     let tokens: Vec<_> = guarded.front.requests().into_iter().filter(|request| request.path() == "/token").collect();
     let with_password = tokens.iter().filter(|request| request.authorization.is_some());
     assert!(with_password.clone().count() > 5);
-    assert!(with_password.clone().all(|request| request.field("account") != "" && !request.target.contains("secret")));
+    assert!(
+        with_password.clone().all(|request| !request.field("account").is_empty() && !request.target.contains("secret"))
+    );
 }
 
 #[test]

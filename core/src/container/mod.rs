@@ -14,12 +14,14 @@ mod create;
 mod full;
 mod leftovers;
 mod names;
+mod nvidia;
 mod remove;
 mod setup;
 
 pub use copy::{CopyError, copy_tree};
 pub use create::{CreateOptions, Created, NewContainer};
-pub use setup::{SetupError, nvidia_driver_files};
+pub use nvidia::nvidia_mounts;
+pub use setup::SetupError;
 
 use std::fmt;
 use std::fs;

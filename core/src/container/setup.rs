@@ -1,10 +1,9 @@
 //! `setup`: the mode of a container, the driver of NVIDIA in it, and what older runs left in its files.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Container, leftovers};
+use super::{Container, leftovers, nvidia};
 use crate::engine::native::as_mapped_root;
 use crate::error::{ErrorKind, Explain};
 use crate::run::{ExecMode, Range};
@@ -90,9 +89,9 @@ impl Store {
     /// # Errors
     /// [`SetupError::NoDriver`]; I/O.
     pub fn set_nvidia(&self, container: &Container, host: &Path) -> Result<(), SetupError> {
-        if nvidia_driver_files(host).is_empty() {
-            let searched = LIBRARY_DIRECTORIES.join(", ");
-            return Err(SetupError::NoDriver { id: container.id.0.clone(), library: DRIVER_LIBRARY, searched });
+        if nvidia::driver_files(host).is_empty() {
+            let searched = nvidia::LIBRARY_DIRECTORIES.join(", ");
+            return Err(SetupError::NoDriver { id: container.id.0.clone(), library: nvidia::DRIVER_LIBRARY, searched });
         }
         Ok(write(&container.directory, NVIDIA_FILE, b"")?)
     }
@@ -138,68 +137,4 @@ impl Store {
 fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
     let path = directory.join(name);
     fs::write(&path, bytes).map_err(io_error("write", &path))
-}
-
-/// Where drivers put their libraries; those of Debian's layout and of Red Hat's (udocker's `lib_dirs_list_nvidia`).
-const LIBRARY_DIRECTORIES: [&str; 2] = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64"];
-/// Without it there is no driver.
-const DRIVER_LIBRARY: &str = "libcuda.so";
-/// Beginnings of the driver's libraries (udocker's `nvi_lib_list`, and what later drivers brought).
-const LIBRARIES: [&str; 22] = [
-    "libOpenCL.",
-    "libcuda.",
-    "libcudadebugger.",
-    "libnvcuvid.",
-    "libnvoptix.",
-    "libnvidia-allocator.",
-    "libnvidia-cfg.",
-    "libnvidia-compiler.",
-    "libnvidia-encode.",
-    "libnvidia-fatbinaryloader.",
-    "libnvidia-fbc.",
-    "libnvidia-gpucomp.",
-    "libnvidia-ifr.",
-    "libnvidia-ml.",
-    "libnvidia-ngx.",
-    "libnvidia-nvvm.",
-    "libnvidia-opencl.",
-    "libnvidia-opticalflow.",
-    "libnvidia-pkcs11.",
-    "libnvidia-ptxjitcompiler.",
-    "libnvidia-rtcore.",
-    "libnvidia-tls.",
-];
-/// Programs (udocker's `nvi_bin_list`) and configuration (`nvi_etc_list`).
-const OTHER_FILES: [&str; 8] = [
-    "/usr/bin/nvidia-smi",
-    "/usr/bin/nvidia-debugdump",
-    "/usr/bin/nvidia-persistenced",
-    "/usr/bin/nvidia-cuda-mps-control",
-    "/usr/bin/nvidia-cuda-mps-server",
-    "/usr/bin/nvidia-settings",
-    "/etc/vulkan/icd.d/nvidia_icd.json",
-    "/etc/OpenCL/vendors/nvidia.icd",
-];
-
-/// The files of the NVIDIA driver of the host whose root is `host`, absolute as on the host, sorted; none without a driver.
-pub fn nvidia_driver_files(host: &Path) -> Vec<PathBuf> {
-    let below = |path: &str| host.join(path.trim_start_matches('/'));
-    let mut files = Vec::new();
-    for directory in LIBRARY_DIRECTORIES {
-        let names = list(&below(directory)).unwrap_or_default();
-        if names.iter().any(|name| name.starts_with(DRIVER_LIBRARY)) {
-            let libraries = names.iter().filter(|name| LIBRARIES.iter().any(|start| name.starts_with(start)));
-            files.extend(libraries.filter(|name| name.contains(".so")).map(|name| Path::new(directory).join(name)));
-        }
-    }
-    if !files.is_empty() {
-        files.extend(OTHER_FILES.iter().filter(|path| below(path).is_file()).map(PathBuf::from));
-    }
-    files.sort();
-    files
-}
-
-fn list(directory: &Path) -> io::Result<Vec<String>> {
-    let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    names.collect()
 }

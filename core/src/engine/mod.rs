@@ -54,6 +54,15 @@ impl RootPlan {
     pub fn new(tree: impl Into<PathBuf>, write: RootWrite) -> Self {
         Self { tree: tree.into(), above: None, write }
     }
+
+    /// The directories that it is made of, the uppermost first.
+    pub fn layers(&self) -> impl Iterator<Item = &std::path::Path> {
+        let upper = match &self.write {
+            RootWrite::Layer { upper, .. } => Some(upper),
+            _ => None,
+        };
+        upper.into_iter().chain(&self.above).chain([&self.tree]).map(PathBuf::as_path)
+    }
 }
 
 fn above<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {

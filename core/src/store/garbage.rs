@@ -101,7 +101,7 @@ impl Store {
             let (tree, config) = (record.tree.hex().to_owned(), record.config_digest.to_string());
             let is_gone = gone.contains(&record.manifest);
             let is_kept = kept.contains(&record.manifest) || !is_gone && !is_old(&path);
-            if is_kept || users.run_in(&record.tree)? {
+            if is_kept || users.run_in(&record.tree, &self.tree(&record.tree))? {
                 marks.trees.insert(tree);
                 // Images without a configuration blob of their own have it for their record alone.
                 marks.files.insert(config);
@@ -120,20 +120,20 @@ impl Store {
 /// Who runs in trees that are about to go. Their lists stay locked, so that nobody starts in one meanwhile.
 struct TreeUsers<'a> {
     run: Option<&'a RunDirectory>,
-    lists: HashMap<TreeId, Users>,
+    lists: HashMap<TreeId, Option<Users>>,
 }
 
 impl TreeUsers<'_> {
-    fn run_in(&mut self, tree: &TreeId) -> Result<bool, StoreError> {
+    fn run_in(&mut self, tree: &TreeId, root: &Path) -> Result<bool, StoreError> {
         let Some(run) = self.run else { return Ok(false) };
         if !self.lists.contains_key(tree) {
-            self.lists.insert(tree.clone(), run.users(tree.hex())?);
+            self.lists.insert(tree.clone(), run.tree_users(root)?);
         }
-        Ok(self.lists[tree].other().is_some())
+        Ok(self.lists[tree].as_ref().is_some_and(|users| users.other().is_some()))
     }
     /// Their trees are gone.
     fn forget_unused(self) {
-        self.lists.into_values().filter(|users| users.other().is_none()).for_each(Users::forget);
+        self.lists.into_values().flatten().filter(|users| users.other().is_none()).for_each(Users::forget);
     }
 }
 

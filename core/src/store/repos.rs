@@ -163,6 +163,12 @@ impl Store {
             return Ok(());
         }
         fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
+        let mut below = fs::read_dir(&directory).map_err(io_error("list", &directory))?.flatten();
+        if below.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            // Who reads the store, udocker among them, does not look below a tag.
+            let source = io::Error::new(io::ErrorKind::AlreadyExists, "the names of other images lie below it");
+            return Err(io_error("make a tag of", &directory)(source));
+        }
         self.fill_tag(&directory, name, tag, &contents)?;
         for entry in fs::read_dir(&directory).map_err(io_error("list", &directory))?.flatten() {
             let stale = entry.file_type().is_ok_and(|kind| kind.is_symlink())

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::lock::lock_file;
-use super::{FileLock, Patience, StoreError, TreeId, io_error};
+use super::{FileLock, Patience, StoreError, io_error};
 use crate::sys::process::start_time;
 
 /// From here on the dead are dropped from a list of users.
@@ -70,9 +70,16 @@ impl RunDirectory {
     ///
     /// # Errors
     /// [`StoreError::TreeGone`] if it was removed a moment ago; I/O.
-    pub fn mark_tree(&self, tree: &TreeId, root: &Path) -> Result<(), StoreError> {
-        self.enlist(tree.hex())?;
-        if root.is_dir() { Ok(()) } else { Err(StoreError::TreeGone(root.to_owned())) }
+    pub fn mark_tree(&self, root: &Path) -> Result<(), StoreError> {
+        let gone = || StoreError::TreeGone(root.to_owned());
+        let name = tree_name(root).ok_or_else(gone)?;
+        self.enlist(&name)?;
+        if tree_name(root) == Some(name) { Ok(()) } else { Err(gone()) }
+    }
+
+    /// The users of the tree of an image; `None` if it is not there.
+    pub(super) fn tree_users(&self, root: &Path) -> Result<Option<Users>, StoreError> {
+        tree_name(root).map(|name| self.users(&name)).transpose()
     }
 
     /// Takes the lock `name` of this node, for as long as the value lives. Its file goes with it: who waits for that file
@@ -134,6 +141,12 @@ impl Users {
         // An empty list does no harm.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// One tree may lie in several stores, and a store be reached by several paths.
+fn tree_name(root: &Path) -> Option<String> {
+    let status = fs::metadata(root).ok()?;
+    Some(format!("tree-{:x}-{}", status.dev(), status.ino()))
 }
 
 fn living(path: &Path) -> Result<Vec<(u32, u64)>, StoreError> {

@@ -3,18 +3,35 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
-/// Moves this process into a user and a mount namespace of its own.
+/// For so long threads may end: pthread_join(3) returns a little before the kernel has taken a thread off the process.
+const THREADS_END: Duration = Duration::from_secs(1);
+
+/// Moves this process into a user and a mount namespace of its own; threads that were joined may still be ending.
 ///
 /// # Errors
 /// EINVAL if the process has threads, EPERM where a site forbids it or the caller is chrooted, ENOSPC or EUSERS at the
 /// limits of user_namespaces(7).
 pub fn unshare_user_and_mount() -> rustix::io::Result<()> {
-    // SAFETY: FILES, FS and SYSVSEM are not among the flags, so no descriptor table or directory is shared less than
-    // other threads assume; NEWUSER itself is refused by the kernel where there are threads.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) }
+    let since = Instant::now();
+    loop {
+        // SAFETY: FILES, FS and SYSVSEM are not among the flags, so no descriptor table or directory is shared less than
+        // other threads assume; NEWUSER itself is refused by the kernel where there are threads.
+        match unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) } {
+            Err(Errno::INVAL) if since.elapsed() < THREADS_END && has_threads() => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn has_threads() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1)
 }
 
 /// Forbids setgroups(2) in this process's user namespace; needed before an unprivileged [`write_gid_map`].

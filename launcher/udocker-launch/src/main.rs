@@ -20,10 +20,10 @@ use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{
-    Accounts, Caller, ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, RunSpec, WriteSpec,
+    Accounts, Caller, ContainerFacts, Defaults, ExecMode, ImageFiles, PullPolicy, RunRequest, RunSpec, WriteSpec,
 };
 use udocker_core::settings::Settings;
-use udocker_core::store::{FoundImage, RunDirectory, Store, Stores, TreeId};
+use udocker_core::store::{FoundImage, RunDirectory, Store, Stores};
 use udocker_site_config::Sources;
 
 use options::Invocation;
@@ -53,6 +53,8 @@ enum LaunchError {
     },
     #[error("image {0} was made ready and is in no store")]
     StillMissing(ImageReference),
+    #[error("container {id} is set to mode {mode}, which is not supported by this version")]
+    ModeNotBuilt { id: String, mode: ExecMode },
     #[error("{0} is a container, and `--pull=always` and `--platform` choose images")]
     IsContainer(String),
 }
@@ -61,6 +63,7 @@ impl Explain for LaunchError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::IsContainer(_) => ErrorKind::Usage,
+            Self::ModeNotBuilt { .. } => ErrorKind::Unsupported,
             _ => ErrorKind::NotFound,
         }
     }
@@ -69,6 +72,9 @@ impl Explain for LaunchError {
             Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
             Self::Failed { .. } => vec!["the lines above are its own".into()],
             Self::NotRun { .. } => vec!["`udocker` must lie beside `udocker-launch` or on PATH".into()],
+            Self::ModeNotBuilt { id, .. } => {
+                vec![format!("`udocker setup --execmode=N1 {id}` makes it one of this version's")]
+            }
             Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
             Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
         }
@@ -135,8 +141,10 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
     if let Some((store, container)) = &target.container {
         store.mark_in_use(container, false, &settings.run_dirs)?;
     }
-    if let (Some(tree), Some(run)) = (&target.tree, RunDirectory::open(&settings.run_dirs)) {
-        run.mark_tree(tree, &target.facts.root)?;
+    if target.container.is_none()
+        && let Some(run) = RunDirectory::open(&settings.run_dirs)
+    {
+        run.mark_tree(&target.facts.root)?;
     }
     let error = execute(&plan);
     let status = error.status();
@@ -151,8 +159,6 @@ struct Target {
     facts: ContainerFacts,
     /// To be marked as in use.
     container: Option<(Store, Container)>,
-    /// The same for an image.
-    tree: Option<TreeId>,
 }
 
 fn find(request: &RunRequest, settings: &Settings) -> Result<Target, Failure> {
@@ -198,7 +204,6 @@ fn stored(
         root: RootPlan::new(tree, root_write(request, settings)),
         facts,
         container: None,
-        tree: Some(record.tree),
     }))
 }
 
@@ -223,11 +228,14 @@ fn of_container(
     if request.pull == PullPolicy::Always || request.platform.is_some() {
         return Err(LaunchError::IsContainer(container.id().to_string()).into());
     }
+    if let (None, Some(mode)) = (request.mode, container.mode().filter(|mode| *mode != ExecMode::N1)) {
+        return Err(LaunchError::ModeNotBuilt { id: container.id().to_string(), mode }.into());
+    }
     let config = container.config()?;
     let root = RootPlan { write: root_write(request, settings), ..store.container_view(&container, stores)? };
     let names = container.names().iter().map(ToString::to_string).collect();
     let facts = ContainerFacts { id: container.id().to_string(), names, root: root.tree.clone() };
-    Ok(Target { config, root, facts, container: Some((store.clone(), container)), tree: None })
+    Ok(Target { config, root, facts, container: Some((store.clone(), container)) })
 }
 
 /// Heavy work crosses an exec boundary: the sibling program pulls or extracts, with its messages on our stderr.

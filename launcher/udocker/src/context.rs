@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use udocker_core::container::Container;
 use udocker_core::error::{ErrorKind, Explain, Failure};
-use udocker_core::run::{Caller, UserSpec};
+use udocker_core::run::{Caller, ExecMode, UserSpec};
 use udocker_core::settings::{Settings, Verbosity};
 use udocker_core::store::{Store, Stores};
 use udocker_site_config::{Loaded, Sources};
@@ -102,6 +103,11 @@ impl Context {
     pub fn overlay_works(&self, tree: &Path) -> Result<(), String> {
         let run = udocker_core::store::RunDirectory::open(&self.settings.run_dirs);
         udocker_core::host::overlay_over(tree, run.as_ref())
+    }
+
+    /// How a container is run: as was set for it, else as is configured, else natively.
+    pub fn mode_of(&self, container: &Container) -> ExecMode {
+        container.mode().or(self.settings.engines.default_mode).unwrap_or(ExecMode::N1)
     }
 
     /// The store that new images and containers go into; made if it does not exist.

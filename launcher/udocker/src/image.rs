@@ -26,6 +26,14 @@ pub enum ImageError {
     /// No store has what a container was to be made of; the words are udocker's.
     #[error("create container: imagerepo is invalid: image {0} does not exist")]
     NothingToCreate(ImageReference),
+    /// It has no tag of its own to remove.
+    #[error("image {reference} is here under the name {tag}")]
+    Tagged {
+        /// As typed, by digest.
+        reference: ImageReference,
+        /// `NAME:TAG`.
+        tag: String,
+    },
     /// It is where nothing may be changed.
     #[error("image {reference} lies in the store {}, which is read-only", store.display())]
     ReadOnly {
@@ -62,6 +70,7 @@ impl Explain for ImageError {
                 ErrorKind::NotFound
             }
             Self::ReadOnly { .. } => ErrorKind::Denied,
+            Self::Tagged { .. } => ErrorKind::Conflict,
             Self::Damaged { source, .. } => source.kind(),
         }
     }
@@ -70,6 +79,7 @@ impl Explain for ImageError {
             Self::NotHere(reference) | Self::NotFound(reference) | Self::NothingToCreate(reference) => {
                 vec!["`udocker images` lists what is here".into(), format!("`udocker pull {reference}` gets it")]
             }
+            Self::Tagged { tag, .. } => vec![format!("`udocker rmi {tag}` removes it")],
             Self::ReadOnly { .. } => vec!["ask those who keep that store".into()],
             Self::Damaged { reference, .. } => {
                 vec![format!("`udocker rmi {reference}` removes it; then `udocker pull`, `load` or `import` it anew")]

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use udocker_core::run::ExecMode;
 
 use super::Outcome;
 use crate::context::Context;
@@ -61,7 +60,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     lines.push(head(args));
     for store in stores.iter() {
         for container in store.list_containers()? {
-            let mode = container.mode().or(context.settings.engines.default_mode).unwrap_or(ExecMode::N1).to_string();
+            let mode = context.mode_of(&container).to_string();
             let size = if args.size { container.size_megabytes()?.to_string() } else { String::new() };
             let platform = container.platform().map_or("unknown/unknown".to_owned(), |platform| platform.to_string());
             let names = match container.names() {

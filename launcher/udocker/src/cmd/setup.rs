@@ -54,10 +54,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         store.set_mode(&container, mode, run_dirs)?;
     }
     if mode.is_none() && !(args.force || args.nvidia || args.purge || args.fixperm) {
-        context.ui.result(format!(
-            "execmode: {}",
-            container.mode().or(context.settings.engines.default_mode).unwrap_or(ExecMode::N1)
-        ));
+        context.ui.result(format!("execmode: {}", context.mode_of(&container)));
         let nvidia = if container.has_nvidia() { "True" } else { "False" };
         context.ui.result(format!("nvidiamode: {nvidia}"));
     }

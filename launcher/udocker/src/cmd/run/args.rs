@@ -16,9 +16,6 @@ use super::{RunError, refusal};
 use crate::cmd::RegistryArgs;
 use crate::{UsageError, usage, usage_text};
 
-/// Directories with drivers for direct rendering, as udocker's `dri_list`.
-const DRI: [&str; 4] = ["/usr/lib64/dri", "/lib64/dri", "/usr/lib/dri", "/lib/dri"];
-
 /// Run a command in a container, or in an image without keeping anything.
 ///
 /// The image is pulled if no store has it. Options end at the container or image; all that follows is the program's, but for
@@ -246,7 +243,7 @@ impl Args {
     }
 
     /// Adds the volumes, variables and the user: what udocker refuses before a start, and Docker with 125.
-    pub fn add_wishes(&self, request: &mut RunRequest) -> Result<(), Failure> {
+    pub fn add_wishes(&self, request: &mut RunRequest, dri: &[PathBuf]) -> Result<(), Failure> {
         let volumes = self.volume.iter().map(|text| MountSpec::from_volume(text));
         let mounts = self.mount.iter().map(|text| match MountSpec::is_docker(text) {
             true => MountSpec::from_docker(text),
@@ -260,7 +257,7 @@ impl Args {
             request.mounts.extend(device(text, request)?);
         }
         if self.dri {
-            request.mounts.extend(DRI.map(|path| MountSpec { optional: true, ..bind(path.as_ref(), path.as_ref()) }));
+            request.mounts.extend(dri.iter().map(|path| MountSpec { optional: true, ..bind(path, path) }));
         }
         for path in &self.env_file {
             let file = |source| RunError::EnvFile { path: path.clone(), source };

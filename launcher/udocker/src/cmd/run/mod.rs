@@ -3,9 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use udocker_core::container::nvidia_mounts;
 use udocker_core::engine::ExecPlan;
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::run::{
@@ -95,11 +96,15 @@ fn begin(args: &Args, context: &Context, mut request: RunRequest) -> Outcome {
     for warning in args.docker.answers()? {
         context.ui.warning(&warning);
     }
-    args.add_wishes(&mut request)?;
+    args.add_wishes(&mut request, &context.settings.interactive.dri)?;
     if let Some(cpus) = &args.cpuset_cpus {
         cpus.confine()?;
     }
     let target = target::find(args, context, &request)?;
+    if target.container.as_ref().is_some_and(|(_, container)| container.has_nvidia()) {
+        let layers: Vec<&Path> = target.root.layers().collect();
+        request.mounts.extend(nvidia_mounts(Path::new("/"), &layers));
+    }
     let plan = plan(context, &request, &target)?;
     if args.dry_run {
         context.ui.result(serde_json::to_string_pretty(&plan).expect("a plan serialises"));
@@ -146,8 +151,8 @@ fn start(args: &Args, context: &Context, target: Target, plan: ExecPlan) -> Outc
     if let Some((store, container)) = &target.container {
         store.mark_in_use(container, args.write()?.is_none(), &context.settings.run_dirs)?;
     }
-    if let (Some((tree, root)), Some(run)) = (&target.tree, RunDirectory::open(&context.settings.run_dirs)) {
-        run.mark_tree(tree, root)?;
+    if let (Some(tree), Some(run)) = (&target.tree, RunDirectory::open(&context.settings.run_dirs)) {
+        run.mark_tree(tree)?;
     }
     if removed.is_none() && target.private.is_none() {
         let error = crate::monitor::enter(&plan);

@@ -9,7 +9,7 @@ use udocker_core::error::Failure;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::run::{ExecMode, RunRequest, WriteSpec};
-use udocker_core::store::{Store, StoreError, Temporary, TreeId};
+use udocker_core::store::{Store, StoreError, Temporary};
 
 use super::RunError;
 use super::args::{Args, Mode, Pull};
@@ -23,8 +23,8 @@ pub struct Target {
     pub config: ImageConfig,
     /// A container of a store, to be marked as in use.
     pub container: Option<(Store, Container)>,
-    /// An image's tree and its root, to be marked as in use.
-    pub tree: Option<(TreeId, PathBuf)>,
+    /// An image's tree, to be marked as in use.
+    pub tree: Option<PathBuf>,
     /// A private copy of an image's tree that goes with the run.
     pub private: Option<Temporary>,
 }
@@ -46,8 +46,8 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         None => stores.find_container(&request.image)?,
     };
     if let Some((store, container)) = found {
-        if args.name.as_ref().is_some_and(|name| !container.names().contains(name)) {
-            return Err(crate::refused("--name for a container that exists", "`udocker name CONTAINER NAME`").into());
+        if let Some(name) = args.name.as_ref().filter(|name| !container.names().contains(name)) {
+            store.name_container(&container, name)?;
         }
         return in_container(args, store.clone(), container, request, context);
     }
@@ -70,7 +70,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         root: RootPlan::new(image.tree.clone(), RootWrite::ReadOnly),
         config: image.record.config,
         container: None,
-        tree: Some((image.record.tree, image.tree)),
+        tree: Some(image.tree),
         private: None,
     };
     place_writes(args, context, request, &mut target)?;
