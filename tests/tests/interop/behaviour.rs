@@ -95,7 +95,7 @@ impl Behaviour {
                 expect(differs, "is no longer a difference".into());
             }
         }
-        for remark in self.remark {
+        if let Some(remark) = self.remark {
             expect(python.remarks.iter().any(|line| line == remark), format!("udocker remarks {:?}", python.remarks));
             expect(ours.remarks.iter().any(|line| line == remark), format!("remarks {:?}, not {remark}", ours.remarks));
         }

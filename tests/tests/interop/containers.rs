@@ -17,6 +17,18 @@ pub const ALL: &[Behaviour] = &[
     same("create", "a name that is taken is refused", Container, "", "udocker create --name=box test/bb"),
     same("create", "an image that is not there is refused", Empty, "", "udocker create nothing:1"),
     same(
+        "create",
+        "a name that no container may have",
+        Image,
+        "",
+        "udocker create --name=a.b test/bb || echo $?; udocker ps",
+    )
+    .deliberately(
+        "\"check before extracting, and clean up on any failure\"",
+        0,
+        "1\nCONTAINER ID                         P M NAMES              IMAGE               \n",
+    ),
+    same(
         "ps",
         "names and image are listed",
         Container,

@@ -26,6 +26,21 @@ pub const ALL: &[Behaviour] = &[
         "udocker pull --platform=linux/arm64 --registry=$REGISTRY test/both; udocker images -p",
     ),
     same("pull", "a missing image is an error", Empty, "", "udocker pull --registry=$REGISTRY test/none"),
+    same(
+        "image names",
+        "a registry with a port",
+        Empty,
+        "",
+        "export UDOCKER_REGISTRY=$REGISTRY; udocker pull ${REGISTRY#http://}/test/bb || echo $?; udocker images",
+    )
+    .deliberately("\"accept `host:port/name`\"", 0, "REPOSITORY\nREGISTRY/test/bb:latest    .\n"),
+    same(
+        "image names",
+        "the tag is `latest` by default, and the name stays as typed",
+        Empty,
+        "writer import $GIVEN/root.tar quay.io/team/name; writer import $GIVEN/root.tar one",
+        "udocker images | sort; ls $UDOCKER_DIR/repos $UDOCKER_DIR/repos/quay.io/team/name",
+    ),
     same("pull", "what is no image name is refused", Empty, "", "udocker pull 'not a name'"),
     same("images", "names and tags are listed", Image, "writer import $GIVEN/root.tar a/b:2", "udocker images | sort"),
     same("images", "`-l` adds directory and blobs", Image, "", "udocker images -l"),
@@ -152,7 +167,7 @@ pub const ALL: &[Behaviour] = &[
         "verify",
         "a changed blob is an error",
         Image,
-        "for f in $UDOCKER_DIR/layers/*; do echo >> $f; done",
+        "echo >> $(ls -S $UDOCKER_DIR/layers/* | head -1)",
         "udocker verify test/bb",
     ),
     same(

@@ -1,6 +1,6 @@
 //! PyPI's udocker and ours side by side, on one store: each behaviour is prepared by the one and shown by the other, both
 //! ways, and must come out the same but for the differences that are on purpose. The outcome is
-//! docs/reference/compatibility.md.
+//! docs/reference/compatibility.md. `ONLY=WORDS` runs the behaviours whose row or name has these words.
 
 mod behaviour;
 mod containers;

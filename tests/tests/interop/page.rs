@@ -82,7 +82,9 @@ fn page(sections: &[(&str, &[Behaviour])], rows: &[Row]) -> String {
          digests, sizes and places are replaced by words.\n\n\
          Different everywhere, on purpose: udocker prints its remarks (`Info:`, `Warning:`) and the banner of a run on \
          standard output, ours on standard error, so that standard output holds results only. They are left out below. An \
-         error of ours begins with udocker's words and goes on with the thing, the cause and a hint.\n",
+         error of ours begins with udocker's words where scripts may look for them, and goes on with the cause and a hint.\n\n\
+         A container that ours has just made may share its image's tree: it has no `ROOT`, and udocker shows `N` for it. \
+         `udocker inspect -p` of ours makes the `ROOT`; from then on both run it.\n",
         rows.len(),
         rows.len() - deliberate,
     );

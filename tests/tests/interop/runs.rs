@@ -322,7 +322,8 @@ pub const ALL: &[Behaviour] = &[
         Container,
         "",
         "udocker run --kernel=5.4.3 box busybox uname -r",
-    ),
+    )
+    .deliberately("\"P modes\"; an option that the mode cannot honour is refused by name", 125, ""),
     same(
         "`--index= --registry= --httpproxy=`",
         "for the pull of a run",
