@@ -63,7 +63,7 @@ fn names_are_given_changed_and_taken_away() {
         fails(&env, words, message);
     }
     assert_eq!(listed(&env).len(), 1);
-    assert_eq!(children(&env.store().join("tmp")), [PathBuf::new(); 0]);
+    assert_eq!(children(&env.store().join("tmp")), Vec::<PathBuf>::new());
     // As with udocker, `--force` makes the container without the name.
     let other = create(&env, &["--name=three", "--force"]);
     assert!(listed(&env).contains(&format!("{other} . W bb:1")), "{:?}", listed(&env));
@@ -134,8 +134,8 @@ fn removal_goes_on_after_an_error_and_spares_what_is_protected_or_runs() {
     drop(running.stdin.take());
     assert!(running.wait().unwrap().success());
     run(&mut env.udocker(&["rm", "a"]));
-    assert_eq!(children(&env.store().join("containers")), [PathBuf::new(); 0]);
-    assert_eq!(children(&env.store().join("tmp")), [PathBuf::new(); 0]);
+    assert_eq!(children(&env.store().join("containers")), Vec::<PathBuf>::new());
+    assert_eq!(children(&env.store().join("tmp")), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn purge_and_fixperm_clean_what_runs_left() {
     symlink("/.bind_host_files/#etc#passwd", root.join("etc/passwd")).unwrap();
     symlink("#", directory.join(".mountpoints/#data#in")).unwrap();
     fs::create_dir(root.join("closed")).unwrap();
-    fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     run(Command::new("chown").args(["-R", "--reference"]).arg(env.store()).arg(&directory));
     assert_eq!(stdout(&run(&mut env.udocker(&["setup", "--purge", "--fixperm", &id]))), "");
     assert!(fs::read_to_string(root.join("etc/passwd")).unwrap().starts_with("root:"));

@@ -1,6 +1,6 @@
 //! Many processes of one user on one store: each ends well or says clearly why not, and the store stays clean.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Output;
 
 use udocker_tests::images::Kind;
@@ -11,7 +11,7 @@ const WORKERS: u64 = 8;
 
 /// Everything in the store, but for what may differ: containers.
 fn assert_clean(env: &TestEnv, images: &[&str]) {
-    assert_eq!(children(&env.store().join("tmp")), [Path::new(""); 0]);
+    assert_eq!(children(&env.store().join("tmp")), Vec::<PathBuf>::new());
     let listed = stdout(&run(&mut env.udocker(&["images"])));
     let names: Vec<&str> = listed.lines().skip(1).map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(names, images);
@@ -110,7 +110,7 @@ fn mixed_commands_on_one_store_leave_it_clean() {
     run(&mut env.udocker(&["rm", "kept", "shared"]));
     run(&mut env.udocker(&["rmi", &reference]));
     for empty in ["repos", "layers", "containers", "tmp", "rootfs/1", "records/sha256"] {
-        assert_eq!(children(&env.store().join(empty)), [Path::new(""); 0], "{empty}");
+        assert_eq!(children(&env.store().join(empty)), Vec::<PathBuf>::new(), "{empty}");
     }
 }
 
