@@ -4,7 +4,7 @@
 # usage: user_session.sh UDOCKER REGISTRY LOGIN_REGISTRY ROOT_TAR
 #   UDOCKER          the program
 #   REGISTRY         host:port of a registry that has test/busybox:latest and test/multi:latest
-#   LOGIN_REGISTRY   host:port of one that knows the user alice with the password U*U
+#   LOGIN_REGISTRY   host:port of one that knows the user alice with the password secret
 #   ROOT_TAR         a tar of a root file system with busybox
 # Works in the current directory, and leaves in HOME what every user has there; run it again and it says the same.
 # On a terminal all commands have one, else none.
@@ -89,7 +89,7 @@ t 1 'Error: ' verify nothere:1
 
 section a registry that asks who one is
 t 1 'Error: ' login --registry="http://$login" --username=alice --password=wrong
-p 0 '' "printf 'U*U\n' | \$U login --registry=http://$login --username=alice --password-stdin"
+p 0 '' "printf 'secret\n' | \$U login --registry=http://$login --username=alice --password-stdin"
 t 1 'Error: .*' pull "$login/test/nothere:1"
 t 0 '' logout --registry="http://$login"
 t 1 'Error: ' logout --registry="http://$login"
