@@ -5,6 +5,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![allow(
     rustdoc::broken_intra_doc_links,
+    rustdoc::bare_urls,
     reason = "comments on options are their help texts, with `[default: …]` and the like"
 )]
 
