@@ -2,10 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::lock::lock_file;
 use super::{FileLock, Patience, StoreError, io_error};
@@ -27,13 +28,19 @@ impl RunDirectory {
     }
 
     fn usable(path: &Path) -> bool {
-        // One that exists is checked below, and one that cannot be made is not used.
-        let _ = fs::DirBuilder::new().mode(0o700).create(path);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(directory) = rustix::fs::open(path, flags, Mode::empty()) else { return false };
-        File::from(directory)
-            .metadata()
-            .is_ok_and(|status| status.uid() == rustix::process::geteuid().as_raw() && status.mode() & 0o7777 == 0o700)
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::open(path, flags, Mode::empty());
+        let opened = match open() {
+            Err(Errno::NOENT) => {
+                // Another process may be faster; one that cannot be made is not used.
+                let _ = rustix::fs::mkdir(path, Mode::RWXU);
+                open()
+            }
+            other => other,
+        };
+        opened.and_then(rustix::fs::fstat).is_ok_and(|status| {
+            status.st_uid == rustix::process::geteuid().as_raw() && status.st_mode & 0o7777 == 0o700
+        })
     }
 
     /// Where it is.
@@ -163,6 +170,8 @@ fn living(path: &Path) -> Result<Vec<(u32, u64)>, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::DirBuilderExt;
+
     use super::*;
 
     #[test]
