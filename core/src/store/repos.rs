@@ -162,6 +162,7 @@ impl Store {
         if !directory.exists() && self.place_tag(name, tag, &contents)? {
             return Ok(());
         }
+        self.refuse_below_a_tag(&directory)?;
         fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
         let mut below = fs::read_dir(&directory).map_err(io_error("list", &directory))?.flatten();
         if below.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
@@ -184,6 +185,7 @@ impl Store {
     /// Makes the tag out of sight and moves it to its place; returns false if something is there already.
     pub fn place_tag(&self, name: &str, tag: &str, contents: &TagContents) -> Result<bool, StoreError> {
         let place = self.tag_directory(name, tag);
+        self.refuse_below_a_tag(&place)?;
         if self.settings().parts.repos.is_some() {
             // It may lie on another file system: made in its place, it is no image before its last file is there.
             if place.exists() {
@@ -208,6 +210,17 @@ impl Store {
             }
         }
         Err(io_error("publish", &place)(io::Error::from(io::ErrorKind::NotFound)))
+    }
+
+    /// Who reads the store, udocker among them, does not look below a tag.
+    fn refuse_below_a_tag(&self, place: &Path) -> Result<(), StoreError> {
+        let repos = self.repos();
+        let mut above = place.ancestors().skip(1).take_while(|path| *path != repos);
+        if above.any(|path| path.join("TAG").is_file()) {
+            let source = io::Error::new(io::ErrorKind::AlreadyExists, "it would lie below the tag of another image");
+            return Err(io_error("make a tag of", place)(source));
+        }
+        Ok(())
     }
 
     /// TAG, links, and the files in their order: what makes the image whole comes last.
