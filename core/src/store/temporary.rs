@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -49,10 +49,12 @@ impl Store {
     }
 
     fn container_temporaries(&self) -> PathBuf {
-        match &self.settings().parts.containers {
-            None => self.path().join("tmp"),
-            Some(apart) => apart.join(".tmp"),
-        }
+        let device = |path: &Path| fs::metadata(path).map(|status| status.dev()).ok();
+        let containers = self.containers();
+        // A link moves them as well as a setting does.
+        let is_apart = self.settings().parts.containers.is_some()
+            || device(&containers).is_some_and(|theirs| device(self.path()) != Some(theirs));
+        if is_apart { containers.join(".tmp") } else { self.path().join("tmp") }
     }
 
     fn temporary_in(&self, parent: PathBuf, kind: &str) -> Result<Temporary, StoreError> {
