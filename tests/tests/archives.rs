@@ -380,3 +380,41 @@ fn a_full_container_of_a_tar_leaves_no_tree_beside_it() {
     let output = command.output().unwrap();
     assert_eq!(stdout(&output), "ROOT\ncontainer.json\nimagerepo.name\nIMPORTED:unknown", "{}", stderr(&output));
 }
+
+#[test]
+fn a_container_of_a_tar_leaves_the_layer_to_an_image_that_came_meanwhile() {
+    let env = TestEnv::ordinary();
+    env.import_busybox("bb:1");
+    let (tag, saved) = (env.store().join("repos/bb/1"), env.path("saved"));
+    let layer = children(&env.store().join("layers"));
+    run(Command::new("cp").arg("-a").arg(&tag).args(&layer).arg(env.own_directory("saved", 0o755)));
+    run(&mut env.udocker(&["rmi", "bb:1"]));
+    let lock = std::fs::File::open(env.store().join("udocker.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut child = env.udocker(&["import", "--tocontainer", env.busybox_tar().to_str().unwrap()]).spawn().unwrap();
+    while children(&env.store().join("layers")).is_empty() {}
+    // The image appears as another process would publish it.
+    for path in &layer {
+        run(Command::new("cp").arg("-an").arg(saved.join(path.file_name().unwrap())).arg(path));
+    }
+    run(Command::new("mkdir").arg("-p").arg(tag.parent().unwrap()));
+    run(Command::new("cp").arg("-a").arg(saved.join("1")).arg(&tag));
+    drop(lock);
+    assert!(child.wait().unwrap().success());
+    run(&mut env.udocker(&["verify", "bb:1"]));
+}
+
+#[test]
+fn no_image_is_tagged_below_the_tag_of_another() {
+    let env = TestEnv::ordinary();
+    env.import_busybox("foo:latest");
+    let tar = env.busybox_tar();
+    for words in [&["tag", "foo:latest", "foo/latest:bar"][..], &["import", tar.to_str().unwrap(), "foo/latest:bar"]] {
+        let output = env.udocker(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        let text = stderr(&output);
+        assert!(text.contains("it would lie below the tag of another image"), "{words:?}: {text}");
+    }
+    assert_eq!(stdout(&run(&mut env.udocker(&["images", "-q"]))), "foo:latest\n");
+    assert_eq!(children(&env.store().join("tmp")), Vec::<PathBuf>::new());
+}
