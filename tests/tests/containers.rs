@@ -346,3 +346,45 @@ fn what_an_image_has_beside_its_loader_is_not_written_through() {
     let loader = env.store().join("containers").join(id.trim()).join("ROOT/lib/ld.so");
     assert_eq!(fs::read_to_string(loader).unwrap(), "original");
 }
+
+/// Needs root, for an /etc/subuid of its own.
+#[test]
+fn what_a_removal_left_of_other_users_goes_with_the_next() {
+    if !udocker_tests::is_root() {
+        return;
+    }
+    let env = env();
+    let id = create(&env, &["--name=one"]);
+    create(&env, &["--name=two"]);
+    let user = env.uid().unwrap();
+    fs::write(env.path("ids"), "probe:200000:65536\n").unwrap();
+    fs::write(env.path("passwd"), format!("root:x:0:0::/:/bin/sh\nprobe:x:{user}:{user}::/:/bin/sh\n")).unwrap();
+    let script = r#"
+        for file in subuid subgid; do mount --bind "$0/ids" /etc/$file || exit 1; done
+        mount --bind "$0/passwd" /etc/passwd || exit 1; shift
+        exec setpriv --reuid=$UID --regid=$UID --clear-groups "$@""#;
+    let mapped = |words: &[&str]| {
+        let inner = env.udocker(words);
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script.replace("$UID", &user.to_string())]).arg(env.path(".")).arg("-");
+        run(command
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env_clear()
+            .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?)))))
+    };
+    mapped(&["run", "--user=root", "one", "sh", "-c", "busybox mkdir /x; echo y >/x/y; busybox chown -R 5:5 /x"]);
+    // As a removal that was killed leaves it.
+    let left = env.own_directory("store/tmp/trash-host-boot-1-1-00", 0o700);
+    fs::remove_file(env.store().join("containers/one")).unwrap();
+    fs::rename(env.store().join("containers").join(&id), left.join("container")).unwrap();
+    let yesterday = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3600);
+    fs::File::open(&left).unwrap().set_modified(yesterday).unwrap();
+    run(&mut env.udocker(&["rm", "two"]));
+    assert_eq!(children(&env.store().join("tmp")), [left], "files of others cannot go without a range");
+    create(&env, &["--name=three"]);
+    let foreign = env.store().join("tmp/trash-host-boot-1-1-00");
+    fs::File::open(&foreign).unwrap().set_modified(yesterday).unwrap();
+    mapped(&["rm", "three"]);
+    assert_eq!(children(&env.store().join("tmp")), [PathBuf::new(); 0]);
+}
