@@ -418,3 +418,27 @@ fn no_image_is_tagged_below_the_tag_of_another() {
     assert_eq!(stdout(&run(&mut env.udocker(&["images", "-q"]))), "foo:latest\n");
     assert_eq!(children(&env.store().join("tmp")), Vec::<PathBuf>::new());
 }
+
+#[test]
+fn of_two_imports_under_one_name_the_second_is_refused() {
+    let env = TestEnv::ordinary();
+    env.import_busybox("other:1");
+    let compressed = env.path("root.tar.gz");
+    run(Command::new("sh").args(["-c", "gzip <$0 >$1"]).arg(env.busybox_tar()).arg(&compressed));
+    let lock = File::open(env.store().join("udocker.lock")).unwrap();
+    lock.lock().unwrap();
+    let sources = [compressed, env.busybox_tar()];
+    let started = sources
+        .map(|tar| env.udocker(&["import", tar.to_str().unwrap(), "one:1"]).stderr(Stdio::piped()).spawn().unwrap());
+    // Both have found the name free, and wait for the lock.
+    while children(&env.store().join("layers")).len() < 3 {}
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    drop(lock);
+    let outputs = started.map(|child| child.wait_with_output().unwrap());
+    let mut codes: Vec<_> = outputs.iter().map(|output| output.status.code()).collect();
+    codes.sort();
+    assert_eq!(codes, [Some(0), Some(1)]);
+    let refused = outputs.iter().find(|output| !output.status.success()).unwrap();
+    assert!(stderr(refused).contains("image one:1 exists already"), "{}", stderr(refused));
+    run(&mut env.udocker(&["verify", "one:1"]));
+}

@@ -155,9 +155,7 @@ impl Store {
     /// Tags an image. A new tag appears at once, by one rename; a tag that moves gets its new links first, then its manifest
     /// by a rename, and loses its old links last.
     pub fn publish_tag(&self, name: &str, tag: &str, manifest: &[u8], blobs: &[Digest]) -> Result<(), StoreError> {
-        let links = blobs.iter().map(|blob| (blob.to_string(), blob.to_string())).collect();
-        let files = vec![("v2".to_owned(), Vec::new()), ("manifest".to_owned(), manifest.to_vec())];
-        let contents = TagContents { files, links };
+        let contents = TagContents::of_manifest(manifest, blobs);
         let directory = self.tag_directory(name, tag);
         if !directory.exists() && self.place_tag(name, tag, &contents)? {
             return Ok(());
@@ -180,6 +178,24 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// The same of a tag that must be new; returns false if it is not, also if others were faster.
+    pub fn publish_new_tag(
+        &self,
+        name: &str,
+        tag: &str,
+        manifest: &[u8],
+        blobs: &[Digest],
+    ) -> Result<bool, StoreError> {
+        if !self.tag_directory(name, tag).exists() {
+            return self.place_tag(name, tag, &TagContents::of_manifest(manifest, blobs));
+        }
+        if self.has_tag(name, tag) {
+            return Ok(false);
+        }
+        // A removal that was killed left half of it, or names lie below it.
+        self.publish_tag(name, tag, manifest, blobs).map(|()| true)
     }
 
     /// Makes the tag out of sight and moves it to its place; returns false if something is there already.
@@ -296,6 +312,13 @@ pub struct TagContents {
     pub files: Vec<(String, Vec<u8>)>,
     /// Links, and the names below `layers/` that they lead to.
     pub links: Vec<(String, String)>,
+}
+
+impl TagContents {
+    fn of_manifest(manifest: &[u8], blobs: &[Digest]) -> Self {
+        let links = blobs.iter().map(|blob| (blob.to_string(), blob.to_string())).collect();
+        Self { files: vec![("v2".to_owned(), Vec::new()), ("manifest".to_owned(), manifest.to_vec())], links }
+    }
 }
 
 /// What a tag needed that is gone.

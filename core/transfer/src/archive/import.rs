@@ -56,8 +56,11 @@ pub fn import(
     let tagged = stage(store, &incoming, &layer.source, &options.stage, progress).map_err(ArchiveError::from).and_then(
         |_staged| {
             let blobs = [layer.descriptor.digest.clone(), incoming.manifest.config.digest.clone()];
-            store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &blobs)?;
-            Ok(())
+            let (name, tag) = (reference.typed_name(), reference.selector());
+            match store.publish_new_tag(name, &tag, &incoming.manifest_bytes, &blobs)? {
+                true => Ok(()),
+                false => Err(ArchiveError::Exists(reference.clone())),
+            }
         },
     );
     let digest = layer.descriptor.digest.clone();
