@@ -380,3 +380,65 @@ fn a_full_container_of_a_tar_leaves_no_tree_beside_it() {
     let output = command.output().unwrap();
     assert_eq!(stdout(&output), "ROOT\ncontainer.json\nimagerepo.name\nIMPORTED:unknown", "{}", stderr(&output));
 }
+
+#[test]
+fn a_container_of_a_tar_leaves_the_layer_to_an_image_that_came_meanwhile() {
+    let env = TestEnv::ordinary();
+    env.import_busybox("bb:1");
+    let (tag, saved) = (env.store().join("repos/bb/1"), env.path("saved"));
+    let layer = children(&env.store().join("layers"));
+    run(Command::new("cp").arg("-a").arg(&tag).args(&layer).arg(env.own_directory("saved", 0o755)));
+    run(&mut env.udocker(&["rmi", "bb:1"]));
+    let lock = std::fs::File::open(env.store().join("udocker.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut child = env.udocker(&["import", "--tocontainer", env.busybox_tar().to_str().unwrap()]).spawn().unwrap();
+    while children(&env.store().join("layers")).is_empty() {}
+    // The image appears as another process would publish it.
+    for path in &layer {
+        run(Command::new("cp").arg("-an").arg(saved.join(path.file_name().unwrap())).arg(path));
+    }
+    run(Command::new("mkdir").arg("-p").arg(tag.parent().unwrap()));
+    run(Command::new("cp").arg("-a").arg(saved.join("1")).arg(&tag));
+    drop(lock);
+    assert!(child.wait().unwrap().success());
+    run(&mut env.udocker(&["verify", "bb:1"]));
+}
+
+#[test]
+fn no_image_is_tagged_below_the_tag_of_another() {
+    let env = TestEnv::ordinary();
+    env.import_busybox("foo:latest");
+    let tar = env.busybox_tar();
+    for words in [&["tag", "foo:latest", "foo/latest:bar"][..], &["import", tar.to_str().unwrap(), "foo/latest:bar"]] {
+        let output = env.udocker(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        let text = stderr(&output);
+        assert!(text.contains("it would lie below the tag of another image"), "{words:?}: {text}");
+    }
+    assert_eq!(stdout(&run(&mut env.udocker(&["images", "-q"]))), "foo:latest\n");
+    assert_eq!(children(&env.store().join("tmp")), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn of_two_imports_under_one_name_the_second_is_refused() {
+    let env = TestEnv::ordinary();
+    env.import_busybox("other:1");
+    let compressed = env.path("root.tar.gz");
+    run(Command::new("sh").args(["-c", "gzip <$0 >$1"]).arg(env.busybox_tar()).arg(&compressed));
+    let lock = File::open(env.store().join("udocker.lock")).unwrap();
+    lock.lock().unwrap();
+    let sources = [compressed, env.busybox_tar()];
+    let started = sources
+        .map(|tar| env.udocker(&["import", tar.to_str().unwrap(), "one:1"]).stderr(Stdio::piped()).spawn().unwrap());
+    // Both have found the name free, and wait for the lock.
+    while children(&env.store().join("layers")).len() < 3 {}
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    drop(lock);
+    let outputs = started.map(|child| child.wait_with_output().unwrap());
+    let mut codes: Vec<_> = outputs.iter().map(|output| output.status.code()).collect();
+    codes.sort();
+    assert_eq!(codes, [Some(0), Some(1)]);
+    let refused = outputs.iter().find(|output| !output.status.success()).unwrap();
+    assert!(stderr(refused).contains("image one:1 exists already"), "{}", stderr(refused));
+    run(&mut env.udocker(&["verify", "one:1"]));
+}

@@ -283,3 +283,108 @@ fn a_driver_of_the_host_is_bound_and_not_copied() {
     // What stays is an empty mount point.
     assert_eq!(fs::read(directory.join("upper/usr/lib64/libcuda.so.1")).unwrap(), b"");
 }
+
+#[test]
+fn containers_may_be_a_link_to_another_file_system() {
+    let env = env();
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::remove_dir(env.store().join("containers")).unwrap();
+    symlink(elsewhere.path(), env.store().join("containers")).unwrap();
+    let id = create(&env, &["--name=one"]);
+    assert_eq!(listed(&env), [format!("{id} . W ['one'] bb:1")]);
+    run(&mut env.udocker(&["clone", "--name=two", "one"]));
+    assert_eq!(stdout(&run(&mut env.udocker(&["run", "two", "echo", "there"]))), "there\n");
+    run(&mut env.udocker(&["rm", "one", "two"]));
+    assert_eq!(listed(&env), [""; 0]);
+    assert_eq!(children(&elsewhere.path().join(".tmp")), [PathBuf::new(); 0]);
+}
+
+#[test]
+fn a_container_is_made_while_nobody_removes_its_image() {
+    let env = env();
+    let lock = fs::File::open(env.store().join("udocker.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut child = env.udocker(&["create", "bb:1"]).stdout(Stdio::piped()).spawn().unwrap();
+    let tmp = env.store().join("tmp");
+    let begun = || children(&tmp).iter().flat_map(|folder| children(folder)).next();
+    let container = loop {
+        if let Some(container) = begun() {
+            break container;
+        }
+    };
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for part in ["ROOT", "upper", "work", "layered"] {
+        assert!(!container.join(part).exists(), "{part} is made while the image may be going");
+    }
+    drop(lock);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn what_an_image_has_beside_its_loader_is_not_written_through() {
+    let env = env();
+    let (clone, tar) = (env.own_directory("clone", 0o755), env.path("clone.tar"));
+    let precious = env.path("work/precious");
+    fs::write(&precious, "precious").unwrap();
+    std::os::unix::fs::chown(&precious, env.uid(), env.uid()).unwrap();
+    fs::create_dir_all(clone.join("ROOT/lib")).unwrap();
+    for (name, text) in [
+        ("container.json", "{}"),
+        ("execmode", "F2"),
+        ("ld.so.path", "/lib/ld.so"),
+        ("ld.so.orig", "original"),
+        ("ROOT/lib/ld.so", "changed"),
+    ] {
+        fs::write(clone.join(name), text).unwrap();
+    }
+    symlink(&precious, clone.join("ROOT/lib/ld.so.udocker-new")).unwrap();
+    run(Command::new("tar").arg("-C").arg(&clone).arg("-cf").arg(&tar).arg("."));
+    let id = stdout(&run(&mut env.udocker(&["import", "--clone", tar.to_str().unwrap()])));
+    run(&mut env.udocker(&["setup", "--execmode=N1", id.trim()]));
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+    let loader = env.store().join("containers").join(id.trim()).join("ROOT/lib/ld.so");
+    assert_eq!(fs::read_to_string(loader).unwrap(), "original");
+}
+
+/// Needs root, for an /etc/subuid of its own.
+#[test]
+fn what_a_removal_left_of_other_users_goes_with_the_next() {
+    if !udocker_tests::is_root() {
+        return;
+    }
+    let env = env();
+    let id = create(&env, &["--name=one"]);
+    create(&env, &["--name=two"]);
+    let user = env.uid().unwrap();
+    fs::write(env.path("ids"), "probe:200000:65536\n").unwrap();
+    fs::write(env.path("passwd"), format!("root:x:0:0::/:/bin/sh\nprobe:x:{user}:{user}::/:/bin/sh\n")).unwrap();
+    let script = r#"
+        for file in subuid subgid; do mount --bind "$0/ids" /etc/$file || exit 1; done
+        mount --bind "$0/passwd" /etc/passwd || exit 1; shift
+        exec setpriv --reuid=$UID --regid=$UID --clear-groups "$@""#;
+    let mapped = |words: &[&str]| {
+        let inner = env.udocker(words);
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script.replace("$UID", &user.to_string())]).arg(env.path(".")).arg("-");
+        run(command
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env_clear()
+            .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?)))))
+    };
+    mapped(&["run", "--user=root", "one", "sh", "-c", "busybox mkdir /x; echo y >/x/y; busybox chown -R 5:5 /x"]);
+    // As a removal that was killed leaves it.
+    let left = env.own_directory("store/tmp/trash-host-boot-1-1-00", 0o700);
+    fs::remove_file(env.store().join("containers/one")).unwrap();
+    fs::rename(env.store().join("containers").join(&id), left.join("container")).unwrap();
+    let yesterday = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3600);
+    fs::File::open(&left).unwrap().set_modified(yesterday).unwrap();
+    run(&mut env.udocker(&["rm", "two"]));
+    assert_eq!(children(&env.store().join("tmp")), [left], "files of others cannot go without a range");
+    create(&env, &["--name=three"]);
+    let foreign = env.store().join("tmp/trash-host-boot-1-1-00");
+    fs::File::open(&foreign).unwrap().set_modified(yesterday).unwrap();
+    mapped(&["rm", "three"]);
+    assert_eq!(children(&env.store().join("tmp")), [PathBuf::new(); 0]);
+}

@@ -99,6 +99,12 @@ impl Store {
         let new = self.begin_container()?;
         new.write("container.json", options.config)?;
         new.write("imagerepo.name", options.image.to_string().as_bytes())?;
+        // Until the container is in its place nobody may remove the tree: neither what it lies over, nor half of what is
+        // being copied.
+        let _lock = self.lock(LockKind::Publish, &Patience::long(&|| {}))?;
+        if !options.tree.is_dir() {
+            return Err(StoreError::NoBase { id: new.id.0.clone(), image: options.image.to_string() });
+        }
         let full_because = self.make_layer(&new, options.tree)?;
         if full_because.is_some() {
             copy_tree(options.tree, &new.directory.join("ROOT"))?;
@@ -106,11 +112,6 @@ impl Store {
             let tree = &options.record.tree;
             let text = format!("{} {}\n{}\n", tree.format.as_str(), tree.hex(), options.record.manifest);
             new.write("layered", text.as_bytes())?;
-        }
-        // From here to the rename nobody may find the tree without a container over it.
-        let _lock = self.lock(LockKind::Publish, &Patience::long(&|| {}))?;
-        if full_because.is_none() && !options.tree.is_dir() {
-            return Err(StoreError::NoBase { id: new.id.0.clone(), image: options.image.to_string() });
         }
         Ok(Created { id: self.publish_container(new, options.name)?, full_because })
     }
@@ -133,7 +134,7 @@ impl Store {
     /// Makes a copy of `source`, with its settings but neither its names nor its protection.
     ///
     /// # Errors
-    /// [`StoreError::NameTaken`]; I/O. Nothing is left then.
+    /// [`StoreError::NameTaken`]; [`StoreError::Gone`] if it was removed meanwhile; I/O. Nothing is left then.
     pub fn clone_container(
         &self,
         source: &Container,
@@ -144,6 +145,8 @@ impl Store {
             self.check_name_is_free(name)?;
         }
         let new = self.begin_container()?;
+        // The base of the source stays at least until the copy is over it as well.
+        let _lock = self.lock(LockKind::Publish, &Patience::long(&|| {}))?;
         for entry in fs::read_dir(&source.directory).map_err(io_error("list", &source.directory))? {
             let entry = entry.map_err(io_error("list", &source.directory))?;
             let file = entry.file_name();
@@ -166,7 +169,8 @@ impl Store {
             }
             Some(_) => self.clone_layered(&new, source, stores)?,
         };
-        let _lock = self.lock(LockKind::Publish, &Patience::long(&|| {}))?;
+        // A removal takes it out of sight first: what is still here was copied whole.
+        source.still_there()?;
         Ok(Created { id: self.publish_container(new, name)?, full_because })
     }
 

@@ -9,7 +9,7 @@
 //! ```
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
@@ -117,12 +117,15 @@ fn has_elf_magic(path: &Path) -> bool {
 
 /// Writes a file beside `path` and renames it there, with its mode.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mode = fs::metadata(path)?.permissions().mode();
+    let mode = fs::symlink_metadata(path)?.permissions().mode();
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".udocker-new");
     let new = path.with_file_name(name);
-    fs::write(&new, bytes)?;
-    fs::set_permissions(&new, fs::Permissions::from_mode(mode))?;
+    // Whatever the image or a crash put there: written through a link, it would be a file of the host.
+    remove_if_there(&new)?;
+    let mut file = fs::File::create_new(&new)?;
+    file.write_all(bytes)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     fs::rename(&new, path)
 }
 
@@ -316,14 +319,20 @@ mod tests {
 
     #[test]
     fn a_loader_is_replaced_by_its_original() {
-        let (_folder, directory) = container();
+        let (folder, directory) = container();
         let root = directory.join("ROOT");
         fs::create_dir_all(root.join("usr/lib64")).unwrap();
         symlink("/usr/lib64", root.join("lib64")).unwrap();
         fs::write(root.join("usr/lib64/ld.so"), "changed").unwrap();
         fs::write(directory.join("ld.so.path"), "/lib64/ld.so\n").unwrap();
         fs::write(directory.join("ld.so.orig"), "original").unwrap();
+        // An image can have a link at the name that the new file has for a moment.
+        let host = folder.path().join("host");
+        fs::write(&host, "the host's").unwrap();
+        symlink(&host, root.join("usr/lib64/ld.so.udocker-new")).unwrap();
         restore(&directory).unwrap();
         assert_eq!(fs::read_to_string(root.join("usr/lib64/ld.so")).unwrap(), "original");
+        assert!(root.join("usr/lib64/ld.so").symlink_metadata().unwrap().is_file());
+        assert_eq!(fs::read_to_string(host).unwrap(), "the host's");
     }
 }

@@ -127,6 +127,11 @@ impl Container {
     pub fn directory(&self) -> &Path {
         &self.directory
     }
+    /// # Errors
+    /// [`StoreError::Gone`] if it was removed since it was found.
+    pub fn still_there(&self) -> Result<(), StoreError> {
+        if self.directory.is_dir() { Ok(()) } else { Err(StoreError::Gone { id: self.id.0.clone() }) }
+    }
     /// Whether `PROTECT` is there.
     pub fn is_protected(&self) -> bool {
         self.directory.join("PROTECT").exists()

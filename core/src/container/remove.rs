@@ -1,6 +1,7 @@
 //! Who uses a container, and its end. Both hold the container's list of users, so that neither passes the other.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use super::Container;
@@ -12,7 +13,8 @@ impl Store {
     /// Removes a container and its names. `subordinate`: the caller's ranges of uids and gids, whose files may lie in it.
     ///
     /// # Errors
-    /// [`StoreError::ProtectedContainer`]; [`StoreError::InUse`] while something runs in it; I/O.
+    /// [`StoreError::ProtectedContainer`]; [`StoreError::InUse`] while something runs in it; [`StoreError::Gone`] if
+    /// another was faster; I/O.
     pub fn remove_container(
         &self,
         container: &Container,
@@ -29,7 +31,12 @@ impl Store {
         // Out of sight by one rename; what then stays half removed is only a temporary.
         let trash = self.temporary_for_container("trash")?;
         let moved = trash.path().join("container");
-        fs::rename(&container.directory, &moved).map_err(io_error("remove", &container.directory))?;
+        match fs::rename(&container.directory, &moved) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Gone { id: container.id.0.clone() });
+            }
+            other => other.map_err(io_error("remove", &container.directory))?,
+        }
         if let Some(users) = users {
             users.forget();
         }
@@ -62,6 +69,33 @@ impl Store {
             }
             users.enlist()?;
         }
-        if container.directory.is_dir() { Ok(()) } else { Err(StoreError::Gone { id: container.id.0.clone() }) }
+        container.still_there()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{StoreKind, StoreParts, StoreSettings};
+
+    #[test]
+    fn of_two_that_remove_a_container_one_is_told_that_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = StoreSettings {
+            name: "s".into(),
+            path: folder.path().join("store"),
+            parts: StoreParts::default(),
+            kind: StoreKind::User,
+            readonly: false,
+            keep_layers: true,
+            sync: false,
+        };
+        let store = Store::create(&settings).unwrap();
+        let new = store.begin_container().unwrap();
+        store.publish_container(new, None).unwrap();
+        let found = store.list_containers().unwrap().remove(0);
+        store.remove_container(&found, &[], None).unwrap();
+        let again = store.remove_container(&found, &[], None);
+        assert!(matches!(again, Err(StoreError::Gone { .. })), "{again:?}");
     }
 }

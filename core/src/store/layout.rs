@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
+use super::repos::write_atomically;
 use super::{TreeFormat, TreeId};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{ErrorKind, Explain};
@@ -111,6 +112,11 @@ impl Explain for StoreError {
             Self::Io { source, .. } if ErrorKind::from_io(source) == ErrorKind::NoSpace => {
                 vec!["free space there, or name another store by `--repo=DIR` or UDOCKER_DIR".into()]
             }
+            Self::Io { action: "copy" | "copy the layer of" | "apply the upper layer of", source, .. }
+                if ErrorKind::from_io(source) == ErrorKind::Denied =>
+            {
+                vec!["files of another user lie in it: `udocker setup --fixperm CONTAINER` makes them yours".into()]
+            }
             Self::Io { source, .. } if ErrorKind::from_io(source) == ErrorKind::Denied => {
                 vec!["that place is not yours to write: name another store by `--repo=DIR` or UDOCKER_DIR".into()]
             }
@@ -179,7 +185,8 @@ impl Store {
         }
         let file = settings.path.join(FORMAT_FILE);
         if !file.exists() {
-            fs::write(&file, format!("{FORMAT}\n")).map_err(io_error("write", &file))?;
+            // Who opens the store meanwhile finds the whole number or no file.
+            write_atomically(&file, format!("{FORMAT}\n").as_bytes())?;
         }
         Ok(Self { settings: settings.clone() })
     }
@@ -241,5 +248,32 @@ impl Store {
     /// The root of a tree.
     pub fn tree(&self, tree: &TreeId) -> PathBuf {
         self.path().join("rootfs").join(tree.format.as_str()).join(tree.hex()).join("root")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::StoreParts;
+
+    #[test]
+    fn whoever_opens_a_store_that_is_being_made_reads_its_whole_format() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..100 {
+            let path = directory.path().join(number.to_string());
+            let file = path.join(FORMAT_FILE);
+            let (parts, kind) = (StoreParts::default(), StoreKind::User);
+            let settings =
+                StoreSettings { name: "s".into(), path, parts, kind, readonly: false, keep_layers: true, sync: false };
+            let reader = std::thread::spawn(move || {
+                loop {
+                    if let Ok(text) = fs::read_to_string(&file) {
+                        return text;
+                    }
+                }
+            });
+            Store::create(&settings).unwrap();
+            assert_eq!(reader.join().unwrap(), "1\n");
+        }
     }
 }

@@ -155,13 +155,12 @@ impl Store {
     /// Tags an image. A new tag appears at once, by one rename; a tag that moves gets its new links first, then its manifest
     /// by a rename, and loses its old links last.
     pub fn publish_tag(&self, name: &str, tag: &str, manifest: &[u8], blobs: &[Digest]) -> Result<(), StoreError> {
-        let links = blobs.iter().map(|blob| (blob.to_string(), blob.to_string())).collect();
-        let files = vec![("v2".to_owned(), Vec::new()), ("manifest".to_owned(), manifest.to_vec())];
-        let contents = TagContents { files, links };
+        let contents = TagContents::of_manifest(manifest, blobs);
         let directory = self.tag_directory(name, tag);
         if !directory.exists() && self.place_tag(name, tag, &contents)? {
             return Ok(());
         }
+        self.refuse_below_a_tag(&directory)?;
         fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
         let mut below = fs::read_dir(&directory).map_err(io_error("list", &directory))?.flatten();
         if below.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
@@ -181,9 +180,28 @@ impl Store {
         Ok(())
     }
 
+    /// The same of a tag that must be new; returns false if it is not, also if others were faster.
+    pub fn publish_new_tag(
+        &self,
+        name: &str,
+        tag: &str,
+        manifest: &[u8],
+        blobs: &[Digest],
+    ) -> Result<bool, StoreError> {
+        if !self.tag_directory(name, tag).exists() {
+            return self.place_tag(name, tag, &TagContents::of_manifest(manifest, blobs));
+        }
+        if self.has_tag(name, tag) {
+            return Ok(false);
+        }
+        // A removal that was killed left half of it, or names lie below it.
+        self.publish_tag(name, tag, manifest, blobs).map(|()| true)
+    }
+
     /// Makes the tag out of sight and moves it to its place; returns false if something is there already.
     pub fn place_tag(&self, name: &str, tag: &str, contents: &TagContents) -> Result<bool, StoreError> {
         let place = self.tag_directory(name, tag);
+        self.refuse_below_a_tag(&place)?;
         if self.settings().parts.repos.is_some() {
             // It may lie on another file system: made in its place, it is no image before its last file is there.
             if place.exists() {
@@ -208,6 +226,17 @@ impl Store {
             }
         }
         Err(io_error("publish", &place)(io::Error::from(io::ErrorKind::NotFound)))
+    }
+
+    /// Who reads the store, udocker among them, does not look below a tag.
+    fn refuse_below_a_tag(&self, place: &Path) -> Result<(), StoreError> {
+        let repos = self.repos();
+        let mut above = place.ancestors().skip(1).take_while(|path| *path != repos);
+        if above.any(|path| path.join("TAG").is_file()) {
+            let source = io::Error::new(io::ErrorKind::AlreadyExists, "it would lie below the tag of another image");
+            return Err(io_error("make a tag of", place)(source));
+        }
+        Ok(())
     }
 
     /// TAG, links, and the files in their order: what makes the image whole comes last.
@@ -283,6 +312,13 @@ pub struct TagContents {
     pub files: Vec<(String, Vec<u8>)>,
     /// Links, and the names below `layers/` that they lead to.
     pub links: Vec<(String, String)>,
+}
+
+impl TagContents {
+    fn of_manifest(manifest: &[u8], blobs: &[Digest]) -> Self {
+        let links = blobs.iter().map(|blob| (blob.to_string(), blob.to_string())).collect();
+        Self { files: vec![("v2".to_owned(), Vec::new()), ("manifest".to_owned(), manifest.to_vec())], links }
+    }
 }
 
 /// What a tag needed that is gone.

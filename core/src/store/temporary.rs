@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +11,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Store, StoreError, io_error};
+use crate::engine::native::as_mapped_root;
+use crate::run::Range;
 use crate::sys::process::start_time;
 use crate::text::{escape, to_hex};
 
@@ -49,10 +51,12 @@ impl Store {
     }
 
     fn container_temporaries(&self) -> PathBuf {
-        match &self.settings().parts.containers {
-            None => self.path().join("tmp"),
-            Some(apart) => apart.join(".tmp"),
-        }
+        let device = |path: &Path| fs::metadata(path).map(|status| status.dev()).ok();
+        let containers = self.containers();
+        // A link moves them as well as a setting does.
+        let is_apart = self.settings().parts.containers.is_some()
+            || device(&containers).is_some_and(|theirs| device(self.path()) != Some(theirs));
+        if is_apart { containers.join(".tmp") } else { self.path().join("tmp") }
     }
 
     fn temporary_in(&self, parent: PathBuf, kind: &str) -> Result<Temporary, StoreError> {
@@ -69,36 +73,47 @@ impl Store {
 
     /// Removes the folders of dead processes; returns how many. Several may sweep at once.
     pub fn sweep(&self) -> Result<usize, StoreError> {
+        Ok(self.left_over()?.iter().filter(|path| remove_tree(path).is_ok()).count())
+    }
+
+    /// The same for folders in which users of the caller's `subordinate` ranges of uids and gids have files.
+    pub fn sweep_mapped(&self, subordinate: (Range, Range)) -> Result<(), StoreError> {
+        let rest = self.left_over()?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let removed = as_mapped_root(subordinate, || rest.iter().try_for_each(|path| remove_tree(path)));
+        removed.map_err(io_error("sweep", &self.path().join("tmp")))
+    }
+
+    /// The folders of dead processes.
+    fn left_over(&self) -> Result<Vec<PathBuf>, StoreError> {
         let (parent, apart) = (self.path().join("tmp"), self.container_temporaries());
-        let removed = sweep_directory(&parent)?;
-        if apart == parent { Ok(removed) } else { Ok(removed + sweep_directory(&apart)?) }
+        let mut found = left_over_in(&parent)?;
+        if apart != parent {
+            found.extend(left_over_in(&apart)?);
+        }
+        Ok(found)
     }
 }
 
-fn sweep_directory(parent: &Path) -> Result<usize, StoreError> {
+fn left_over_in(parent: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let list = match fs::read_dir(parent) {
         Ok(list) => list,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(io_error("list", parent)(error)),
     };
     let me = Maker::me();
-    let mut removed = 0;
-    for entry in list.flatten() {
-        let name = entry.file_name();
-        let dead = match name.to_str().and_then(Maker::parse) {
-            Some(maker) if maker.host == me.host => {
-                maker.boot != me.boot || start_time(maker.pid).ok() != Some(maker.start)
-            }
-            _ => entry
-                .metadata()
-                .and_then(|m| m.modified())
-                .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > FOREIGN_AGE)),
-        };
-        if dead && remove_tree(&entry.path()).is_ok() {
-            removed += 1;
+    let is_dead = |entry: &fs::DirEntry| match entry.file_name().to_str().and_then(Maker::parse) {
+        Some(maker) if maker.host == me.host => {
+            maker.boot != me.boot || start_time(maker.pid).ok() != Some(maker.start)
         }
-    }
-    Ok(removed)
+        _ => entry
+            .metadata()
+            .and_then(|m| m.modified())
+            .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > FOREIGN_AGE)),
+    };
+    Ok(list.flatten().filter(is_dead).map(|entry| entry.path()).collect())
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -175,6 +175,9 @@ impl Explain for ArchiveError {
             ],
             Self::Stored { image, .. } => vec![format!("`udocker verify {image}` tells more; pull it again")],
             Self::OutputExists(_) => vec!["remove it, or choose another name".into()],
+            Self::Unreadable { .. } => {
+                vec!["those of another user become yours by `udocker setup --fixperm CONTAINER`".into()]
+            }
             Self::Terminal => vec!["name a file by `-o FILE`, or pipe the output".into()],
             Self::Fetch(error) => error.hints(),
             Self::Stage(error) => error.hints(),

@@ -41,6 +41,8 @@ pub fn export(
         originals: originals.as_ref(),
     })?;
     let unreadable = writer.finish()?;
+    // What a removal took away while it was being written is not in the archive.
+    container.still_there()?;
     output.finish()?;
     Ok(unreadable)
 }
@@ -69,6 +71,8 @@ pub fn export_clone(
         })?;
     }
     let unreadable = writer.finish()?;
+    // What a removal took away while it was being written is not in the archive.
+    container.still_there()?;
     output.finish()?;
     Ok(unreadable)
 }

@@ -51,17 +51,20 @@ pub fn import(
     if store.has_tag(reference.typed_name(), &reference.selector()) {
         return Err(ArchiveError::Exists(reference.clone()));
     }
-    let layer = Layer::put(store, input, options.take, progress)?;
+    let layer = Layer::put(store, input, options.take, &options.run_dirs, progress)?;
     let incoming = layer.image(&options.platform);
     let tagged = stage(store, &incoming, &layer.source, &options.stage, progress).map_err(ArchiveError::from).and_then(
         |_staged| {
             let blobs = [layer.descriptor.digest.clone(), incoming.manifest.config.digest.clone()];
-            store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &blobs)?;
-            Ok(())
+            let (name, tag) = (reference.typed_name(), reference.selector());
+            match store.publish_new_tag(name, &tag, &incoming.manifest_bytes, &blobs)? {
+                true => Ok(()),
+                false => Err(ArchiveError::Exists(reference.clone())),
+            }
         },
     );
     let digest = layer.descriptor.digest.clone();
-    layer.settle(store, tagged.map(|()| digest), options.stage.keep_layers, progress)
+    layer.settle(store, tagged.map(|()| digest), options.stage.keep_layers, &options.run_dirs, progress)
 }
 
 /// Makes a container of the tar `input`; no image is left that could be listed.
@@ -81,7 +84,7 @@ pub fn import_container(
     if let Some(name) = name {
         store.check_name_is_free(name)?;
     }
-    let layer = Layer::put(store, input, options.take, progress)?;
+    let layer = Layer::put(store, input, options.take, &options.run_dirs, progress)?;
     let incoming = layer.image(&options.platform);
     let manifest = Digest::sha256_of(&incoming.manifest_bytes);
     let made = (|| {
@@ -98,10 +101,10 @@ pub fn import_container(
         }
         created
     })();
-    layer.settle(store, made, false, progress)
+    layer.settle(store, made, false, &options.run_dirs, progress)
 }
 
-/// Collects the image that a container was made through; what somebody else needs of it by now stays, and all of it while
+/// Collects what an import leaves behind; what somebody else needs of it by now stays, and all of it while
 /// others publish.
 fn forget(store: &Store, image: &RemovedTag, run_dirs: &[PathBuf]) -> Result<(), StoreError> {
     let _alone = match store.lock(LockKind::Remove, &Patience::short()) {
@@ -142,7 +145,13 @@ struct Layer {
 
 impl Layer {
     /// Brings the tar into the store: by a hard link if it may be taken and can be, else by a copy.
-    fn put(store: &Store, input: &Input, take: bool, progress: &dyn Progress) -> Result<Self, ArchiveError> {
+    fn put(
+        store: &Store,
+        input: &Input,
+        take: bool,
+        run_dirs: &[PathBuf],
+        progress: &dyn Progress,
+    ) -> Result<Self, ArchiveError> {
         let folder = store.temporary("import")?;
         let path = folder.path().join("layer");
         let broken = |source| ArchiveError::Archive { name: input.name(), source };
@@ -166,7 +175,7 @@ impl Layer {
         let descriptor = Descriptor { media_type, digest, size, urls: Vec::new() };
         let layer = Self { descriptor, diff_id, source: OneFile(file), was_there, taken };
         if !was_there && let Err(error) = store.publish_blob(&path, &layer.descriptor.digest) {
-            return layer.settle(store, Err(error.into()), false, progress);
+            return layer.settle(store, Err(error.into()), false, run_dirs, progress);
         }
         Ok(layer)
     }
@@ -200,10 +209,12 @@ impl Layer {
         store: &Store,
         result: Result<T, ArchiveError>,
         keep: bool,
+        run_dirs: &[PathBuf],
         progress: &dyn Progress,
     ) -> Result<T, ArchiveError> {
         if !self.was_there && (result.is_err() || !keep) {
-            store.remove_blob(&self.descriptor.digest)?;
+            // Somebody else may have made an image of the same tar meanwhile.
+            forget(store, &RemovedTag { key: None, files: vec![self.descriptor.digest.to_string()] }, run_dirs)?;
         }
         if let Some((path, mode)) = self.taken {
             let settled = match &result {

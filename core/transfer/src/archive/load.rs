@@ -77,7 +77,10 @@ pub fn load(
         let mut digests: Vec<_> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
         digests.push(incoming.manifest.config.digest.clone());
         for reference in names {
-            store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &digests)?;
+            let (name, tag) = (reference.typed_name(), reference.selector());
+            if !store.publish_new_tag(name, &tag, &incoming.manifest_bytes, &digests)? {
+                return Err(ArchiveError::Exists(reference));
+            }
             loaded.push(Loaded { reference, chosen: chosen.clone() });
         }
     }

@@ -27,19 +27,25 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         return Err(usage_text("must specify image:tag or repository/image:tag").into());
     }
     let mut status = ExitCode::SUCCESS;
+    let subordinate = Caller::gather(std::env::vars_os().collect(), &UserSpec::Root).subordinate;
     for name in &args.containers {
         let removed = context.stores().and_then(|stores| {
             let (store, container) = stores.find_container(name)?.ok_or_else(|| usage_text("invalid container id"))?;
             if !container.is_protected() {
                 context.ui.info(&format!("deleting container: {}", container.id()));
             }
-            let caller = Caller::gather(std::env::vars_os().collect(), &UserSpec::Root);
-            store.remove_container(&container, &context.settings.run_dirs, caller.subordinate)?;
+            store.remove_container(&container, &context.settings.run_dirs, subordinate)?;
             Ok(())
         });
         if let Err(failure) = removed {
             status = context.ui.failed(&failure, 1);
         }
+    }
+    // What an earlier removal had to leave may have files of the same users.
+    if let (Some(ranges), Some(store)) = (subordinate, context.stores()?.first_writable())
+        && let Err(error) = store.sweep_mapped(ranges)
+    {
+        context.ui.debug(&format!("cannot sweep temporary folders: {error}"));
     }
     Ok(status)
 }
