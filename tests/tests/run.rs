@@ -287,6 +287,74 @@ fn names_decide_what_is_kept_and_what_is_run_again() {
     assert_eq!(of(&["--name=d", "--rm", "bb:1", "sh", "-c", "exit 3"]).0, Some(3));
     assert_eq!(of(&["--rm", "c", "ls", "/kept"]), (Some(0), "/kept\n".into(), String::new()));
     assert_eq!(containers(), 1);
+    // Nor does a run stay that cannot begin.
+    for refused in ["--user=a:nosuch", "--workdir=/nothere", "--cidfile=/nothere/x"] {
+        assert_eq!(of(&["--rm", "--name=e", refused, "bb:1", "true"]).0, Some(125), "{refused}");
+        assert_eq!(containers(), 1, "{refused}");
+    }
+    // What only is looked at is neither made, named nor removed.
+    for words in [&["--name=f", "bb:1"][..], &["--keep", "--rm", "bb:1"]] {
+        assert_eq!(of(&[&["--dry-run"], words].concat()).0, Some(0), "{words:?}");
+    }
+    assert_eq!(containers(), 1);
+    let id = stdout(&run(&mut env.udocker(&["ps", "-q"]))).trim().to_owned();
+    assert_eq!(of(&["--dry-run", "--rm", "--name=g", &id]).0, Some(0));
+    assert_eq!(of(&["--rm", "g", "true"]).0, Some(125));
+    assert_eq!(containers(), 1);
+}
+
+#[test]
+fn an_empty_value_of_an_option_is_as_none() {
+    let env = ordinary();
+    let expected = stdout(&run(&mut env.udocker(&["run", "bb:1", "sh", "-c", "id; pwd"])));
+    let empty = [
+        "--name=",
+        "--user=",
+        "--workdir=",
+        "--platform=",
+        "--pull=",
+        "--cpuset-cpus=",
+        "--location=",
+        "--env=",
+        "--env-file=",
+        "--cidfile=",
+        "--mode=",
+        "-e",
+        "",
+        "-u",
+        "",
+        "-w",
+        "",
+    ];
+    let words = [&["", "--repo=", "--config", "", "run"][..], &empty, &["bb:1", "sh", "-c", "id; pwd"]].concat();
+    let output = run(&mut env.udocker(&words));
+    assert_eq!((stdout(&output), stderr(&output)), (expected, String::new()));
+    run(&mut env.udocker(&["create", "--name=", "bb:1"]));
+    assert_eq!(stdout(&run(&mut env.udocker(&["run", "bb:1", "echo", "--name=", "", "-w="]))), "--name=  -w=\n");
+    for (words, error) in [
+        (&["run", "--volume=", "bb:1", "true"][..], "Error: invalid host volume path: "),
+        (&["mkrepo", ""], "Error: the argument DIR is empty"),
+    ] {
+        let output = env.udocker(words).output().unwrap();
+        assert_eq!(stderr(&output).lines().next(), Some(error), "{words:?}");
+    }
+}
+
+#[test]
+fn a_container_that_another_run_uses_does_not_change_a_program_s_status() {
+    let env = ordinary();
+    run(&mut env.udocker(&["create", "--name=c", "bb:1"]));
+    // Any number of runs may share a full root.
+    run(&mut env.udocker(&["inspect", "-p", "c"]));
+    let mut other = env.udocker(&["run", "c", "sh", "-c", "echo; read line"]);
+    let mut other = other.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    other.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let output = env.udocker(&["run", "--rm", "c", "sh", "-c", "exit 3"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("in use"), "{}", stderr(&output));
+    drop(other.stdin.take());
+    other.wait().unwrap();
+    assert_eq!(stdout(&run(&mut env.udocker(&["ps", "-q"]))).lines().count(), 1);
 }
 
 #[test]

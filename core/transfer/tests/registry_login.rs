@@ -197,16 +197,34 @@ fn a_busy_token_server_is_asked_again() {
 }
 
 #[test]
-fn a_keystore_that_others_read_is_not_used() {
-    let registry = FaultRegistry::start(|_, _| Reply::ok(BLOB));
+fn a_keystore_that_cannot_be_used_stops_what_needs_credentials_alone() {
+    let open = FaultRegistry::start(|_, _| Reply::ok(BLOB));
+    let closed = FaultRegistry::start(|_, _| Reply::status(401).with("www-authenticate", "Basic realm=\"x\""));
     let directory = tempfile::tempdir().unwrap();
-    let settings = with_login(&directory, &registry.host());
+    let settings = with_login(&directory, &closed.host());
     let keystore = settings.keystore.clone().unwrap();
-    std::fs::set_permissions(&keystore, PermissionsExt::from_mode(0o640)).unwrap();
-    let error = udocker_transfer::registry::Client::new(&settings, &registry.host()).unwrap_err();
     let shown = keystore.display();
-    let expected = format!("{shown} holds passwords and others may read it; `chmod 600 {shown}` mends that");
-    assert!(matches!(&error, RegistryError::Login { what, .. } if *what == expected), "{error}");
+    for (text, mode, expected) in [
+        (None, 0o640, format!("{shown} holds passwords and others may read it; `chmod 600 {shown}` mends that")),
+        (Some("x"), 0o600, format!("{shown} is no keystore: expected value at line 1 column 1")),
+        (
+            Some(""),
+            0o600,
+            format!("it wants a user and a password; `udocker login --registry=https://{}` stores them", closed.host()),
+        ),
+    ] {
+        if let Some(text) = text {
+            std::fs::write(&keystore, text).unwrap();
+        }
+        std::fs::set_permissions(&keystore, PermissionsExt::from_mode(mode)).unwrap();
+        let of = |registry: &FaultRegistry| {
+            let client = udocker_transfer::registry::Client::new(&settings, &registry.host()).unwrap();
+            read_blob(&client, &descriptor(BLOB))
+        };
+        assert_eq!(of(&open).unwrap(), BLOB, "{expected}");
+        let error = of(&closed).unwrap_err();
+        assert!(matches!(&error, RegistryError::Login { what, .. } if *what == expected), "{error}");
+    }
 }
 
 /// Settings with a `config.json` of Docker's and no keystore.

@@ -18,8 +18,8 @@ mod monitor;
 mod syntax;
 mod terminal;
 mod ui;
+mod words;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
@@ -76,8 +76,9 @@ pub fn refused(option: &str, instead: &str) -> Unsupported {
 }
 
 fn main() -> ExitCode {
-    let words = without_empty_words(std::env::args_os().collect());
-    let parsed = cli::command().try_get_matches_from(&words).and_then(|matches| {
+    let whole = cli::command();
+    let words = words::without_empty(&whole, std::env::args_os().collect());
+    let parsed = whole.try_get_matches_from(&words).and_then(|matches| {
         let named = matches.subcommand_name().map(str::to_owned);
         Cli::from_arg_matches(&matches).map(|cli| (cli, named))
     });
@@ -114,18 +115,6 @@ fn main() -> ExitCode {
             ui.failed(&failure, if started { 1 } else { cmd::run::NOT_STARTED })
         }
     }
-}
-
-/// Empty words before the command are passed over, as by udocker: they come of unset variables in scripts. Behind it they
-/// are a program's.
-fn without_empty_words(words: Vec<OsString>) -> Vec<OsString> {
-    let mut in_front = true;
-    let mut keep = |word: &OsString| {
-        in_front = in_front && !word.as_encoded_bytes().first().is_some_and(u8::is_ascii_alphabetic);
-        !in_front || !word.is_empty()
-    };
-    let (program, rest) = words.split_first().expect("a program has a name");
-    [program].into_iter().chain(rest.iter().filter(|word| keep(word))).cloned().collect()
 }
 
 fn dispatch(command: Command, context: &mut Context) -> cmd::Outcome {

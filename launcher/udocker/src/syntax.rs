@@ -45,6 +45,9 @@ fn in_words(error: &clap::Error, words: &[OsString]) -> (String, String) {
             let valid = context(error, ContextKind::ValidValue);
             (format!("invalid value of {option}: {value}"), format!("expected one of {valid}; {help}"))
         }
+        (ErrorKind::InvalidValue, _) if option.starts_with(['[', '<']) => {
+            (format!("the argument {} is empty", arg.trim_matches(['[', ']', '<', '>', '.'])), help)
+        }
         (ErrorKind::InvalidValue, _) => {
             let typed = typed(command.unwrap_or(&whole), option, &words);
             (format!("syntax error at: {typed}"), format!("{option} needs a value; {help}"))

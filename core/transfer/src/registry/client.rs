@@ -56,14 +56,13 @@ impl Client {
     /// A client of `host`; asks nothing yet.
     ///
     /// # Errors
-    /// [`RegistryError::Login`] if the keystore may not be used, [`RegistryError::Setup`] if a certificate cannot.
+    /// [`RegistryError::Setup`] if a certificate cannot be used.
     pub fn with_limits(
         settings: &RegistrySettings,
         host: &RegistryHost,
         limits: Limits,
     ) -> Result<Self, RegistryError> {
-        let stored = Credentials::stored(settings, host);
-        let credentials = stored.map_err(|what| RegistryError::Login { host: host.to_string(), what })?;
+        let credentials = Credentials::stored(settings, host);
         Ok(Self::of_session(settings, Session::new(settings, host, credentials, limits)?))
     }
 

@@ -1,7 +1,8 @@
 //! Where credentials come from: udocker's keystore, then Docker's files in their order, and the helpers that those name.
 //!
-//! The keystore is read at once. Docker's files are looked at when a registry wants credentials and not before: a helper
-//! may take its time, and a broken one must not stop what needs no password.
+//! The keystore is read at once; one that may not be used is told of when credentials are wanted. Docker's files are looked
+//! at when a registry wants credentials and not before: a helper may take its time, and a broken one must not stop what
+//! needs no password.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -60,25 +61,24 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Of the keystore, else of Docker's files.
-    ///
-    /// # Errors
-    /// In words, if the keystore is there and may not be used.
-    pub(super) fn stored(settings: &RegistrySettings, host: &RegistryHost) -> Result<Self, String> {
+    /// Of the keystore, else of Docker's files. A keystore that may not be used stops only what needs credentials.
+    pub(super) fn stored(settings: &RegistrySettings, host: &RegistryHost) -> Self {
         let mut credentials = Self::none(host);
         credentials.configs.clone_from(&settings.docker_configs);
-        if let Some(path) = &settings.keystore {
-            let in_words = |error: super::KeystoreError| match std::error::Error::source(&error) {
-                Some(source) => format!("{error}: {source}"),
-                None => error.to_string(),
-            };
-            let keystore = Keystore::at(path);
-            if let Some(login) = keystore.get(host).map_err(in_words)? {
+        let Some(keystore) = settings.keystore.as_deref().map(Keystore::at) else { return credentials };
+        let found = keystore.get(host).and_then(|login| Ok((login, keystore.token_server(host)?)));
+        match found {
+            Ok((None, _)) => {}
+            Ok((Some(login), token_server)) => {
                 credentials.found = OnceLock::from(Ok(Some(Login::Password(login))));
-                credentials.token_server = keystore.token_server(host).map_err(in_words)?;
+                credentials.token_server = token_server;
+            }
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+                credentials.found = OnceLock::from(Err(format!("{error}{source}")));
             }
         }
-        Ok(credentials)
+        credentials
     }
 
     /// These and no others.

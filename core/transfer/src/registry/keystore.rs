@@ -251,6 +251,10 @@ fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, KeystoreError> 
     if status.mode() & 0o077 != 0 {
         return Err(KeystoreError::Exposed { path: path.into() });
     }
+    // One that was begun and never written, as by `touch`.
+    if status.len() == 0 {
+        return Ok(T::default());
+    }
     serde_json::from_reader(io::BufReader::new(file))
         .map_err(|source| KeystoreError::Json { path: path.into(), source })
 }

@@ -99,7 +99,14 @@ impl RegistryUrl {
         let rest = rest.ok_or_else(|| {
             crate::usage_text(&format!("`{text}` is no registry: expected HOST[:PORT] or http[s]://HOST[:PORT]"))
         })?;
-        let host = rest.split('/').next().unwrap_or(rest).parse().map_err(crate::usage)?;
+        let host = rest.split('/').next().unwrap_or(rest);
+        // The text is not shown: it holds a password.
+        if host.contains('@') {
+            return Err(
+                crate::usage_text("a registry's URL has no user and password: `udocker login` takes them").into()
+            );
+        }
+        let host = host.parse().map_err(crate::usage)?;
         Ok(Self { url, host })
     }
 
@@ -139,8 +146,9 @@ mod tests {
             let parsed = RegistryUrl::parse(text).unwrap();
             assert_eq!((&*parsed.url, parsed.host.as_str()), (url, host), "{text}");
         }
-        for text in ["", "ftp://x.example", "https://", "a b"] {
-            assert!(RegistryUrl::parse(text).is_err(), "{text}");
+        for text in ["", "ftp://x.example", "https://", "a b", "https://me:secret@quay.io"] {
+            let error = RegistryUrl::parse(text).unwrap_err().report();
+            assert!(!error.contains("secret"), "{text}: {error}");
         }
     }
 

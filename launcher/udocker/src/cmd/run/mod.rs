@@ -101,11 +101,24 @@ fn begin(args: &Args, context: &Context, mut request: RunRequest) -> Outcome {
         cpus.confine()?;
     }
     let target = target::find(args, context, &request)?;
+    let outcome = enter(args, context, request, &target);
+    if args.rm && !args.dry_run {
+        let removed = remove(context, &target);
+        // What became of the run matters more: it gives the status, and its error is the one to tell.
+        if let (Ok(_), Err(failure)) = (&outcome, removed) {
+            context.ui.error(&failure.report());
+        }
+    }
+    outcome
+}
+
+/// Starts the program; returns where something is to be done at its end, or if it cannot be started.
+fn enter(args: &Args, context: &Context, mut request: RunRequest, target: &Target) -> Outcome {
     if target.container.as_ref().is_some_and(|(_, container)| container.has_nvidia()) {
         let layers: Vec<&Path> = target.root.layers().collect();
         request.mounts.extend(nvidia_mounts(Path::new("/"), &layers));
     }
-    let plan = plan(context, &request, &target)?;
+    let plan = plan(context, &request, target)?;
     if args.dry_run {
         context.ui.result(serde_json::to_string_pretty(&plan).expect("a plan serialises"));
         return Ok(ExitCode::SUCCESS);
@@ -146,26 +159,27 @@ fn plan(context: &Context, request: &RunRequest, target: &Target) -> Result<Exec
     Ok(spec.native_plan(target.root.clone()))
 }
 
-fn start(args: &Args, context: &Context, target: Target, plan: ExecPlan) -> Outcome {
-    let removed = args.rm.then_some(()).and(target.container.as_ref());
+fn start(args: &Args, context: &Context, target: &Target, plan: ExecPlan) -> Outcome {
     if let Some((store, container)) = &target.container {
         store.mark_in_use(container, args.write()?.is_none(), &context.settings.run_dirs)?;
     }
     if let (Some(tree), Some(run)) = (&target.tree, RunDirectory::open(&context.settings.run_dirs)) {
         run.mark_tree(tree)?;
     }
-    if removed.is_none() && target.private.is_none() {
+    let is_removed = args.rm && target.container.is_some();
+    if !is_removed && target.private.is_none() {
         let error = crate::monitor::enter(&plan);
         let status = error.status();
         return Ok(context.ui.failed(&refusal::of_enter(error), status));
     }
-    let status = crate::monitor::supervise(context.ui, &plan)?;
-    if let Some((store, container)) = removed
-        && !container.is_protected()
-    {
+    Ok(crate::monitor::supervise(context.ui, &plan)?.end())
+}
+
+/// `--rm`: removes the container, unless it is protected.
+fn remove(context: &Context, target: &Target) -> Result<(), Failure> {
+    if let Some((store, container)) = target.container.as_ref().filter(|(_, container)| !container.is_protected()) {
         let caller = Caller::gather(std::env::vars_os().collect(), &UserSpec::Root);
         store.remove_container(container, &context.settings.run_dirs, caller.subordinate)?;
     }
-    drop(target.private);
-    Ok(status.end())
+    Ok(())
 }

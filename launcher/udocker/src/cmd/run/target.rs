@@ -46,7 +46,8 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         None => stores.find_container(&request.image)?,
     };
     if let Some((store, container)) = found {
-        if let Some(name) = args.name.as_ref().filter(|name| !container.names().contains(name)) {
+        let new_name = args.name.as_ref().filter(|name| !args.dry_run && !container.names().contains(name));
+        if let Some(name) = new_name {
             store.name_container(&container, name)?;
         }
         return in_container(args, store.clone(), container, request, context);
@@ -56,7 +57,8 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
     let reference = crate::image::parse_reference(Some(&request.image))?;
     let image = crate::image::ready(context, &reference, &platform, request.pull)
         .map_err(|failure| failure.under(format!("image or container not available: {reference}")))?;
-    if args.name.is_some() || args.keep {
+    // A dry run makes no container; it shows the image that one would be made of.
+    if (args.name.is_some() || args.keep) && !args.dry_run {
         let store = context.writable_store()?;
         let id = crate::cmd::create::create(context, &store, &reference, &image.record, args.name.as_ref())?;
         let stores = context.stores()?;
