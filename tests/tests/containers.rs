@@ -388,3 +388,25 @@ fn what_a_removal_left_of_other_users_goes_with_the_next() {
     mapped(&["rm", "three"]);
     assert_eq!(children(&env.store().join("tmp")), [PathBuf::new(); 0]);
 }
+
+#[test]
+fn a_container_without_its_base_is_listed_and_removed_and_nothing_else() {
+    let env = env();
+    let (one, two) = (create(&env, &["--name=one"]), create(&env, &["--name=two"]));
+    let mark = env.store().join("containers").join(&one).join("layered");
+    fs::write(&mark, "").unwrap();
+    let mut expected = [format!("{one} . W ['one'] bb:1"), format!("{two} . W ['two'] bb:1")];
+    expected.sort();
+    assert_eq!(listed(&env), expected);
+    let message = format!("Error: {} is damaged: it names no tree", mark.display());
+    fails(&env, &["clone", "one"], &message);
+    fails(&env, &["inspect", "-p", "one"], &message);
+    let output = env.udocker(&["run", "one", "true"]).output().unwrap();
+    let hint = format!("{message}\n  hint: `udocker rm {one}` removes the container\n");
+    assert_eq!((output.status.code(), stderr(&output)), (Some(125), hint));
+    run(&mut env.udocker(&["rm", "one"]));
+    assert_eq!(listed(&env), [format!("{two} . W ['two'] bb:1")]);
+    fs::write(env.store().join("containers").join(&two).join("container.json"), "").unwrap();
+    let message = "Error: the configuration of two is damaged: EOF while parsing a value at line 1 column 0";
+    fails(&env, &["inspect", "two"], message);
+}

@@ -144,6 +144,7 @@ impl Store {
         if let Some(name) = name {
             self.check_name_is_free(name)?;
         }
+        source.check_base()?;
         let new = self.begin_container()?;
         // The base of the source stays at least until the copy is over it as well.
         let _lock = self.lock(LockKind::Publish, &Patience::long(&|| {}))?;
