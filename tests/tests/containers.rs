@@ -410,3 +410,28 @@ fn a_container_without_its_base_is_listed_and_removed_and_nothing_else() {
     let message = "Error: the configuration of two is damaged: EOF while parsing a value at line 1 column 0";
     fails(&env, &["inspect", "two"], message);
 }
+
+/// Needs root, for a PID namespace.
+#[test]
+fn what_is_made_in_another_pid_namespace_is_not_swept() {
+    if !udocker_tests::is_root() {
+        return;
+    }
+    let env = env();
+    let lock = fs::File::open(env.store().join("udocker.lock")).unwrap();
+    lock.lock().unwrap();
+    let inner = env.udocker(&["create", "bb:1"]);
+    let id = env.uid().unwrap().to_string();
+    let mut outer = Command::new("unshare");
+    outer.args(["-pf", "--mount-proc", "setpriv", "--clear-groups", "--reuid", &id, "--regid", &id]);
+    outer.arg(inner.get_program()).args(inner.get_args()).env_clear().current_dir("/");
+    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let child = outer.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while children(&env.store().join("tmp")).is_empty() {}
+    assert_eq!(listed(&env), [""; 0]);
+    assert_eq!(children(&env.store().join("tmp")).len(), 1);
+    drop(lock);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(listed(&env), [format!("{} . W bb:1", stdout(&output).trim())]);
+}
