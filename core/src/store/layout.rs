@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn whoever_opens_a_store_that_is_being_made_reads_its_whole_format() {
         let directory = tempfile::tempdir().unwrap();
-        for number in 0..100 {
+        for number in 0..30 {
             let path = directory.path().join(number.to_string());
             let file = path.join(FORMAT_FILE);
             let (parts, kind) = (StoreParts::default(), StoreKind::User);
