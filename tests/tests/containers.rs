@@ -297,7 +297,7 @@ fn containers_may_be_a_link_to_another_file_system() {
     assert_eq!(stdout(&run(&mut env.udocker(&["run", "two", "echo", "there"]))), "there\n");
     run(&mut env.udocker(&["rm", "one", "two"]));
     assert_eq!(listed(&env), [""; 0]);
-    assert_eq!(children(&elsewhere.path().join(".tmp")), [PathBuf::new(); 0]);
+    assert_eq!(children(&elsewhere.path().join(".tmp")), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn what_a_removal_left_of_other_users_goes_with_the_next() {
     let foreign = env.store().join("tmp/trash-host-boot-1-1-00");
     fs::File::open(&foreign).unwrap().set_modified(yesterday).unwrap();
     mapped(&["rm", "three"]);
-    assert_eq!(children(&env.store().join("tmp")), [PathBuf::new(); 0]);
+    assert_eq!(children(&env.store().join("tmp")), Vec::<PathBuf>::new());
 }
 
 #[test]
