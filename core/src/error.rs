@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::text::printable;
+
 /// What a front end decides by: exit statuses and retries, never texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -84,7 +86,8 @@ impl Failure {
         for hint in self.hints() {
             out.push_str(&format!("\n  hint: {hint}"));
         }
-        out
+        // A cause may quote what a file or a server sent.
+        printable(&out)
     }
 }
 

@@ -31,6 +31,19 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
+/// `text` for a terminal: control characters but ends of lines and tabs are written as escapes.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => out.push(character),
+            _ if character.is_control() => out.extend(character.escape_default()),
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
 /// The inverse of [`escape`]; `None` if a `%` is not followed by two hexadecimal digits.
 pub fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
@@ -111,6 +124,11 @@ mod tests {
             prop_assert_eq!(unescape(&text), Some(bytes.clone()));
             prop_assert_eq!(unescape(&percent(&bytes)), Some(bytes));
         }
+    }
+
+    #[test]
+    fn a_terminal_is_told_nothing_but_text() {
+        assert_eq!(printable("a\u{1b}[31m\u{9b}b\r\n\té"), "a\\u{1b}[31m\\u{9b}b\\r\n\té");
     }
 
     #[test]

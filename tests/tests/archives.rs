@@ -442,3 +442,16 @@ fn of_two_imports_under_one_name_the_second_is_refused() {
     assert!(stderr(refused).contains("image one:1 exists already"), "{}", stderr(refused));
     run(&mut env.udocker(&["verify", "one:1"]));
 }
+
+#[test]
+fn what_is_no_archive_says_nothing_to_the_terminal() {
+    let env = TestEnv::ordinary();
+    let path = env.own_directory("work", 0o755).join("x.tar");
+    fs::write(&path, "\u{1b}]0;title\u{7}\u{1b}[31m".repeat(60)).unwrap();
+    for words in [&["load", "-i", path.to_str().unwrap()][..], &["import", path.to_str().unwrap(), "x:1"]] {
+        let output = env.udocker(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        let text = stderr(&output);
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{words:?}: {text:?}");
+    }
+}

@@ -297,7 +297,7 @@ fn containers_may_be_a_link_to_another_file_system() {
     assert_eq!(stdout(&run(&mut env.udocker(&["run", "two", "echo", "there"]))), "there\n");
     run(&mut env.udocker(&["rm", "one", "two"]));
     assert_eq!(listed(&env), [""; 0]);
-    assert_eq!(children(&elsewhere.path().join(".tmp")), [PathBuf::new(); 0]);
+    assert_eq!(children(&elsewhere.path().join(".tmp")), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -386,5 +386,52 @@ fn what_a_removal_left_of_other_users_goes_with_the_next() {
     let foreign = env.store().join("tmp/trash-host-boot-1-1-00");
     fs::File::open(&foreign).unwrap().set_modified(yesterday).unwrap();
     mapped(&["rm", "three"]);
-    assert_eq!(children(&env.store().join("tmp")), [PathBuf::new(); 0]);
+    assert_eq!(children(&env.store().join("tmp")), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_container_without_its_base_is_listed_and_removed_and_nothing_else() {
+    let env = env();
+    let (one, two) = (create(&env, &["--name=one"]), create(&env, &["--name=two"]));
+    let mark = env.store().join("containers").join(&one).join("layered");
+    fs::write(&mark, "").unwrap();
+    let mut expected = [format!("{one} . W ['one'] bb:1"), format!("{two} . W ['two'] bb:1")];
+    expected.sort();
+    assert_eq!(listed(&env), expected);
+    let message = format!("Error: {} is damaged: it names no tree", mark.display());
+    fails(&env, &["clone", "one"], &message);
+    fails(&env, &["inspect", "-p", "one"], &message);
+    let output = env.udocker(&["run", "one", "true"]).output().unwrap();
+    let hint = format!("{message}\n  hint: `udocker rm {one}` removes the container\n");
+    assert_eq!((output.status.code(), stderr(&output)), (Some(125), hint));
+    run(&mut env.udocker(&["rm", "one"]));
+    assert_eq!(listed(&env), [format!("{two} . W ['two'] bb:1")]);
+    fs::write(env.store().join("containers").join(&two).join("container.json"), "").unwrap();
+    let message = "Error: the configuration of two is damaged: EOF while parsing a value at line 1 column 0";
+    fails(&env, &["inspect", "two"], message);
+}
+
+/// Needs root, for a PID namespace.
+#[test]
+fn what_is_made_in_another_pid_namespace_is_not_swept() {
+    if !udocker_tests::is_root() {
+        return;
+    }
+    let env = env();
+    let lock = fs::File::open(env.store().join("udocker.lock")).unwrap();
+    lock.lock().unwrap();
+    let inner = env.udocker(&["create", "bb:1"]);
+    let id = env.uid().unwrap().to_string();
+    let mut outer = Command::new("unshare");
+    outer.args(["-pf", "--mount-proc", "setpriv", "--clear-groups", "--reuid", &id, "--regid", &id]);
+    outer.arg(inner.get_program()).args(inner.get_args()).env_clear().current_dir("/");
+    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let child = outer.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while children(&env.store().join("tmp")).is_empty() {}
+    assert_eq!(listed(&env), [""; 0]);
+    assert_eq!(children(&env.store().join("tmp")).len(), 1);
+    drop(lock);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(listed(&env), [format!("{} . W bb:1", stdout(&output).trim())]);
 }

@@ -380,7 +380,8 @@ fn files_that_cannot_be_read_are_named_and_left_out() {
     let name = file.display();
     let expected = format!(
         "Info: exporting to file {name}\nWarning: cannot read closed\nWarning: cannot read secret\n\
-         Error: 2 of the container's files cannot be read and are not in {name}\n"
+         Error: 2 of the container's files cannot be read and are not in {name}\n  \
+         hint: those of another user become yours by `udocker setup --fixperm CONTAINER`\n"
     );
     assert_failed(&output, &expected);
     let names: Vec<_> = entries(&file).iter().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();

@@ -144,9 +144,24 @@ impl Store {
         if let Some(name) = name {
             self.check_name_is_free(name)?;
         }
+        source.check_base()?;
         let new = self.begin_container()?;
         // The base of the source stays at least until the copy is over it as well.
         let _lock = self.lock(LockKind::Publish, &Patience::long(&|| {}))?;
+        let copied = self.copy_container(&new, source, stores);
+        // A removal takes it out of sight first: what is still here was copied whole.
+        source.still_there()?;
+        let full_because = copied?;
+        Ok(Created { id: self.publish_container(new, name)?, full_because })
+    }
+
+    /// Tells why the copy of a layered one is full.
+    fn copy_container(
+        &self,
+        new: &NewContainer,
+        source: &Container,
+        stores: &Stores,
+    ) -> Result<Option<String>, StoreError> {
         for entry in fs::read_dir(&source.directory).map_err(io_error("list", &source.directory))? {
             let entry = entry.map_err(io_error("list", &source.directory))?;
             let file = entry.file_name();
@@ -162,16 +177,11 @@ impl Store {
                 copy_tree(&path, &new.directory.join(directory))?;
             }
         }
-        let full_because = match &source.base {
-            None => {
-                copy_root(&source.directory.join("ROOT"), &new.directory.join("ROOT"))?;
-                None
-            }
-            Some(_) => self.clone_layered(&new, source, stores)?,
-        };
-        // A removal takes it out of sight first: what is still here was copied whole.
-        source.still_there()?;
-        Ok(Created { id: self.publish_container(new, name)?, full_because })
+        if source.is_layered() {
+            return self.clone_layered(new, source, stores);
+        }
+        copy_root(&source.directory.join("ROOT"), &new.directory.join("ROOT"))?;
+        Ok(None)
     }
 
     fn clone_layered(

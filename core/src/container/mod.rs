@@ -100,6 +100,8 @@ pub struct Container {
     directory: PathBuf,
     image: String,
     base: Option<TreeId>,
+    /// `layered` is there and names no tree, as after a crash of the node.
+    has_lost_base: bool,
 }
 
 impl Container {
@@ -121,7 +123,15 @@ impl Container {
     }
     /// Whether it is an upper layer over an image's tree.
     pub fn is_layered(&self) -> bool {
-        self.base.is_some()
+        self.base.is_some() || self.has_lost_base
+    }
+    /// # Errors
+    /// [`StoreError::Damaged`] if it is layered, and over what is no longer known. It can be listed and removed then.
+    pub fn check_base(&self) -> Result<(), StoreError> {
+        if !self.has_lost_base {
+            return Ok(());
+        }
+        Err(StoreError::Damaged { path: self.directory.join("layered"), what: "it names no tree".into() })
     }
     /// Its directory.
     pub fn directory(&self) -> &Path {
@@ -225,14 +235,13 @@ impl Store {
         let named = links.iter().filter(|(_, target)| target.file_name().is_some_and(|name| *name == *id));
         let names = named.filter_map(|(name, _)| name.parse().ok()).collect();
         let image = fs::read_to_string(directory.join("imagerepo.name")).unwrap_or_default().trim().to_owned();
-        let path = directory.join("layered");
-        let base = match read_limited(&path, 4096)? {
-            None => None,
-            Some(bytes) => {
-                Some(parse_base(&bytes).ok_or_else(|| StoreError::Damaged { path, what: "it names no tree".into() })?)
-            }
+        let mark = match read_limited(&directory.join("layered"), 4096) {
+            Err(StoreError::Damaged { .. }) => Some(Vec::new()),
+            other => other?,
         };
-        Ok(Container { id: ContainerId(id), names, directory, image, base })
+        let base = mark.as_deref().and_then(parse_base);
+        let has_lost_base = mark.is_some() && base.is_none();
+        Ok(Container { id: ContainerId(id), names, directory, image, base, has_lost_base })
     }
 
     fn find_container(&self, text: &str) -> Result<Option<Container>, StoreError> {
@@ -268,6 +277,7 @@ impl Store {
 
     /// The root of a container, for a run that writes into it.
     pub fn container_root(&self, container: &Container, stores: &Stores) -> Result<RootPlan, StoreError> {
+        container.check_base()?;
         let Some(base) = &container.base else {
             return Ok(RootPlan::new(container.directory.join("ROOT"), RootWrite::InPlace));
         };

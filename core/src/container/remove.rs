@@ -76,10 +76,11 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{StoreKind, StoreParts, StoreSettings};
+    use crate::settings::{Settings, StoreKind, StoreParts, StoreSettings};
+    use crate::store::Stores;
 
     #[test]
-    fn of_two_that_remove_a_container_one_is_told_that_it_is_gone() {
+    fn who_comes_after_a_removal_is_told_that_the_container_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let settings = StoreSettings {
             name: "s".into(),
@@ -97,5 +98,9 @@ mod tests {
         store.remove_container(&found, &[], None).unwrap();
         let again = store.remove_container(&found, &[], None);
         assert!(matches!(again, Err(StoreError::Gone { .. })), "{again:?}");
+        let stores = Stores::open(&Settings { stores: vec![settings], ..Settings::default() }).unwrap();
+        let copied = store.clone_container(&found, &stores, None);
+        assert!(matches!(copied, Err(StoreError::Gone { .. })), "{copied:?}");
+        assert!(store.list_containers().unwrap().is_empty());
     }
 }

@@ -46,6 +46,7 @@ impl Store {
             }
         }
         for container in self.list_containers()? {
+            container.check_base()?;
             marks.trees.extend(container.base().map(|tree| tree.hex().to_owned()));
         }
         let mut users = TreeUsers { run, lists: HashMap::new() };

@@ -40,7 +40,7 @@ impl Drop for Temporary {
 }
 
 impl Store {
-    /// Makes `tmp/KIND-HOST-BOOT-PID-START-RANDOM`.
+    /// Makes `tmp/KIND-HOST_NAMESPACE-BOOT-PID-START-RANDOM`.
     pub fn temporary(&self, kind: &str) -> Result<Temporary, StoreError> {
         self.temporary_in(self.path().join("tmp"), kind)
     }
@@ -127,10 +127,12 @@ struct Maker {
 impl Maker {
     fn me() -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().replace('-', "_");
+        // Numbers of processes mean something within their namespace alone: another is as far away as another host.
+        let namespace = fs::metadata("/proc/self/ns/pid").map_or(0, |status| status.ino());
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let pid = std::process::id();
         Self {
-            host: escape(host.as_bytes()).replace('/', "_"),
+            host: format!("{}_{namespace}", escape(host.as_bytes()).replace('/', "_")),
             boot: boot.trim().chars().filter(char::is_ascii_alphanumeric).take(8).collect(),
             pid,
             start: start_time(pid).unwrap_or(0),

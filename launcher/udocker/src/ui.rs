@@ -10,6 +10,7 @@ use udocker_core::digest::Digest;
 use udocker_core::error::Failure;
 use udocker_core::progress::Progress;
 use udocker_core::settings::Verbosity;
+use udocker_core::text::printable;
 
 /// The channel to the user.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +60,7 @@ impl Ui {
     }
     fn line(&self, text: &str) {
         // Nobody is left to tell if stderr is gone.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", printable(text));
     }
     /// Bars on a terminal, one line per finished layer elsewhere, nothing when quiet.
     pub fn progress(&self) -> Box<dyn Progress> {

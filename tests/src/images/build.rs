@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -194,8 +195,9 @@ impl Image {
 
     /// Packs a tar; returns its own digest, the blob's and the blob's size.
     fn put_layer(&self, tar: &Path, packing: Packing) -> (String, String, u64) {
-        let name = format!(".{}-{packing:?}", hex(&Sha256::digest(tar.as_os_str().as_encoded_bytes())));
-        let packed = self.directory.join(name);
+        // One tar may be several layers, which are packed at once.
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let packed = self.directory.join(format!(".packed-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         let out = Hashing::new(File::create(&packed).expect("a blob can be written"));
         let mut source = Hashing::new(File::open(tar).expect("a layer's tar"));
         let out = match packing {

@@ -33,16 +33,17 @@ pub fn export(
     }
     .map(|changed| changed.into_iter().map(|entry| (entry.path.clone(), entry)).collect());
     let mut writer = TreeWriter::new(&mut output);
-    writer.add(&Source {
+    let written = writer.add(&Source {
         name: b"",
         lower: &root.tree,
         upper: root.above.as_deref(),
         without: &[],
         originals: originals.as_ref(),
-    })?;
-    let unreadable = writer.finish()?;
+    });
     // What a removal took away while it was being written is not in the archive.
     container.still_there()?;
+    written?;
+    let unreadable = writer.finish()?;
     output.finish()?;
     Ok(unreadable)
 }
@@ -58,21 +59,63 @@ pub fn export_clone(
     mut output: Output,
 ) -> Result<Vec<String>, ArchiveError> {
     let mut writer = TreeWriter::new(&mut output);
+    let written = write_clone(&mut writer, store, container, stores);
+    container.still_there()?;
+    written?;
+    let unreadable = writer.finish()?;
+    output.finish()?;
+    Ok(unreadable)
+}
+
+fn write_clone(
+    writer: &mut TreeWriter<'_>,
+    store: &Store,
+    container: &Container,
+    stores: &Stores,
+) -> Result<(), ArchiveError> {
     let plain = Source { name: b"", lower: container.directory(), upper: None, without: &LAYER_FILES, originals: None };
     writer.add(&plain)?;
     if container.is_layered() {
         let root = store.container_view(container, stores)?;
-        writer.add(&Source {
-            name: b"ROOT",
-            lower: &root.tree,
-            upper: root.above.as_deref(),
-            without: &[],
-            ..plain
-        })?;
+        let (lower, upper) = (root.tree.as_path(), root.above.as_deref());
+        writer.add(&Source { name: b"ROOT", lower, upper, without: &[], ..plain })?;
     }
-    let unreadable = writer.finish()?;
-    // What a removal took away while it was being written is not in the archive.
-    container.still_there()?;
-    output.finish()?;
-    Ok(unreadable)
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use udocker_core::settings::{Settings, StoreKind, StoreParts, StoreSettings};
+    use udocker_core::store::StoreError;
+
+    use super::super::output::Existing;
+    use super::*;
+
+    #[test]
+    fn a_container_that_is_removed_meanwhile_is_not_exported() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = StoreSettings {
+            name: "s".into(),
+            path: folder.path().join("store"),
+            parts: StoreParts::default(),
+            kind: StoreKind::User,
+            readonly: false,
+            keep_layers: true,
+            sync: false,
+        };
+        let store = Store::create(&settings).unwrap();
+        store.publish_container(store.begin_container().unwrap(), None).unwrap();
+        let container = store.list_containers().unwrap().remove(0);
+        store.remove_container(&container, &[], None).unwrap();
+        let stores = Stores::open(&Settings { stores: vec![settings], ..Settings::default() }).unwrap();
+        let file = folder.path().join("x.tar");
+        for write in [export, export_clone] {
+            let output = Output::of(Some(Path::new(&file)), Existing::Refuse).unwrap();
+            let result = write(&store, &container, &stores, output);
+            assert!(matches!(result, Err(ArchiveError::Store(StoreError::Gone { .. }))), "{result:?}");
+            assert!(!file.exists());
+        }
+    }
 }

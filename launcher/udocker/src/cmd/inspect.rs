@@ -50,7 +50,8 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
             image_config(&stores, &reference)?
         }
     };
-    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(crate::usage)?;
+    let damaged = |error| usage_text(&format!("the configuration of {name} is damaged: {error}"));
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
     context.ui.result(crate::json::python_style(&value));
     Ok(ExitCode::SUCCESS)
 }
