@@ -292,6 +292,10 @@ fn names_decide_what_is_kept_and_what_is_run_again() {
         assert_eq!(of(&["--rm", "--name=e", refused, "bb:1", "true"]).0, Some(125), "{refused}");
         assert_eq!(containers(), 1, "{refused}");
     }
+    assert_eq!(of(&["--name=kept", "--pull=reuse", "bb:1", "true"]).0, Some(0));
+    assert_eq!(of(&["--rm", "--user=a:nosuch", "kept", "true"]).0, Some(125));
+    assert_eq!(of(&["--rm", "kept", "true"]).0, Some(0));
+    assert_eq!(containers(), 1);
     // What only is looked at is neither made, named nor removed.
     for words in [&["--name=f", "bb:1"][..], &["--keep", "--rm", "bb:1"]] {
         assert_eq!(of(&[&["--dry-run"], words].concat()).0, Some(0), "{words:?}");
@@ -477,6 +481,13 @@ fn volumes_are_bound_and_ro_is_kept() {
     let output = run(&mut env.udocker(&words));
     assert_eq!(stdout(&output), "content\ncontent\nrefused\n");
     assert_eq!(std::fs::read_to_string(env.path("data/other")).unwrap(), "more\n");
+    // Scripts write `$PWD/../data`.
+    let above = format!("{data}/../data/../data/file");
+    let words = ["run", "-v", &format!("{above}:/f:ro"), "-v", &above, "bb:1", "cat", "/f", &format!("{data}/file")];
+    assert_eq!(stdout(&run(&mut env.udocker(&words))), "content\ncontent\n");
+    let output = env.udocker(&["run", "-v", "/tmp/../nothere:/x", "bb:1", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(stderr(&output).starts_with("Error: invalid host volume path: /tmp/../nothere\n"), "{}", stderr(&output));
 }
 
 #[test]
