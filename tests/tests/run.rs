@@ -569,6 +569,8 @@ fn the_launcher_gives_a_read_only_root_in_place() {
     for (words, status, message) in [
         (&["bb:1", "nothere"][..], 127, "nothere"),
         (&["--pull=never", "no/such:1", "true"], 122, "no/such:1"),
+        (&["--mount=/nothere:/x", "bb:1", "true"], 125, "cannot open the mount's source `/nothere`"),
+        (&["--workdir=/nothere", "bb:1", "true"], 125, "cannot change to the working directory `/nothere`"),
         (&["--gpu=all", "bb:1", "true"], 125, "option --gpu is not supported by this version"),
     ] {
         let output = env.launch(words).env("SLURM_PROCID", "3").output().unwrap();

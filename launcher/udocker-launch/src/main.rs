@@ -149,8 +149,9 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
     let error = execute(&plan);
     let status = error.status();
     let failure = Failure::from(error);
-    let status = if status == status::USAGE { status_of(&failure) } else { status };
-    Ok(report::fail(&failure, env, status))
+    // What is missing or closed by now is no image and no policy, but a volume or a directory.
+    let lacks_feature = status == status::USAGE && failure.kind() == ErrorKind::Unsupported;
+    Ok(report::fail(&failure, env, if lacks_feature { status::NODE } else { status }))
 }
 
 struct Target {
