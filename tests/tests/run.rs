@@ -571,6 +571,7 @@ fn the_launcher_gives_a_read_only_root_in_place() {
         (&["--pull=never", "no/such:1", "true"], 122, "no/such:1"),
         (&["--mount=/nothere:/x", "bb:1", "true"], 125, "cannot open the mount's source `/nothere`"),
         (&["--workdir=/nothere", "bb:1", "true"], 125, "cannot change to the working directory `/nothere`"),
+        (&["--write=dir:/proc/no", "bb:1", "true"], 125, "cannot make /proc/no/upper"),
         (&["--gpu=all", "bb:1", "true"], 125, "option --gpu is not supported by this version"),
     ] {
         let output = env.launch(words).env("SLURM_PROCID", "3").output().unwrap();
@@ -582,6 +583,16 @@ fn the_launcher_gives_a_read_only_root_in_place() {
         );
         assert!(stderr(&output).contains(message), "{words:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn the_launcher_writes_where_it_is_told() {
+    let env = ordinary();
+    let directory = env.path("work/writes");
+    let write = format!("--write=dir:{}", directory.display());
+    run(&mut env.launch(&[&write, "bb:1", "touch", "/made"]));
+    assert!(directory.join("upper/made").exists());
+    assert_eq!(stdout(&run(&mut env.launch(&[&write, "bb:1", "ls", "/made"]))), "/made\n");
 }
 
 #[test]
