@@ -79,6 +79,11 @@ fn an_image_for_another_machine() {
     assert_refused(&env, &output, 1, &["linux/s390x", "linux/amd64", "linux/arm64"]);
     let output = env.udocker(&["run", "--platform=linux/s390x", &image, "true"]).output().unwrap();
     assert_refused(&env, &output, 125, &["linux/s390x"]);
+    // Of this machine's own platform nobody says that it does not run here.
+    let image = registry.serve(Kind::Truth);
+    let native = udocker_core::platform::Platform::native();
+    let output = env.udocker(&["pull", "--platform=linux/s390x", &image]).output().unwrap();
+    assert_refused(&env, &output, 1, &[&format!("`--platform={native}` pulls it all the same\n")]);
 }
 
 /// The command with `setup` done before it in a mount namespace of its own; `$0` is the store.

@@ -336,6 +336,22 @@ fn a_registry_that_asks_nobody_cannot_check() {
 }
 
 #[test]
+fn a_password_in_a_url_is_not_shown() {
+    let env = TestEnv::ordinary();
+    for words in [
+        &["login", "--registry=https://me:secret@127.0.0.1:1"][..],
+        &["run", "--registry=me:secret@127.0.0.1:1", "x"],
+        &["search", "https://me:secret@127.0.0.1:1/x"],
+        &["search", "--index=ftp://me:secret@127.0.0.1:1", "x"],
+        &["search", "--index=https://me:secret@a b", "x"],
+        &["search", "--httpproxy=http://me:secret@a b", "x"],
+    ] {
+        let (status, out, error) = ended(&mut env.udocker(words));
+        assert!(status == 1 && out.is_empty() && !error.contains("secret"), "{words:?}: {error}");
+    }
+}
+
+#[test]
 fn a_terminal_is_asked_and_shows_no_password() {
     let env = TestEnv::ordinary();
     let registry = Registry::start_with_password(&env);

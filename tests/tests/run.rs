@@ -292,6 +292,10 @@ fn names_decide_what_is_kept_and_what_is_run_again() {
         assert_eq!(of(&["--rm", "--name=e", refused, "bb:1", "true"]).0, Some(125), "{refused}");
         assert_eq!(containers(), 1, "{refused}");
     }
+    assert_eq!(of(&["--name=kept", "--pull=reuse", "bb:1", "true"]).0, Some(0));
+    assert_eq!(of(&["--rm", "--user=a:nosuch", "kept", "true"]).0, Some(125));
+    assert_eq!(of(&["--rm", "kept", "true"]).0, Some(0));
+    assert_eq!(containers(), 1);
     // What only is looked at is neither made, named nor removed.
     for words in [&["--name=f", "bb:1"][..], &["--keep", "--rm", "bb:1"]] {
         assert_eq!(of(&[&["--dry-run"], words].concat()).0, Some(0), "{words:?}");
@@ -477,6 +481,13 @@ fn volumes_are_bound_and_ro_is_kept() {
     let output = run(&mut env.udocker(&words));
     assert_eq!(stdout(&output), "content\ncontent\nrefused\n");
     assert_eq!(std::fs::read_to_string(env.path("data/other")).unwrap(), "more\n");
+    // Scripts write `$PWD/../data`.
+    let above = format!("{data}/../data/../data/file");
+    let words = ["run", "-v", &format!("{above}:/f:ro"), "-v", &above, "bb:1", "cat", "/f", &format!("{data}/file")];
+    assert_eq!(stdout(&run(&mut env.udocker(&words))), "content\ncontent\n");
+    let output = env.udocker(&["run", "-v", "/tmp/../nothere:/x", "bb:1", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(stderr(&output).starts_with("Error: invalid host volume path: /tmp/../nothere\n"), "{}", stderr(&output));
 }
 
 #[test]
@@ -558,6 +569,9 @@ fn the_launcher_gives_a_read_only_root_in_place() {
     for (words, status, message) in [
         (&["bb:1", "nothere"][..], 127, "nothere"),
         (&["--pull=never", "no/such:1", "true"], 122, "no/such:1"),
+        (&["--mount=/nothere:/x", "bb:1", "true"], 125, "cannot open the mount's source `/nothere`"),
+        (&["--workdir=/nothere", "bb:1", "true"], 125, "cannot change to the working directory `/nothere`"),
+        (&["--write=dir:/proc/no", "bb:1", "true"], 125, "cannot make /proc/no/upper"),
         (&["--gpu=all", "bb:1", "true"], 125, "option --gpu is not supported by this version"),
     ] {
         let output = env.launch(words).env("SLURM_PROCID", "3").output().unwrap();
@@ -569,6 +583,16 @@ fn the_launcher_gives_a_read_only_root_in_place() {
         );
         assert!(stderr(&output).contains(message), "{words:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn the_launcher_writes_where_it_is_told() {
+    let env = ordinary();
+    let directory = env.path("work/writes");
+    let write = format!("--write=dir:{}", directory.display());
+    run(&mut env.launch(&[&write, "bb:1", "touch", "/made"]));
+    assert!(directory.join("upper/made").exists());
+    assert_eq!(stdout(&run(&mut env.launch(&[&write, "bb:1", "ls", "/made"]))), "/made\n");
 }
 
 #[test]

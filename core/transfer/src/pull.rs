@@ -121,7 +121,12 @@ impl Explain for PullError {
                 first.into_iter().collect()
             }
             PullCause::Platform { found, .. } => {
-                vec![format!("`--platform={found}` pulls it all the same; its programs will not run on this machine")]
+                let runs = if found.satisfies(&Platform::native()) {
+                    ""
+                } else {
+                    "; its programs will not run on this machine"
+                };
+                vec![format!("`--platform={found}` pulls it all the same{runs}")]
             }
             PullCause::Manifest(_) | PullCause::Size { .. } | PullCause::NestedIndex(_) => {
                 vec!["the reference is no container image of OCI or Docker".into()]

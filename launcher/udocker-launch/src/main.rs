@@ -11,6 +11,7 @@ use std::ffi::OsString;
 #[cfg(not(test))]
 use std::ffi::{c_char, c_int};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use udocker_core::container::Container;
@@ -55,6 +56,12 @@ enum LaunchError {
     StillMissing(ImageReference),
     #[error("container {id} is set to mode {mode}, which is not supported by this version")]
     ModeNotBuilt { id: String, mode: ExecMode },
+    #[error("cannot make {}, where writes should go", path.display())]
+    WriteDirectory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{0} is a container, and `--pull=always` and `--platform` choose images")]
     IsContainer(String),
 }
@@ -64,6 +71,8 @@ impl Explain for LaunchError {
         match self {
             Self::IsContainer(_) => ErrorKind::Usage,
             Self::ModeNotBuilt { .. } => ErrorKind::Unsupported,
+            // 125: neither the image nor a policy stands in the way.
+            Self::WriteDirectory { .. } => ErrorKind::System,
             _ => ErrorKind::NotFound,
         }
     }
@@ -75,6 +84,7 @@ impl Explain for LaunchError {
             Self::ModeNotBuilt { id, .. } => {
                 vec![format!("`udocker setup --execmode=N1 {id}` makes it one of this version's")]
             }
+            Self::WriteDirectory { .. } => vec!["`--write=dir:PATH` names a directory that you may write".into()],
             Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
             Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
         }
@@ -128,6 +138,12 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
     let caller = Caller::gather(env.to_vec(), &request.user);
     let settings = udocker_site_config::load(&Sources::of_caller(&caller))?.settings;
     let target = find(request, &settings)?;
+    if let RootWrite::Layer { upper, work } = &target.root.write {
+        for path in [upper, work] {
+            let made = std::fs::create_dir_all(path);
+            made.map_err(|source| LaunchError::WriteDirectory { path: path.clone(), source })?;
+        }
+    }
     let files = match request.accounts {
         Accounts::Host => ImageFiles::of_host()?,
         Accounts::Generated | Accounts::Container => ImageFiles::of_root(&target.root)?,
@@ -149,8 +165,9 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
     let error = execute(&plan);
     let status = error.status();
     let failure = Failure::from(error);
-    let status = if status == status::USAGE { status_of(&failure) } else { status };
-    Ok(report::fail(&failure, env, status))
+    // What is missing or closed by now is no image and no policy, but a volume or a directory.
+    let lacks_feature = status == status::USAGE && failure.kind() == ErrorKind::Unsupported;
+    Ok(report::fail(&failure, env, if lacks_feature { status::NODE } else { status }))
 }
 
 struct Target {

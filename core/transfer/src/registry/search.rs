@@ -196,7 +196,9 @@ fn open(settings: &RegistrySettings, place: &Searched) -> Result<(Client, String
         }
         Searched::Index(index) => index,
     };
-    let wrong = |what: &str| RegistryError::Setup { host: index.escape_debug().collect(), what: what.to_owned() };
+    // What stands before an `@` may be a password.
+    let shown = index.rsplit('@').next().unwrap_or_default();
+    let wrong = |what: &str| RegistryError::Setup { host: shown.escape_debug().collect(), what: what.to_owned() };
     let text = if index.contains("://") { index.clone() } else { format!("https://{index}") };
     let url = Url::parse(&text).map_err(|error| wrong(&error.to_string()))?;
     let host = host_of_index(&url).ok_or_else(|| wrong("an index is an http or https URL of a host"))?;

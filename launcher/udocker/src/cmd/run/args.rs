@@ -1,8 +1,9 @@
 //! The options of `udocker run`, and the request that they are.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use udocker_core::container::ContainerName;
 use udocker_core::error::Failure;
@@ -244,7 +245,8 @@ impl Args {
 
     /// Adds the volumes, variables and the user: what udocker refuses before a start, and Docker with 125.
     pub fn add_wishes(&self, request: &mut RunRequest, dri: &[PathBuf]) -> Result<(), Failure> {
-        let volumes = self.volume.iter().map(|text| MountSpec::from_volume(text));
+        let volumes: Vec<OsString> = self.volume.iter().map(|text| without_parents(text)).collect::<Result<_, _>>()?;
+        let volumes = volumes.iter().map(|text| MountSpec::from_volume(text));
         let mounts = self.mount.iter().map(|text| match MountSpec::is_docker(text) {
             true => MountSpec::from_docker(text),
             false => MountSpec::parse(text),
@@ -273,6 +275,20 @@ impl Args {
         };
         Ok(())
     }
+}
+
+/// A volume with `..` in its host path, as scripts write `$PWD/../data`: what the path leads to stands in its place.
+fn without_parents(text: &OsStr) -> Result<OsString, RunError> {
+    let end = text.as_bytes().iter().position(|byte| *byte == b':').unwrap_or(text.len());
+    let (host, rest) = text.as_bytes().split_at(end);
+    let path = Path::new(OsStr::from_bytes(host));
+    if !path.is_absolute() || !path.components().any(|part| part == Component::ParentDir) {
+        return Ok(text.to_owned());
+    }
+    let found = path.canonicalize().map_err(|source| RunError::Volume { path: path.to_owned(), source })?;
+    let mut text = found.into_os_string();
+    text.push(OsStr::from_bytes(rest));
+    Ok(text)
 }
 
 fn bind(source: &Path, target: &Path) -> MountSpec {

@@ -37,6 +37,9 @@ pub enum RunError {
     /// A file of variables cannot be read.
     #[error("cannot read the environment file {path}")]
     EnvFile { path: PathBuf, source: std::io::Error },
+    /// A volume's path on the host leads nowhere.
+    #[error("invalid host volume path: {}", path.display())]
+    Volume { path: PathBuf, source: std::io::Error },
     /// A device that cannot be shown.
     #[error("invalid device {device}: {why}")]
     Device { device: String, why: &'static str },
@@ -67,6 +70,7 @@ impl Explain for RunError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::EnvFile { source, .. }
+            | Self::Volume { source, .. }
             | Self::Cpus { source, .. }
             | Self::WriteDirectory { source, .. }
             | Self::IdFile { source, .. } => ErrorKind::from_io(source),
@@ -78,6 +82,7 @@ impl Explain for RunError {
         match self {
             Self::ModeNotBuilt { .. } => vec!["`--mode=N1` runs it in the native mode".into()],
             Self::Cpus { .. } => vec!["`nproc --all` tells how many there are, `taskset -p $$` which are yours".into()],
+            Self::Volume { .. } => vec!["the source of a volume must exist on this host".into()],
             Self::IdFile { .. } => vec!["name a file that does not exist yet".into()],
             Self::NoDirectory(_) => vec!["`--location` names the directory of a root file system".into()],
             _ => Vec::new(),
@@ -102,7 +107,8 @@ fn begin(args: &Args, context: &Context, mut request: RunRequest) -> Outcome {
     }
     let target = target::find(args, context, &request)?;
     let outcome = enter(args, context, request, &target);
-    if args.rm && !args.dry_run {
+    // A container that was there before goes only if its program was tried.
+    if args.rm && !args.dry_run && (outcome.is_ok() || target.is_new) {
         let removed = remove(context, &target);
         // What became of the run matters more: it gives the status, and its error is the one to tell.
         if let (Ok(_), Err(failure)) = (&outcome, removed) {

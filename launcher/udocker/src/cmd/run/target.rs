@@ -23,6 +23,8 @@ pub struct Target {
     pub config: ImageConfig,
     /// A container of a store, to be marked as in use.
     pub container: Option<(Store, Container)>,
+    /// Whether that container was made for this run.
+    pub is_new: bool,
     /// An image's tree, to be marked as in use.
     pub tree: Option<PathBuf>,
     /// A private copy of an image's tree that goes with the run.
@@ -64,7 +66,8 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         let stores = context.stores()?;
         let (store, container) =
             stores.find_container(&id)?.ok_or_else(|| RunError::ContainerGone { id: id.clone() })?;
-        return in_container(args, store.clone(), container, request, context);
+        let target = in_container(args, store.clone(), container, request, context)?;
+        return Ok(Target { is_new: true, ..target });
     }
     let mut target = Target {
         id: image.record.tree.hex()[..32].to_owned(),
@@ -72,6 +75,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         root: RootPlan::new(image.tree.clone(), RootWrite::ReadOnly),
         config: image.record.config,
         container: None,
+        is_new: false,
         tree: Some(image.tree),
         private: None,
     };
@@ -94,6 +98,7 @@ fn location(directory: &PathBuf, request: &RunRequest, args: &Args) -> Result<Ta
         root: RootPlan::new(tree, write),
         config: ImageConfig::default(),
         container: None,
+        is_new: false,
         tree: None,
         private: None,
     })
@@ -121,6 +126,7 @@ fn in_container(
         root,
         config: ImageConfig { platform: None, ..config },
         container: Some((store, container)),
+        is_new: false,
         tree: None,
         private: None,
     };
