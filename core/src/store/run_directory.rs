@@ -31,11 +31,11 @@ impl RunDirectory {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || rustix::fs::open(path, flags, Mode::empty());
         let opened = match open() {
-            Err(Errno::NOENT) => {
-                // Another process may be faster; one that cannot be made is not used.
-                let _ = rustix::fs::mkdir(path, Mode::RWXU);
-                open()
-            }
+            Err(Errno::NOENT) => match rustix::fs::mkdir(path, Mode::RWXU) {
+                // Another process may be faster.
+                Ok(()) | Err(Errno::EXIST) => open(),
+                Err(errno) => Err(errno),
+            },
             other => other,
         };
         opened.and_then(rustix::fs::fstat).is_ok_and(|status| {
