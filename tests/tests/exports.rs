@@ -352,6 +352,16 @@ fn export_takes_udockers_words_and_its_own() {
         assert!(fs::read(&file).unwrap() == *expected, "{words:?}");
         assert_eq!(children(&work), std::slice::from_ref(&file));
     }
+    // Through a link the file is replaced; and standard output is one by either name.
+    let linked = env.own_directory("linked", 0o755).join("file.tar");
+    let link = env.path("link.tar");
+    fs::write(&linked, "old").unwrap();
+    std::os::unix::fs::symlink(&linked, &link).unwrap();
+    run(&mut env.udocker(&["export", "-o", text(&link), id]));
+    assert!(link.is_symlink() && fs::read(&linked).unwrap() == bytes);
+    let redirected = fs::File::create(env.path("redirected.tar")).unwrap();
+    assert!(env.udocker(&["export", "-o", "/dev/stdout", id]).stdout(redirected).status().unwrap().success());
+    assert!(fs::read(env.path("redirected.tar")).unwrap() == bytes);
     for (words, expected) in [
         (&["export", "-o", &name, "nobody"][..], "Error: invalid container id\n"),
         (&["export"], "Error: invalid container id\n"),

@@ -53,7 +53,8 @@ impl Output {
     /// [`ArchiveError::Terminal`], [`ArchiveError::OutputExists`], or the file system's.
     pub fn of(word: Option<&Path>, existing: Existing) -> Result<Self, ArchiveError> {
         match word {
-            Some(path) if path.as_os_str() != "-" => Self::file(path, existing),
+            // By its other name standard output may be a file, and that is not to be replaced.
+            Some(path) if path != Path::new("-") && path != Path::new("/dev/stdout") => Self::file(path, existing),
             _ => Self::stdout(),
         }
     }
@@ -84,6 +85,8 @@ impl Output {
             }
             _ => {}
         }
+        // What a link leads to is replaced, not the link.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut hidden = OsString::from(".");
         hidden.push(path.file_name().ok_or_else(|| ArchiveError::OutputExists(path.to_owned()))?);
         hidden.push(format!(".part-{}", std::process::id()));
