@@ -12,7 +12,10 @@ use rustix::process::{Pid, WaitOptions, WaitStatus};
 /// # Errors
 /// ENOENT or ESRCH if there is no such process, `InvalidData` if the line is not as documented.
 pub fn start_time(pid: u32) -> io::Result<u64> {
-    parse_start_time(&fs::read(format!("/proc/{pid}/stat"))?).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    // The kernel gives the line in one read(2), and it is shorter than this whatever the numbers are.
+    let mut line = [0; 1024];
+    let length = io::Read::read(&mut fs::File::open(format!("/proc/{pid}/stat"))?, &mut line)?;
+    parse_start_time(&line[..length]).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The program's name is in parentheses and may hold any byte, so fields are counted from the last `)`.
