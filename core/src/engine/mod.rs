@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::run::ExecMode;
 
 pub mod native;
+pub mod path;
 
 /// Everything that one exec does, as data: printed by `--dry-run` and `--explain`, compared by tests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
