@@ -9,6 +9,8 @@ use crate::run::ExecMode;
 
 pub mod native;
 pub mod path;
+#[cfg(target_arch = "x86_64")]
+pub mod ptrace;
 
 /// Everything that one exec does, as data: printed by `--dry-run` and `--explain`, compared by tests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Result;
@@ -136,10 +136,9 @@ impl Mounts {
         self.list.iter().all(|mount| !mount.read_only)
     }
 
-    /// The root's host path.
-    pub fn root_path(&self) -> PathBuf {
-        let host = &self.list.last().expect("the root is always there").host;
-        PathBuf::from(std::ffi::OsStr::from_bytes(if host.is_empty() { b"/" } else { host }))
+    /// How many there are, with the root.
+    pub fn count(&self) -> usize {
+        self.list.len()
     }
 
     /// Whether the mount is a file.
