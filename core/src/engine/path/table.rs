@@ -34,6 +34,8 @@ pub enum Emulation {
     Access,
     /// readlink, readlinkat.
     Readlink,
+    /// getxattr, listxattr and their kin.
+    Xattr,
     /// getcwd.
     Getcwd,
     /// open and its kin.
@@ -338,11 +340,11 @@ pub const CALLS: &[Call] = &[
     translate(188, "setxattr", [Some(path(0, Follow::Always)), None], Effect::Change),
     translate(189, "lsetxattr", [Some(path(0, Follow::Never)), None], Effect::Change),
     emulate(190, "fsetxattr", [None, None], Emulation::Descriptor),
-    translate(191, "getxattr", [Some(path(0, Follow::Always)), None], Effect::Read),
-    translate(192, "lgetxattr", [Some(path(0, Follow::Never)), None], Effect::Read),
+    emulate(191, "getxattr", [Some(path(0, Follow::Always)), None], Emulation::Xattr),
+    emulate(192, "lgetxattr", [Some(path(0, Follow::Never)), None], Emulation::Xattr),
     allow(193, "fgetxattr"),
-    translate(194, "listxattr", [Some(path(0, Follow::Always)), None], Effect::Read),
-    translate(195, "llistxattr", [Some(path(0, Follow::Never)), None], Effect::Read),
+    emulate(194, "listxattr", [Some(path(0, Follow::Always)), None], Emulation::Xattr),
+    emulate(195, "llistxattr", [Some(path(0, Follow::Never)), None], Emulation::Xattr),
     allow(196, "flistxattr"),
     translate(197, "removexattr", [Some(path(0, Follow::Always)), None], Effect::Change),
     translate(198, "lremovexattr", [Some(path(0, Follow::Never)), None], Effect::Change),

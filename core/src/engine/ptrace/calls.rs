@@ -17,6 +17,8 @@ use crate::sys::ptrace::{self, Registers};
 const PATH_BYTES: usize = 4096;
 /// What is read of a path first; most are shorter.
 const FIRST_BYTES: usize = 256;
+/// The largest value and list of extended attributes (XATTR_SIZE_MAX, XATTR_LIST_MAX).
+const XATTR_BYTES: u64 = 65536;
 /// `sizeof(struct sockaddr_un)` and of its family.
 const ADDRESS_BYTES: usize = 110;
 const FAMILY_BYTES: usize = 2;
@@ -90,6 +92,7 @@ impl Tracer {
                 Emulation::Stat | Emulation::Statx => self.stat(tid, call, registers, how == Emulation::Statx),
                 Emulation::Access => self.access(tid, call, registers),
                 Emulation::Readlink => self.readlink(tid, call, registers),
+                Emulation::Xattr => self.xattr(tid, call, registers),
                 Emulation::Getcwd => self.getcwd(tid, registers),
                 Emulation::Open => self.open(tid, call, registers),
                 Emulation::Exec => self.exec(tid, registers),
@@ -352,6 +355,33 @@ impl Tracer {
         };
         let length = target.len().min(size as usize);
         ptrace::write_memory(tid, argument(registers, path.index + 1), &target[..length])?;
+        Ok(Next::Answer(length as u64))
+    }
+
+    /// Extended attributes by path, which `ls -l` asks for three times per file.
+    fn xattr(&mut self, tid: i32, call: &Call, registers: &mut Registers) -> Result<Next, Errno> {
+        let Some(path) = call.paths[0] else { return Ok(Next::Pass) };
+        self.read_path(tid, registers.rdi)?;
+        let last = last_link(registers, &path);
+        self.resolve(tid, libc::AT_FDCWD, last)?;
+        if self.place.is_proc {
+            let before = Box::new(*registers);
+            self.pass_place(tid, registers, path.index, false)?;
+            return Ok(Next::Change(AtEnd::Restore { before, _held: None }));
+        }
+        let lists = matches!(i64::from(call.number), libc::SYS_listxattr | libc::SYS_llistxattr);
+        let (into, size) = if lists { (registers.rsi, registers.rdx) } else { (registers.rdx, registers.r10) };
+        let mut value = vec![0; size.min(XATTR_BYTES) as usize];
+        let length = if lists {
+            as_c_str(&mut self.place.host, |path| rustix::fs::llistxattr(path, &mut value[..]))?
+        } else {
+            self.read_path(tid, registers.rsi)
+                .map_err(|error| if error == Errno::FAULT { error } else { Errno::RANGE })?;
+            as_c_str(&mut self.place.host, |path| rustix::fs::lgetxattr(path, &self.text[..], &mut value[..]))?
+        };
+        if size > 0 {
+            ptrace::write_memory(tid, into, &value[..length])?;
+        }
         Ok(Next::Answer(length as u64))
     }
 
