@@ -22,10 +22,12 @@ const USER: u32 = 1234;
 struct Fixture {
     directory: tempfile::TempDir,
     engine: PathBuf,
+    /// What the engine is run by, to be refused something.
+    below: Option<PathBuf>,
 }
 
-fn engine() -> PathBuf {
-    let built = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples/ptrace");
+fn example(name: &str) -> PathBuf {
+    let built = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("examples").join(name);
     assert!(built.exists(), "{} is missing: run `cargo build -p udocker-core --examples`", built.display());
     built
 }
@@ -60,8 +62,8 @@ impl Fixture {
         fs::write(root.join("bin/noexec"), "#!/bin/sh\n").unwrap();
         // A copy, since the user need not be able to reach the build directory.
         let copy = directory.path().join("ptrace");
-        fs::copy(engine(), &copy).unwrap();
-        let fixture = Self { directory, engine: copy };
+        fs::copy(example("ptrace"), &copy).unwrap();
+        let fixture = Self { directory, engine: copy, below: None };
         fixture.give_to_user();
         fixture
     }
@@ -73,6 +75,19 @@ impl Fixture {
         }
     }
 
+    /// On this kernel, on one before 5.0, and where filters are refused.
+    fn on_each_kernel(mut self, test: impl Fn(&Self, &str)) {
+        test(&self, "this kernel");
+        let old = self.directory.path().join("enosys");
+        fs::copy(example("enosys"), &old).unwrap();
+        self.below = Some(old);
+        test(&self, "an old kernel");
+        let refusing = self.directory.path().join("refusing");
+        compile(&REFUSING.replace("CALL", "157").replace("FIRST", "22"), &refusing);
+        self.below = Some(refusing);
+        test(&self, "without filters");
+    }
+
     fn root(&self) -> PathBuf {
         self.directory.path().join("root")
     }
@@ -82,7 +97,11 @@ impl Fixture {
     }
 
     fn command(&self, options: &[&str], argv: &[&str]) -> Command {
-        let mut command = Command::new(&self.engine);
+        let mut command = match &self.below {
+            None => Command::new(&self.engine),
+            Some(program) => Command::new(program),
+        };
+        command.args(self.below.iter().map(|_| &self.engine));
         command.arg(self.root()).args(options).arg("--").args(argv).current_dir("/");
         if rustix::process::getuid().is_root() {
             command.uid(USER).gid(USER);
@@ -313,9 +332,21 @@ fn nothing_changes_a_shared_image() {
     compile(WRITER, &root.join("bin/writer"));
     fixture.give_to_user();
     let before = fixture.fingerprint();
-    let output = fixture.run(&["--ro", PROC], &["writer"]);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "77 calls, 0 wrong\n", "{output:?}");
-    assert_eq!(before, fixture.fingerprint());
+    fixture.on_each_kernel(|fixture, _| {
+        let output = fixture.run(&["--ro", PROC], &["writer"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // An old kernel does not know the calls from 424 on.
+        let wrong: Vec<&str> = text.lines().filter(|line| !line.ends_with("Function not implemented")).collect();
+        assert_eq!(wrong.len(), 1, "{text} {output:?}");
+        assert!(wrong[0].starts_with("77 calls, "), "{text}");
+        assert_eq!(before, fixture.fingerprint());
+    });
+}
+
+#[test]
+fn binds_are_written_as_their_flags_say() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.root().join("data/dir")).unwrap();
     let bind = fixture.bind("host", "/data/dir");
     assert_eq!(
         fixture.shell(&["--ro", &bind], "echo x > /data/dir/written; cat /data/dir/written; mkdir -p /data/dir"),
@@ -332,6 +363,38 @@ fn compile(text: &str, to: &Path) {
     let status = Command::new("gcc").args(["-O1", "-static", "-pthread", "-w", "-o"]).arg(to).arg(&source).status();
     assert!(status.expect("gcc is installed").success());
     fs::remove_file(source).unwrap();
+}
+
+/// Runs a program to which one call, with this first argument, is refused.
+const REFUSING: &str = r#"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(int count, char **argv) {
+    struct sock_filter filter[] = {
+        {0x20, 0, 0, 0}, {0x15, 0, 3, CALL}, {0x20, 0, 0, 16}, {0x15, 0, 1, FIRST},
+        {0x06, 0, 0, 0x00050001}, {0x06, 0, 0, 0x7fff0000},
+    };
+    struct sock_fprog program = {6, filter};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_SECCOMP, 2, &program);
+    execv(argv[1], argv + 1);
+    return 99;
+}
+"#;
+
+#[test]
+fn a_refusal_of_ptrace_is_told() {
+    let mut fixture = Fixture::new();
+    let refusing = fixture.directory.path().join("refusing");
+    compile(&REFUSING.replace("CALL", "101").replace("FIRST", "0x4206"), &refusing);
+    fixture.below = Some(refusing);
+    let output = fixture.run(&[], &["true"]);
+    assert_eq!(output.status.code(), Some(125));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.starts_with("cannot trace the program\n  caused by: Operation not permitted"), "{error}");
+    assert!(error.contains("hint: ptrace is forbidden here"), "{error}");
 }
 
 /// Threads that look and exec, children by vfork, sockets, a caller that counts on its registers.
@@ -410,11 +473,12 @@ int main(void) {
 fn threads_children_signals_and_sockets_work() {
     let fixture = Fixture::new();
     compile(PROCESSES, &fixture.root().join("bin/processes"));
-    for _ in 0..3 {
+    fixture.on_each_kernel(|fixture, kernel| {
         let output = fixture.run(&[], &["sh", "-c", "rm -f /tmp/socket; exec processes"]);
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "50 children, 0 failures\nreplaced\n", "{output:?}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(text, "50 children, 0 failures\nreplaced\n", "{kernel}: {output:?}");
         assert_eq!(output.status.code(), Some(0));
-    }
+    });
 }
 
 /// Processes that have `mark` in their environment.

@@ -123,6 +123,8 @@ pub(super) struct Tracee {
     pub pid: i32,
     pub slot: Slot,
     pub at_end: AtEnd,
+    /// Without a filter: whether it stops next at the end of a call.
+    pub in_call: bool,
 }
 
 /// All of them.

@@ -30,6 +30,9 @@ pub(super) const ATTRIBUTE_REQUESTS: &[u32] = &[0x4008_6602, 0x4004_6602, 0x4008
 const IDENTITY: [usize; 4] = [102, 104, 107, 108];
 const CHANGES_OF_IDENTITY: [usize; 10] = [105, 106, 113, 114, 116, 117, 119, 122, 123, 126];
 
+/// What the child sends itself, before its program begins, if it got no filter. Nobody but the tracer hears of it.
+pub(super) const NO_FILTER: i32 = libc::SIGURG;
+
 /// A directory for generated files and small mounts, removed at the end.
 pub(super) struct Scratch(PathBuf);
 
@@ -286,8 +289,7 @@ fn begin(plan: &ExecPlan, command: &Command, verdicts: &[Verdict], go: impl AsFd
         tell(report, b'p', error.raw_os_error());
         return 125;
     }
-    if let Err(error) = install_trace_filter(verdicts) {
-        tell(report, b'f', errno(&error));
+    if install_trace_filter(verdicts).is_err() && ptrace::signal_process(process::id() as i32, NO_FILTER).is_err() {
         return 125;
     }
     let fallback = plan.cwd.fallback.as_deref();
@@ -321,7 +323,6 @@ pub(super) fn failure_of(failure: OwnedFd, program: PathBuf, cwd: PathBuf) -> Op
         b'x' => TraceError::NotExecutable { program, source },
         b'o' => TraceError::Exec { program, source },
         b'w' => TraceError::WorkingDirectory { path: cwd, source },
-        b'f' => TraceError::System { step: "install the filter of system calls", source },
         b'p' => TraceError::System { step: "set no_new_privs", source },
         _ => TraceError::System { step: "sort out the file descriptors", source },
     })

@@ -14,6 +14,7 @@ use super::setup::{self, Child, FakeIdentity, Prepared, Scratch};
 use crate::engine::path::{Place, Resolver};
 use crate::sys::ptrace::{self, Registers, Resume, Stop};
 use crate::sys::supervised::{Ended, Supervised};
+use crate::sys::trace_filter::Verdict;
 
 const CLONE_VM: u64 = libc::CLONE_VM as u64;
 const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
@@ -39,6 +40,8 @@ pub(super) struct Tracer {
     pub text: Vec<u8>,
     pub place: Place,
     leader: i32,
+    /// What becomes of each call where no filter could be installed: then every call stops, at its begin and its end.
+    unfiltered: Option<Vec<Verdict>>,
     /// New threads that stopped before their maker told of them.
     early: HashSet<i32>,
     /// Ends that were seen while something else was waited for.
@@ -54,7 +57,10 @@ impl Tracer {
     pub fn new(prepared: Prepared, child: Child) -> Self {
         let leader = child.supervised.pid();
         let mut guests = Guests::default();
-        guests.threads.insert(leader, Tracee { pid: leader, slot: Slot::take(&Space::new(0)), at_end: AtEnd::Nothing });
+        guests.threads.insert(
+            leader,
+            Tracee { pid: leader, slot: Slot::take(&Space::new(0)), at_end: AtEnd::Nothing, in_call: false },
+        );
         Self {
             resolver: prepared.resolver,
             guests,
@@ -63,6 +69,7 @@ impl Tracer {
             text: Vec::new(),
             place: Place::default(),
             leader,
+            unfiltered: None,
             early: HashSet::new(),
             queued: VecDeque::new(),
             supervised: Some(child.supervised),
@@ -135,6 +142,7 @@ impl Tracer {
                 Ok(())
             }
             Stop::Filter => self.begin(tid),
+            Stop::Call if self.unfiltered.is_some() => self.unfiltered_call(tid),
             Stop::Call => self.end(tid),
             Stop::Birth => self.birth(tid),
             Stop::Exec => self.executed(tid),
@@ -144,6 +152,10 @@ impl Tracer {
             }
             Stop::Started => self.go_on(tid, 0),
             Stop::Group(_) => self.group_stop(tid),
+            Stop::Signal(setup::NO_FILTER) if tid == self.leader && self.guests.programs.is_empty() => {
+                self.unfiltered = Some(setup::verdicts(self.fake, self.resolver.mounts().all_writable()));
+                self.go_on(tid, 0)
+            }
             Stop::Signal(signal) => self.go_on(tid, signal),
         }
     }
@@ -154,11 +166,36 @@ impl Tracer {
 
     /// Lets a thread go on: to the end of its call if there is something to do.
     fn go_on(&mut self, tid: i32, signal: i32) -> Result<(), Errno> {
+        let filtered = self.unfiltered.is_none();
         let how = match self.tracee(tid)?.at_end {
-            AtEnd::Nothing => Resume::Run,
+            AtEnd::Nothing if filtered => Resume::Run,
             _ => Resume::Call,
         };
         ptrace::resume(tid, how, signal)
+    }
+
+    /// The begin or the end of a call, where the tracer has the filter's part.
+    fn unfiltered_call(&mut self, tid: i32) -> Result<(), Errno> {
+        let tracee = self.tracee(tid)?;
+        tracee.in_call = !tracee.in_call;
+        if !tracee.in_call {
+            return self.end(tid);
+        }
+        let registers = ptrace::registers(tid)?;
+        let known = usize::try_from(registers.orig_rax).ok();
+        let verdict = known.and_then(|number| self.unfiltered.as_ref()?.get(number).copied());
+        match verdict {
+            Some(Verdict::Allow) => self.go_on(tid, 0),
+            Some(Verdict::Trace | Verdict::TraceIf(_)) => self.begin(tid),
+            Some(Verdict::Answer(errno)) => {
+                answer(tid, registers, -i64::from(errno) as u64)?;
+                self.go_on(tid, 0)
+            }
+            None => {
+                answer(tid, registers, -i64::from(libc::ENOSYS) as u64)?;
+                self.go_on(tid, 0)
+            }
+        }
     }
 
     /// A system call that the filter asks about.
@@ -207,14 +244,16 @@ impl Tracer {
         let (maker_pid, space) = (tracee.pid, tracee.slot.space().clone());
         let space = if flags & CLONE_VM != 0 { space } else { Space::new(space.base()) };
         let pid = if flags & CLONE_THREAD != 0 { maker_pid } else { born };
-        self.guests.threads.insert(born, Tracee { pid, slot: Slot::take(&space), at_end: AtEnd::Nothing });
+        self.guests
+            .threads
+            .insert(born, Tracee { pid, slot: Slot::take(&space), at_end: AtEnd::Nothing, in_call: false });
         if pid == born
             && let Some(program) = self.guests.programs.get(&maker_pid).cloned()
         {
             self.guests.programs.insert(born, program);
         }
         if self.early.remove(&born) {
-            ptrace::resume(born, Resume::Run, 0)?;
+            self.go_on(born, 0)?;
         }
         self.go_on(maker, 0)
     }
