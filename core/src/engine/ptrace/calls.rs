@@ -53,7 +53,7 @@ fn set_argument(registers: &mut Registers, index: u8, value: u64) {
 }
 
 /// Calls `with` on the path as a C string, without a copy.
-fn as_c_str<T>(path: &mut Vec<u8>, with: impl FnOnce(&CStr) -> T) -> T {
+pub(super) fn as_c_str<T>(path: &mut Vec<u8>, with: impl FnOnce(&CStr) -> T) -> T {
     path.push(0);
     // Paths are read up to their NUL, and links hold none.
     let result = with(CStr::from_bytes_until_nul(path).unwrap_or_default());
@@ -66,14 +66,13 @@ fn is_plain_name(name: &[u8]) -> bool {
     !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/')
 }
 
-struct Look {
-    mode: u32,
-}
+/// The bytes of a socket address, and what must stay open until the call is done.
+type HostAddress = (Vec<u8>, Option<OwnedFd>);
 
-/// lstat(2) of a host path.
-fn look(host: &mut Vec<u8>) -> Result<Look, Errno> {
+/// The type (S_IFMT) of what is at a host path itself.
+fn look(host: &mut Vec<u8>) -> Result<u32, Errno> {
     let stat = as_c_str(host, |path| rustix::fs::lstat(path))?;
-    Ok(Look { mode: stat.st_mode & libc::S_IFMT })
+    Ok(stat.st_mode & libc::S_IFMT)
 }
 
 impl Tracer {
@@ -211,7 +210,7 @@ impl Tracer {
             self.resolve(tid, directory, last)?;
             self.refuse_change(call, position, first)?;
             first = Some(self.place.read_only);
-            if let Some(result) = self.fake_owner(call, &before)? {
+            if let Some(result) = self.fake_file(tid, call, &before)? {
                 return Ok(Next::Answer(result));
             }
             self.pass_place(tid, registers, path.index, position == 1)?;
@@ -330,7 +329,7 @@ impl Tracer {
         let flags = if call.number == 439 { argument(registers, 3) as i32 } else { 0 };
         as_c_str(&mut self.place.host, |path| ptrace::access(path, mode, flags))?;
         if mode & libc::W_OK != 0 && self.place.read_only {
-            let kind = look(&mut self.place.host)?.mode;
+            let kind = look(&mut self.place.host)?;
             if matches!(kind, libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK) {
                 return Err(Errno::ROFS);
             }
@@ -452,7 +451,7 @@ impl Tracer {
     /// Refuses to open a file of a read-only mount for writing, where the kernel would not refuse it otherwise.
     fn refuse_writing(&mut self, flags: u64) -> Result<(), Errno> {
         let kind = match look(&mut self.place.host) {
-            Ok(found) => found.mode,
+            Ok(found) => found,
             Err(Errno::NOENT) if flags & O_CREAT != 0 => return Err(Errno::ROFS),
             Err(error) => return Err(error),
         };
@@ -486,13 +485,7 @@ impl Tracer {
 
     /// A socket address with the host's path; `None` if there is no path in it. A long path goes through a descriptor of
     /// ours, which must live until the call is done.
-    fn host_address(
-        &mut self,
-        tid: i32,
-        address: u64,
-        length: u64,
-        binds: bool,
-    ) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>, Errno> {
+    fn host_address(&mut self, tid: i32, address: u64, length: u64, binds: bool) -> Result<Option<HostAddress>, Errno> {
         if address == 0 || length <= FAMILY_BYTES as u64 || length > 128 {
             return Ok(None);
         }
@@ -578,7 +571,7 @@ impl Tracer {
         if self.fake.is_some() && i64::from(call.number) == libc::SYS_fchown {
             let path = format!("/proc/{tid}/fd/{descriptor}");
             let stat = rustix::fs::stat(path).map_err(|_| Errno::BADF)?;
-            self.remember_owner((stat.st_dev, stat.st_ino), (stat.st_uid, stat.st_gid), registers.rsi, registers.rdx);
+            self.remember_owner(tid, &stat, registers.rsi, registers.rdx)?;
             return Ok(Next::Answer(0));
         }
         Ok(Next::Pass)
@@ -591,85 +584,6 @@ impl Tracer {
             true => Err(Errno::ROFS),
             false => Ok(Next::Pass),
         }
-    }
-
-    /// Who the guest believes to be.
-    fn identity(&mut self, tid: i32, registers: &Registers) -> Result<Option<Next>, Errno> {
-        let Some(fake) = self.fake else { return Ok(None) };
-        let id = match registers.orig_rax as i64 {
-            libc::SYS_getuid | libc::SYS_geteuid => return Ok(Some(Next::Answer(fake.uid.into()))),
-            libc::SYS_getgid | libc::SYS_getegid => return Ok(Some(Next::Answer(fake.gid.into()))),
-            libc::SYS_fstat => {
-                return Ok(Some(Next::Change(AtEnd::Owner { address: registers.rsi, extended: false })));
-            }
-            libc::SYS_getresuid => fake.uid,
-            libc::SYS_getresgid => fake.gid,
-            _ => return Ok(None),
-        };
-        for address in [registers.rdi, registers.rsi, registers.rdx] {
-            ptrace::write_memory(tid, address, &id.to_le_bytes())?;
-        }
-        Ok(Some(Next::Answer(0)))
-    }
-
-    /// chown as fake root: it is remembered and does not happen.
-    fn fake_owner(&mut self, call: &Call, registers: &Registers) -> Result<Option<u64>, Errno> {
-        let (uid, gid) = match i64::from(call.number) {
-            libc::SYS_chown | libc::SYS_lchown => (registers.rsi, registers.rdx),
-            libc::SYS_fchownat => (registers.rdx, registers.r10),
-            _ => return Ok(None),
-        };
-        if self.fake.is_none() {
-            return Ok(None);
-        }
-        let stat = as_c_str(&mut self.place.host, |path| rustix::fs::lstat(path))?;
-        self.remember_owner((stat.st_dev, stat.st_ino), (stat.st_uid, stat.st_gid), uid, gid);
-        Ok(Some(0))
-    }
-
-    /// `(uid_t) -1` leaves the one that is.
-    fn remember_owner(&mut self, file: (u64, u64), real: (u32, u32), uid: u64, gid: u64) {
-        let old = self.owners.get(&file).copied().unwrap_or_else(|| self.shown_owner(real));
-        let new = |new: u64, old: u32| if new as u32 == u32::MAX { old } else { new as u32 };
-        self.owners.insert(file, (new(uid, old.0), new(gid, old.1)));
-    }
-
-    fn shown_owner(&self, (uid, gid): (u32, u32)) -> (u32, u32) {
-        match self.fake {
-            None => (uid, gid),
-            Some(fake) => {
-                (if uid == fake.real_uid { fake.uid } else { uid }, if gid == fake.real_gid { fake.gid } else { gid })
-            }
-        }
-    }
-
-    /// Puts the owner that the guest is to see into the bytes of `struct stat` or `struct statx`.
-    fn correct_owner_in(&self, answer: &mut [u8], extended: bool) {
-        if self.fake.is_none() {
-            return;
-        }
-        let word = |answer: &[u8], at: usize| u32::from_le_bytes(answer[at..at + 4].try_into().expect("four bytes"));
-        let long = |answer: &[u8], at: usize| u64::from_le_bytes(answer[at..at + 8].try_into().expect("eight bytes"));
-        let (device, inode, at) = match extended {
-            true => (rustix::fs::makedev(word(answer, 136), word(answer, 140)), long(answer, 32), 20),
-            false => (long(answer, 0), long(answer, 8), 28),
-        };
-        let real = (word(answer, at), word(answer, at + 4));
-        let (uid, gid) = self.owners.get(&(device, inode)).copied().unwrap_or_else(|| self.shown_owner(real));
-        answer[at..at + 4].copy_from_slice(&uid.to_le_bytes());
-        answer[at + 4..at + 8].copy_from_slice(&gid.to_le_bytes());
-    }
-
-    /// The same in the guest's memory, after the call.
-    pub fn correct_owner(&mut self, tid: i32, address: u64, extended: bool) -> Result<(), Errno> {
-        if ptrace::registers(tid)?.rax != 0 {
-            return Ok(());
-        }
-        let mut answer = [0u8; 256];
-        let length = if extended { 256 } else { 144 };
-        ptrace::read_memory(tid, address, &mut answer[..length])?;
-        self.correct_owner_in(&mut answer, extended);
-        ptrace::write_memory(tid, address, &answer[..length])
     }
 }
 

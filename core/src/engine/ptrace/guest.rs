@@ -8,6 +8,7 @@ use crate::engine::path::Processes;
 use crate::sys::ptrace::Registers;
 
 use super::exec::Pending;
+use super::identity::Credentials;
 
 /// Bytes of one thread's slot: two paths.
 pub(super) const SLOT_BYTES: u64 = 8192;
@@ -133,17 +134,30 @@ pub(super) struct Guests {
     pub threads: HashMap<i32, Tracee>,
     /// The guest paths of the programs, by process.
     pub programs: HashMap<i32, Vec<u8>>,
+    /// Who those believe to be that changed it, by process.
+    pub credentials: HashMap<i32, Credentials>,
     /// Whose call is being handled.
     pub caller: (i32, i32),
 }
 
 impl Guests {
+    /// A new process runs what its maker runs, as whom it runs.
+    pub fn inherit(&mut self, maker: i32, born: i32) {
+        if let Some(program) = self.programs.get(&maker).cloned() {
+            self.programs.insert(born, program);
+        }
+        if let Some(credentials) = self.credentials.get(&maker).cloned() {
+            self.credentials.insert(born, credentials);
+        }
+    }
+
     /// Forgets a thread that ended.
     pub fn remove(&mut self, tid: i32) {
         if let Some(tracee) = self.threads.remove(&tid)
             && !self.threads.values().any(|other| other.pid == tracee.pid)
         {
             self.programs.remove(&tracee.pid);
+            self.credentials.remove(&tracee.pid);
         }
     }
 }

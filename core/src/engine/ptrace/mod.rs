@@ -19,6 +19,7 @@ mod calls;
 mod error;
 mod exec;
 mod guest;
+mod identity;
 mod image;
 mod setup;
 mod tracer;

@@ -12,6 +12,7 @@ use rustix::pipe::PipeFlags;
 
 use super::error::TraceError;
 use super::guest::Guests;
+use super::identity;
 use crate::engine::path::table::{self, Action, Emulation};
 use crate::engine::path::{LastLink, Mounts, Place, Resolver};
 use crate::engine::{ExecPlan, KeepFds, MountPlan, MountSource, RootWrite};
@@ -24,11 +25,6 @@ use crate::sys::trace_filter::{Verdict, install_trace_filter};
 /// ioctl requests that change a file through any descriptor: FS_IOC_SETFLAGS, its 32-bit form, FS_IOC_SETVERSION and
 /// FS_IOC_FSSETXATTR.
 pub(super) const ATTRIBUTE_REQUESTS: &[u32] = &[0x4008_6602, 0x4004_6602, 0x4008_7602, 0x401c_5820];
-
-/// The calls that ask who the process is, and that change it: getuid getgid geteuid getegid, then setuid setgid setreuid
-/// setregid setgroups setresuid setresgid setfsuid setfsgid capset.
-const IDENTITY: [usize; 4] = [102, 104, 107, 108];
-const CHANGES_OF_IDENTITY: [usize; 10] = [105, 106, 113, 114, 116, 117, 119, 122, 123, 126];
 
 /// What the child sends itself, before its program begins, if it got no filter. Nobody but the tracer hears of it.
 pub(super) const NO_FILTER: i32 = libc::SIGURG;
@@ -219,18 +215,9 @@ pub(super) fn verdicts(fake: Option<FakeIdentity>, all_writable: bool) -> Vec<Ve
             Action::Translate | Action::Emulate(_) => Verdict::Trace,
         };
     }
-    if let Some(fake) = fake {
-        let zero = fake.uid == 0 && fake.gid == 0;
-        for number in IDENTITY {
-            verdicts[number] = if zero { Verdict::Answer(0) } else { Verdict::Trace };
-        }
-        // fstat, getresuid, getresgid.
-        for number in [5, 118, 120] {
-            verdicts[number] = Verdict::Trace;
-        }
-        if fake.uid == 0 {
-            CHANGES_OF_IDENTITY.iter().for_each(|number| verdicts[*number] = Verdict::Answer(0));
-        }
+    if fake.is_some() {
+        // fstat, and who one is.
+        [5].iter().chain(&identity::CALLS).for_each(|number| verdicts[*number] = Verdict::Trace);
     }
     verdicts
 }

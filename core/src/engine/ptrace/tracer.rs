@@ -247,10 +247,8 @@ impl Tracer {
         self.guests
             .threads
             .insert(born, Tracee { pid, slot: Slot::take(&space), at_end: AtEnd::Nothing, in_call: false });
-        if pid == born
-            && let Some(program) = self.guests.programs.get(&maker_pid).cloned()
-        {
-            self.guests.programs.insert(born, program);
+        if pid == born {
+            self.guests.inherit(maker_pid, born);
         }
         if self.early.remove(&born) {
             self.go_on(born, 0)?;
