@@ -8,6 +8,9 @@ use serde::Serialize;
 use crate::run::ExecMode;
 
 pub mod native;
+pub mod path;
+#[cfg(target_arch = "x86_64")]
+pub mod ptrace;
 
 /// Everything that one exec does, as data: printed by `--dry-run` and `--explain`, compared by tests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -6,7 +6,11 @@ pub mod fds;
 pub mod mount;
 pub mod namespace;
 pub mod process;
+#[cfg(target_arch = "x86_64")]
+pub mod ptrace;
 pub mod resolve;
 pub mod seccomp;
 pub mod signal;
 pub mod supervised;
+#[cfg(target_arch = "x86_64")]
+pub mod trace_filter;

@@ -10,18 +10,18 @@ use std::io;
 use libc::sock_filter;
 
 /// Instruction codes of linux/bpf_common.h.
-const LOAD_WORD: u16 = 0x20;
+pub(super) const LOAD_WORD: u16 = 0x20;
 const AND: u16 = 0x54;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP_AT_LEAST: u16 = 0x35;
-const RETURN: u16 = 0x06;
+pub(super) const JUMP_EQUAL: u16 = 0x15;
+pub(super) const JUMP_AT_LEAST: u16 = 0x35;
+pub(super) const RETURN: u16 = 0x06;
 
 /// Offsets in `struct seccomp_data`; arguments are read by their low half on little-endian machines.
-const OFFSET_NUMBER: u32 = 0;
-const OFFSET_ARCH: u32 = 4;
-const OFFSET_ARGUMENTS: u32 = 16;
+pub(super) const OFFSET_NUMBER: u32 = 0;
+pub(super) const OFFSET_ARCH: u32 = 4;
+pub(super) const OFFSET_ARGUMENTS: u32 = 16;
 
-const ALLOW: u32 = 0x7fff_0000;
+pub(super) const ALLOW: u32 = 0x7fff_0000;
 /// SECCOMP_RET_ERRNO with errno 0: the call is skipped and returns 0.
 const SUCCEED: u32 = 0x0005_0000;
 
@@ -96,7 +96,7 @@ pub fn install_fake_root() -> io::Result<()> {
     install(&mut fake_root_program(HERE))
 }
 
-fn install(program: &mut [sock_filter]) -> io::Result<()> {
+pub(super) fn install(program: &mut [sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: `program` points to `len` instructions that outlive the call; the kernel copies them before returning.
     match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::c_ulong::from(libc::SECCOMP_MODE_FILTER), &program) } {
@@ -154,12 +154,12 @@ fn search(answers: &[(u32, Vec<sock_filter>)]) -> Vec<sock_filter> {
     node
 }
 
-fn op(code: u16, k: u32) -> sock_filter {
+pub(super) fn op(code: u16, k: u32) -> sock_filter {
     sock_filter { code, jt: 0, jf: 0, k }
 }
 
 /// A test that goes on past `yes` or `no` instructions.
-fn jump(code: u16, k: u32, yes: usize, no: usize) -> sock_filter {
+pub(super) fn jump(code: u16, k: u32, yes: usize, no: usize) -> sock_filter {
     let distance = |count| u8::try_from(count).expect("blocks have fewer than 256 instructions");
     sock_filter { code, jt: distance(yes), jf: distance(no), k }
 }

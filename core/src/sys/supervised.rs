@@ -107,6 +107,16 @@ impl Supervised {
         Ok(Self(pid))
     }
 
+    /// Its process ID.
+    pub fn pid(&self) -> i32 {
+        self.0
+    }
+
+    /// For a caller that waits by itself: the child has ended, and signals go nowhere.
+    pub fn forget(self) {
+        CHILD.store(0, Ordering::Relaxed);
+    }
+
     /// Waits for the end; when the child stops, so do we, and when we are continued, so is the child.
     pub fn wait(self) -> Result<Ended, SuperviseError> {
         loop {

@@ -1,0 +1,316 @@
+//! From a plan to a traced child that is about to execute.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::{fs, process};
+
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use super::error::TraceError;
+use super::guest::Guests;
+use super::identity;
+use crate::engine::path::table::{self, Action, Emulation};
+use crate::engine::path::{LastLink, Mounts, Place, Resolver};
+use crate::engine::{ExecPlan, KeepFds, MountPlan, MountSource, RootWrite};
+use crate::sys::exec::{Command, ExecFailure};
+use crate::sys::fds;
+use crate::sys::ptrace;
+use crate::sys::supervised::Supervised;
+use crate::sys::trace_filter::{Verdict, install_trace_filter};
+
+/// ioctl requests that change a file through any descriptor: FS_IOC_SETFLAGS, its 32-bit form, FS_IOC_SETVERSION and
+/// FS_IOC_FSSETXATTR.
+pub(super) const ATTRIBUTE_REQUESTS: &[u32] = &[0x4008_6602, 0x4004_6602, 0x4008_7602, 0x401c_5820];
+
+/// What the child sends itself, before its program begins, if it got no filter. Nobody but the tracer hears of it.
+pub(super) const NO_FILTER: i32 = libc::SIGURG;
+
+/// A directory for generated files and small mounts, removed at the end.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> io::Result<Self> {
+        for place in ["/dev/shm", "/tmp", "/var/tmp"] {
+            let path = Path::new(place).join(format!("udocker-p2-{}", process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    let scratch = Self(path);
+                    fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o700))?;
+                    return Ok(scratch);
+                }
+                Err(_) if place != "/var/tmp" => {}
+                Err(error) => return Err(error),
+            }
+        }
+        unreachable!("the last place returns")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed lies in a directory for temporary files; the program's status matters more.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Who the guest believes to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FakeIdentity {
+    pub uid: u32,
+    pub gid: u32,
+    pub real_uid: u32,
+    pub real_gid: u32,
+}
+
+/// What the tracer needs.
+pub(super) struct Prepared {
+    pub resolver: Resolver,
+    pub fake: Option<FakeIdentity>,
+    pub program: PathBuf,
+    /// Held until the end.
+    pub scratch: Scratch,
+}
+
+/// A child that waits in its first stop, and the pipe on which it tells why it failed.
+pub(super) struct Child {
+    pub supervised: Supervised,
+    pub failure: OwnedFd,
+    pub cwd: PathBuf,
+}
+
+/// Builds the bind table and the files of `plan`.
+pub(super) fn prepare(plan: &ExecPlan) -> Result<Prepared, TraceError> {
+    if plan.root.above.is_some() {
+        return Err(TraceError::Unsupported("use a layered container"));
+    }
+    if !plan.unshare.is_empty() {
+        return Err(TraceError::Unsupported("make a namespace"));
+    }
+    let read_only = match plan.root.write {
+        RootWrite::ReadOnly => true,
+        RootWrite::InPlace => false,
+        RootWrite::Tmpfs { .. } | RootWrite::Layer { .. } => {
+            return Err(TraceError::Unsupported("lay a writable layer over the image"));
+        }
+    };
+    let scratch = Scratch::make().map_err(TraceError::system("make a directory for temporary files"))?;
+    let mounts = Mounts::new(&plan.root.tree, read_only)
+        .map_err(|error| TraceError::System { step: "open the root file system", source: error.into() })?;
+    let mut resolver = Resolver::new(mounts);
+    for (index, file) in plan.files.iter().enumerate() {
+        let path = scratch.0.join(format!("file{index}"));
+        fs::write(&path, file.content.as_bytes()).map_err(TraceError::system("generate a file"))?;
+        add(&mut resolver, &scratch, &file.target, &path, true).map_err(|source| TraceError::Mount {
+            from: path,
+            target: file.target.clone(),
+            origin: "the engine".into(),
+            source: source.into(),
+        })?;
+    }
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        add_mount(&mut resolver, &scratch, index, mount)?;
+    }
+    let (real_uid, real_gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let (uid, gid) = (plan.identity.uid, plan.identity.gid);
+    let fake = (uid != real_uid || gid != real_gid || plan.identity.fake_root_filter).then_some(FakeIdentity {
+        uid,
+        gid,
+        real_uid,
+        real_gid,
+    });
+    let program = plan.argv.first().map(PathBuf::from).unwrap_or_default();
+    Ok(Prepared { resolver, fake, program, scratch })
+}
+
+fn add_mount(resolver: &mut Resolver, scratch: &Scratch, index: usize, mount: &MountPlan) -> Result<(), TraceError> {
+    let failed = |from: &Path| {
+        let (from, target, origin) = (from.to_owned(), mount.target.clone(), mount.origin.clone());
+        move |source: io::Error| TraceError::Mount { from, target, origin, source }
+    };
+    let source = match &mount.source {
+        MountSource::Bind { path, create } => {
+            match fs::metadata(path) {
+                Ok(_) => {}
+                Err(error) if *create && error.kind() == io::ErrorKind::NotFound => {
+                    fs::create_dir_all(path).map_err(failed(path))?;
+                }
+                Err(_) if mount.optional => return Ok(()),
+                Err(error) => return Err(failed(path)(error)),
+            }
+            path.clone()
+        }
+        MountSource::Tmpfs { .. } => {
+            let path = scratch.0.join(format!("tmpfs{index}"));
+            fs::create_dir(&path)
+                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o1777)))
+                .map_err(failed(&path))?;
+            path
+        }
+    };
+    match add(resolver, scratch, &mount.target, &source, mount.read_only) {
+        Err(_) if mount.optional => Ok(()),
+        done => done.map_err(|error| failed(&source)(error.into())),
+    }
+}
+
+/// Binds `source` at `target`, which is resolved inside. Directories that the image lacks on the way to it are shown as
+/// empty ones that hold nothing but the way; the last name needs no place.
+fn add(
+    resolver: &mut Resolver,
+    scratch: &Scratch,
+    target: &Path,
+    source: &Path,
+    read_only: bool,
+) -> rustix::io::Result<()> {
+    let guests = Guests::default();
+    let mut place = Place::default();
+    let mut base: Vec<u8> = Vec::new();
+    let names: Vec<&[u8]> =
+        target.as_os_str().as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
+    for (index, name) in names.iter().enumerate() {
+        resolver.resolve(&base, name, LastLink::Follow, &guests, &mut place)?;
+        base.clone_from(&place.guest);
+        let host = std::ffi::OsStr::from_bytes(&place.host);
+        if index + 1 < names.len()
+            && matches!(fs::metadata(host), Err(error) if error.kind() == io::ErrorKind::NotFound)
+        {
+            let way = scratch.0.join(format!("way{}", resolver.mounts().count()));
+            let rest: PathBuf =
+                names[index + 1..names.len()].iter().map(|name| std::ffi::OsStr::from_bytes(name)).collect();
+            let point = way.join(&rest);
+            fs::create_dir_all(point.parent().unwrap_or(&way)).map_err(|error| to_errno(&error))?;
+            let made = if source.is_dir() { fs::create_dir(&point) } else { fs::write(&point, b"") };
+            made.map_err(|error| to_errno(&error))?;
+            resolver.mounts_mut().add(&base, &way, true)?;
+            base.extend_from_slice(b"/");
+            base.extend_from_slice(rest.as_os_str().as_bytes());
+            break;
+        }
+    }
+    if base.is_empty() {
+        return Err(Errno::BUSY);
+    }
+    resolver.mounts_mut().add(&base, source, read_only)
+}
+
+fn to_errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// What the filter does with each call.
+pub(super) fn verdicts(fake: Option<FakeIdentity>, all_writable: bool) -> Vec<Verdict> {
+    let last = table::CALLS.last().map_or(0, |call| call.number) as usize;
+    let mut verdicts = vec![Verdict::Answer(libc::ENOSYS); last + 1];
+    for call in table::CALLS {
+        verdicts[call.number as usize] = match call.action {
+            Action::Allow => Verdict::Allow,
+            Action::Refuse(errno) => Verdict::Answer(errno),
+            Action::Emulate(Emulation::Descriptor) if all_writable && fake.is_none() => Verdict::Allow,
+            Action::Emulate(Emulation::Attribute) if all_writable => Verdict::Allow,
+            Action::Emulate(Emulation::Attribute) => Verdict::TraceIf(ATTRIBUTE_REQUESTS),
+            Action::Translate | Action::Emulate(_) => Verdict::Trace,
+        };
+    }
+    if fake.is_some() {
+        // fstat, and who one is.
+        [5].iter().chain(&identity::CALLS).for_each(|number| verdicts[*number] = Verdict::Trace);
+    }
+    verdicts
+}
+
+/// Forks the child, traces it and lets it begin.
+pub(super) fn start(plan: &ExecPlan, prepared: &Prepared) -> Result<Child, TraceError> {
+    let command = Command::new(&plan.argv, &plan.env).ok_or(TraceError::BadCommand)?;
+    let pipe = || {
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+            .map_err(|error| TraceError::System { step: "make a pipe", source: error.into() })
+    };
+    let ((go, tell), (failure, report)) = (pipe()?, pipe()?);
+    let verdicts = verdicts(prepared.fake, prepared.resolver.mounts().all_writable());
+    let supervised = Supervised::start(|| {
+        // Else it would hold the parent's end open and never see it closed.
+        let go = go.as_fd();
+        begin(plan, &command, &verdicts, go, report.as_fd())
+    })
+    .map_err(|source| TraceError::System { step: "start a child", source: io::Error::other(source) })?;
+    drop(report);
+    if let Err(error) = ptrace::seize(supervised.pid()) {
+        // It waits on the pipe and would run on the host's paths.
+        let _ = ptrace::signal_process(supervised.pid(), libc::SIGKILL);
+        let _ = ptrace::wait(Some(supervised.pid()));
+        return Err(TraceError::Refused(error.into()));
+    }
+    rustix::io::write(&tell, b"y")
+        .map_err(|error| TraceError::System { step: "start the child", source: error.into() })?;
+    Ok(Child { supervised, failure, cwd: plan.cwd.path.clone() })
+}
+
+/// How the child failed: a letter, and an error number of four bytes.
+fn tell(report: impl AsFd, kind: u8, errno: i32) {
+    let mut message = vec![kind];
+    message.extend(errno.to_le_bytes());
+    // Should the pipe fail, the parent sees the status alone.
+    let _ = rustix::io::write(report, &message);
+}
+
+/// The child: from here on a tracer is there, and behind the filter every path is the guest's.
+fn begin(plan: &ExecPlan, command: &Command, verdicts: &[Verdict], go: impl AsFd, report: impl AsFd) -> u8 {
+    let errno = |error: &io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+    // The parent may be killed before it traces us. Afterwards the kernel kills us with it.
+    let parent_death = |signal| rustix::process::set_parent_process_death_signal(signal).is_ok();
+    if !parent_death(Some(rustix::process::Signal::KILL)) || rustix::io::read(go, &mut [0u8; 1]) != Ok(1) {
+        return 125;
+    }
+    parent_death(None);
+    if let KeepFds::Only(keep) = &plan.keep_fds
+        && let Err(error) = fds::close_on_exec_except(keep)
+    {
+        tell(report, b'd', error.raw_os_error());
+        return 125;
+    }
+    if let Err(error) = rustix::thread::set_no_new_privs(true) {
+        tell(report, b'p', error.raw_os_error());
+        return 125;
+    }
+    if install_trace_filter(verdicts).is_err() && ptrace::signal_process(process::id() as i32, NO_FILTER).is_err() {
+        return 125;
+    }
+    let fallback = plan.cwd.fallback.as_deref();
+    if let Err(error) = std::iter::once(plan.cwd.path.as_path())
+        .chain(fallback)
+        .map(rustix::process::chdir)
+        .reduce(|first, second| first.or(second))
+        .unwrap_or(Ok(()))
+    {
+        tell(report, b'w', error.raw_os_error());
+        return 125;
+    }
+    match command.exec() {
+        ExecFailure::NotFound => tell(report, b'n', libc::ENOENT),
+        ExecFailure::NoInterpreter(_) => tell(report, b'i', libc::ENOENT),
+        ExecFailure::NotExecutable(error) => tell(report, b'x', errno(&error)),
+        ExecFailure::Other(error) => tell(report, b'o', errno(&error)),
+    }
+    125
+}
+
+/// What the child told before it ended, if it did not get to its program.
+pub(super) fn failure_of(failure: OwnedFd, program: PathBuf, cwd: PathBuf) -> Option<TraceError> {
+    let mut message = Vec::new();
+    fs::File::from(failure).read_to_end(&mut message).ok()?;
+    let errno = message.get(1..5)?.try_into().map(i32::from_le_bytes).ok()?;
+    let source = io::Error::from_raw_os_error(errno);
+    Some(match message[0] {
+        b'n' => TraceError::NotFound(program),
+        b'i' => TraceError::NoInterpreter(program),
+        b'x' => TraceError::NotExecutable { program, source },
+        b'o' => TraceError::Exec { program, source },
+        b'w' => TraceError::WorkingDirectory { path: cwd, source },
+        b'p' => TraceError::System { step: "set no_new_privs", source },
+        _ => TraceError::System { step: "sort out the file descriptors", source },
+    })
+}

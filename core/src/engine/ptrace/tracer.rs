@@ -1,0 +1,301 @@
+//! The event loop: which thread stopped, why, and how it goes on.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use super::Outcome;
+use super::error::TraceError;
+use super::guest::{AtEnd, Guests, Slot, Space, Tracee};
+use super::setup::{self, Child, FakeIdentity, Prepared, Scratch};
+use crate::engine::path::{Place, Resolver};
+use crate::sys::ptrace::{self, Registers, Resume, Stop};
+use crate::sys::supervised::{Ended, Supervised};
+use crate::sys::trace_filter::Verdict;
+
+const CLONE_VM: u64 = libc::CLONE_VM as u64;
+const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
+
+/// What a call that begins comes to.
+pub(super) enum Next {
+    /// The kernel does it as it is.
+    Pass,
+    /// It does not happen; this is its result.
+    Answer(u64),
+    /// The kernel does it with the changed registers, and then this follows.
+    Change(AtEnd),
+}
+
+/// The tracer of one container.
+pub(super) struct Tracer {
+    pub resolver: Resolver,
+    pub guests: Guests,
+    pub fake: Option<FakeIdentity>,
+    /// What chown said of a file, by device and inode.
+    pub owners: HashMap<(u64, u64), (u32, u32)>,
+    /// Buffers that are reused.
+    pub text: Vec<u8>,
+    pub place: Place,
+    leader: i32,
+    /// What becomes of each call where no filter could be installed: then every call stops, at its begin and its end.
+    unfiltered: Option<Vec<Verdict>>,
+    /// New threads that stopped before their maker told of them.
+    early: HashSet<i32>,
+    /// Ends that were seen while something else was waited for.
+    pub queued: VecDeque<(i32, Stop)>,
+    supervised: Option<Supervised>,
+    failure: Option<OwnedFd>,
+    program: PathBuf,
+    cwd: PathBuf,
+    _scratch: Scratch,
+}
+
+impl Tracer {
+    pub fn new(prepared: Prepared, child: Child) -> Self {
+        let leader = child.supervised.pid();
+        let mut guests = Guests::default();
+        guests.threads.insert(
+            leader,
+            Tracee { pid: leader, slot: Slot::take(&Space::new(0)), at_end: AtEnd::Nothing, in_call: false },
+        );
+        Self {
+            resolver: prepared.resolver,
+            guests,
+            fake: prepared.fake,
+            owners: HashMap::new(),
+            text: Vec::new(),
+            place: Place::default(),
+            leader,
+            unfiltered: None,
+            early: HashSet::new(),
+            queued: VecDeque::new(),
+            supervised: Some(child.supervised),
+            failure: Some(child.failure),
+            program: prepared.program,
+            cwd: child.cwd,
+            _scratch: prepared.scratch,
+        }
+    }
+
+    /// Follows all threads until the first process ends.
+    pub fn run(mut self) -> Outcome {
+        let ended = loop {
+            let event = match self.queued.pop_front() {
+                Some(event) => Some(event),
+                None => ptrace::wait(None)
+                    .map_err(|error| TraceError::System { step: "wait for the program", source: error.into() })?,
+            };
+            match event {
+                Some((tid, Stop::Exited(status))) if tid == self.leader => break Ended::Status(status),
+                Some((tid, Stop::Killed(signal))) if tid == self.leader => break Ended::Signal(signal),
+                // A thread that was killed meanwhile tells of its end next.
+                Some((tid, stop)) => match self.handle(tid, stop) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(error) => return Err(TraceError::System { step: "trace the program", source: error.into() }),
+                },
+                None => {
+                    let source = io::Error::from_raw_os_error(libc::ECHILD);
+                    return Err(TraceError::System { step: "wait for the program", source });
+                }
+            }
+        };
+        if let Some(supervised) = self.supervised.take() {
+            supervised.forget();
+        }
+        self.end_all()?;
+        let failed =
+            self.failure.take().and_then(|pipe| setup::failure_of(pipe, self.program.clone(), self.cwd.clone()));
+        failed.map_or(Ok(ended), Err)
+    }
+
+    /// Kills what is left, and waits for it: the caller may remove the tree.
+    fn end_all(&mut self) -> Result<(), TraceError> {
+        let pids: HashSet<i32> = self.guests.threads.values().map(|tracee| tracee.pid).collect();
+        for pid in pids.into_iter().chain(self.early.drain()).filter(|pid| *pid != self.leader) {
+            // It may have ended by itself.
+            let _ = ptrace::signal_process(pid, libc::SIGKILL);
+        }
+        loop {
+            match ptrace::wait(None) {
+                Ok(None) => return Ok(()),
+                Ok(Some((_, Stop::Exited(_) | Stop::Killed(_)))) => {}
+                // Born while we killed.
+                Ok(Some((tid, _))) => {
+                    let _ = ptrace::signal_process(tid, libc::SIGKILL);
+                    let _ = ptrace::resume(tid, Resume::Run, 0);
+                }
+                Err(error) => {
+                    return Err(TraceError::System { step: "wait for the program", source: error.into() });
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, tid: i32, stop: Stop) -> Result<(), Errno> {
+        match stop {
+            Stop::Exited(_) | Stop::Killed(_) => {
+                self.guests.remove(tid);
+                self.early.remove(&tid);
+                Ok(())
+            }
+            Stop::Filter => self.begin(tid),
+            Stop::Call if self.unfiltered.is_some() => self.unfiltered_call(tid),
+            Stop::Call => self.end(tid),
+            Stop::Birth => self.birth(tid),
+            Stop::Exec => self.executed(tid),
+            Stop::Started if !self.guests.threads.contains_key(&tid) => {
+                self.early.insert(tid);
+                Ok(())
+            }
+            Stop::Started => self.go_on(tid, 0),
+            Stop::Group(_) => self.group_stop(tid),
+            Stop::Signal(setup::NO_FILTER) if tid == self.leader && self.guests.programs.is_empty() => {
+                self.unfiltered = Some(setup::verdicts(self.fake, self.resolver.mounts().all_writable()));
+                self.go_on(tid, 0)
+            }
+            Stop::Signal(signal) => self.go_on(tid, signal),
+        }
+    }
+
+    pub fn tracee(&mut self, tid: i32) -> Result<&mut Tracee, Errno> {
+        self.guests.threads.get_mut(&tid).ok_or(Errno::SRCH)
+    }
+
+    /// Lets a thread go on: to the end of its call if there is something to do.
+    fn go_on(&mut self, tid: i32, signal: i32) -> Result<(), Errno> {
+        let filtered = self.unfiltered.is_none();
+        let how = match self.tracee(tid)?.at_end {
+            AtEnd::Nothing if filtered => Resume::Run,
+            _ => Resume::Call,
+        };
+        ptrace::resume(tid, how, signal)
+    }
+
+    /// The begin or the end of a call, where the tracer has the filter's part.
+    fn unfiltered_call(&mut self, tid: i32) -> Result<(), Errno> {
+        let tracee = self.tracee(tid)?;
+        tracee.in_call = !tracee.in_call;
+        if !tracee.in_call {
+            return self.end(tid);
+        }
+        let registers = ptrace::registers(tid)?;
+        let known = usize::try_from(registers.orig_rax).ok();
+        let verdict = known.and_then(|number| self.unfiltered.as_ref()?.get(number).copied());
+        match verdict {
+            Some(Verdict::Allow) => self.go_on(tid, 0),
+            Some(Verdict::Trace | Verdict::TraceIf(_)) => self.begin(tid),
+            Some(Verdict::Answer(errno)) => {
+                answer(tid, registers, -i64::from(errno) as u64)?;
+                self.go_on(tid, 0)
+            }
+            None => {
+                answer(tid, registers, -i64::from(libc::ENOSYS) as u64)?;
+                self.go_on(tid, 0)
+            }
+        }
+    }
+
+    /// A system call that the filter asks about.
+    fn begin(&mut self, tid: i32) -> Result<(), Errno> {
+        let mut registers = ptrace::registers(tid)?;
+        let pid = self.tracee(tid)?.pid;
+        self.guests.caller = (pid, tid);
+        let before = registers;
+        match self.call(tid, &mut registers) {
+            Ok(Next::Pass) => {}
+            Ok(Next::Answer(result)) => answer(tid, before, result)?,
+            Ok(Next::Change(at_end)) => {
+                ptrace::set_registers(tid, &registers)?;
+                self.tracee(tid)?.at_end = at_end;
+            }
+            Err(error) => answer(tid, before, -i64::from(error.raw_os_error()) as u64)?,
+        }
+        self.go_on(tid, 0)
+    }
+
+    /// The end of a call that something was to follow.
+    fn end(&mut self, tid: i32) -> Result<(), Errno> {
+        match std::mem::take(&mut self.tracee(tid)?.at_end) {
+            AtEnd::Nothing => {}
+            AtEnd::Restore { before, .. } => restore(tid, &before)?,
+            AtEnd::Owner { address, extended } => self.correct_owner(tid, address, extended)?,
+            AtEnd::Exec(pending) => self.end_exec(tid, *pending)?,
+        }
+        self.go_on(tid, 0)
+    }
+
+    fn birth(&mut self, maker: i32) -> Result<(), Errno> {
+        let born = ptrace::event_message(maker)?;
+        let registers = ptrace::registers(maker)?;
+        let flags = match registers.orig_rax as i64 {
+            libc::SYS_clone => registers.rdi,
+            libc::SYS_vfork => CLONE_VM,
+            libc::SYS_clone3 => {
+                let mut word = [0; 8];
+                ptrace::read_memory(maker, registers.rdi, &mut word)?;
+                u64::from_le_bytes(word)
+            }
+            _ => 0,
+        };
+        let tracee = self.tracee(maker)?;
+        let (maker_pid, space) = (tracee.pid, tracee.slot.space().clone());
+        let space = if flags & CLONE_VM != 0 { space } else { Space::new(space.base()) };
+        let pid = if flags & CLONE_THREAD != 0 { maker_pid } else { born };
+        self.guests
+            .threads
+            .insert(born, Tracee { pid, slot: Slot::take(&space), at_end: AtEnd::Nothing, in_call: false });
+        if pid == born {
+            self.guests.inherit(maker_pid, born);
+        }
+        if self.early.remove(&born) {
+            self.go_on(born, 0)?;
+        }
+        self.go_on(maker, 0)
+    }
+
+    /// All other threads of the process are gone, and the one that executed has the number of the first.
+    fn executed(&mut self, tid: i32) -> Result<(), Errno> {
+        let former = ptrace::event_message(tid)?;
+        if former != tid
+            && let Some(tracee) = self.guests.threads.remove(&former)
+        {
+            self.guests.threads.insert(tid, tracee);
+        }
+        self.go_on(tid, 0)
+    }
+
+    /// A group-stop: the thread stays stopped. When the program itself was stopped, so are we.
+    fn group_stop(&mut self, tid: i32) -> Result<(), Errno> {
+        ptrace::resume(tid, Resume::Listen, 0)?;
+        let others = self.guests.threads.values().any(|tracee| tracee.pid != self.leader);
+        if tid == self.leader && !others {
+            ptrace::signal_process(std::process::id() as i32, libc::SIGSTOP)?;
+            ptrace::signal_process(self.leader, libc::SIGCONT)?;
+        }
+        Ok(())
+    }
+}
+
+/// Skips the call that a thread begins; `result` is what it gets.
+fn answer(tid: i32, mut registers: Registers, result: u64) -> Result<(), Errno> {
+    registers.orig_rax = u64::MAX;
+    registers.rax = result;
+    ptrace::set_registers(tid, &registers)
+}
+
+/// Gives a thread back its arguments; the result stays.
+pub(super) fn restore(tid: i32, before: &Registers) -> Result<(), Errno> {
+    let mut registers = ptrace::registers(tid)?;
+    // A call that a signal interrupted begins anew, and must be seen anew.
+    registers.rdi = before.rdi;
+    registers.rsi = before.rsi;
+    registers.rdx = before.rdx;
+    registers.r10 = before.r10;
+    registers.r8 = before.r8;
+    registers.r9 = before.r9;
+    registers.orig_rax = before.orig_rax;
+    ptrace::set_registers(tid, &registers)
+}
