@@ -1,5 +1,5 @@
 //! Archives written entry by entry, as no builder would, and what extraction makes of them.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::fs;
 use std::io::{self, Read};
