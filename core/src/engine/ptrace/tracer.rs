@@ -2,15 +2,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use super::Outcome;
 use super::error::TraceError;
 use super::guest::{AtEnd, Guests, Slot, Space, Tracee};
-use super::setup::{self, Child, FakeIdentity, Prepared, Scratch};
+use super::setup::{self, Child, Failure, FakeIdentity, Prepared};
 use crate::engine::path::{Place, Resolver};
 use crate::sys::ptrace::{self, Registers, Resume, Stop};
 use crate::sys::supervised::{Ended, Supervised};
@@ -47,10 +44,7 @@ pub(super) struct Tracer {
     /// Ends that were seen while something else was waited for.
     pub queued: VecDeque<(i32, Stop)>,
     supervised: Option<Supervised>,
-    failure: Option<OwnedFd>,
-    program: PathBuf,
-    cwd: PathBuf,
-    _scratch: Scratch,
+    failure: Option<Failure>,
 }
 
 impl Tracer {
@@ -74,14 +68,11 @@ impl Tracer {
             queued: VecDeque::new(),
             supervised: Some(child.supervised),
             failure: Some(child.failure),
-            program: prepared.program,
-            cwd: child.cwd,
-            _scratch: prepared.scratch,
         }
     }
 
     /// Follows all threads until the first process ends.
-    pub fn run(mut self) -> Outcome {
+    pub fn run(mut self) -> Result<Ended, TraceError> {
         let ended = loop {
             let event = match self.queued.pop_front() {
                 Some(event) => Some(event),
@@ -106,9 +97,7 @@ impl Tracer {
             supervised.forget();
         }
         self.end_all()?;
-        let failed =
-            self.failure.take().and_then(|pipe| setup::failure_of(pipe, self.program.clone(), self.cwd.clone()));
-        failed.map_or(Ok(ended), Err)
+        self.failure.take().and_then(Failure::read).map_or(Ok(ended), Err)
     }
 
     /// Kills what is left, and waits for it: the caller may remove the tree.
