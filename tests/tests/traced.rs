@@ -151,7 +151,7 @@ fn without_namespaces(command: &Command) -> Command {
     let script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"";
     wrapped.args(["-Ur", "sh", "-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
     wrapped.env_clear().current_dir("/").stdin(Stdio::null());
-    command.get_envs().for_each(|(name, value)| drop(wrapped.env(name, value.unwrap_or_default())));
+    wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     wrapped
 }
 
@@ -168,6 +168,36 @@ fn where_namespaces_are_refused_a_tracer_runs_it() {
     assert_eq!((stdout(&output), stderr(&output)), ("0\n".into(), String::new()));
     let output = without_namespaces(&env.udocker(&["run", "--mode=N1", "bb:1", "true"])).output().unwrap();
     failed(&output, 125, "cannot make a user and a mount namespace");
+}
+
+#[test]
+fn doctor_tells_what_works_and_what_helps() {
+    let env = TestEnv::new();
+    let rows = |output: &Output| -> Vec<(String, bool, String)> {
+        let rows: serde_json::Value = serde_json::from_str(&stdout(output)).unwrap();
+        let text = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        let rows = rows.as_array().unwrap().iter();
+        rows.map(|row| (text(row, "mode"), row["works"].as_bool().unwrap(), text(row, "why"))).collect()
+    };
+    let here = rows(&run(&mut env.udocker(&["doctor", "--format=json"])));
+    let works: Vec<_> = here.iter().filter(|row| row.1).map(|row| row.0.as_str()).collect();
+    assert_eq!(works, ["N1", "N1 overlay", "P1", "P2"]);
+    let rest: Vec<_> = here.iter().filter(|row| !row.1).map(|row| row.2.as_str()).collect();
+    assert_eq!(rest.len(), 8);
+    assert_eq!(rest[0], "mode F1 is not built in this version");
+    let output = without_namespaces(&env.udocker(&["doctor"])).output().unwrap();
+    assert_eq!(code(&output), 0);
+    let text = stdout(&output);
+    let expected = "MODE        WORKS WHAT IT IS\nN1          no    user namespaces\n  \
+        cannot make a user and a mount namespace here: No space left on device (os error 28)\n  \
+        \x20 hint: the number of user namespaces is limited: see the sysctl user.max_user_namespaces (0 forbids them)\n\
+        N1 overlay  no    writable layers over the store\n";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(
+        text.contains(
+            "\nP1          yes   a tracer\nP2          yes   a tracer\nF1          no    not in this version\n"
+        )
+    );
 }
 
 fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {

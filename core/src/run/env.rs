@@ -183,6 +183,7 @@ pub(crate) fn inherited_fds(env: &[(OsString, OsString)]) -> Vec<i32> {
 mod tests {
     use super::*;
     use crate::engine::IdMap;
+    use crate::run::ExecMode;
     use crate::run::tests::{caller, job, pairs};
 
     fn image(entrypoint: &[&str], cmd: &[&str]) -> ImageConfig {
@@ -237,6 +238,7 @@ mod tests {
             id: "12345678-aaaa".into(),
             names: vec!["one".into(), "two".into()],
             root: "/s/ROOT".into(),
+            mode: ExecMode::P2,
         };
         let mounts = mount::collect(request, &caller, defaults).unwrap();
         let env = assemble(request, &config, &caller, defaults, &container, identity, &mounts);
@@ -251,7 +253,7 @@ mod tests {
         "container_ruser=alice",
         "container_root=/s/ROOT",
         "container_uuid=12345678-aaaa",
-        "container_execmode=N1",
+        "container_execmode=P2",
         "container_names=one,two",
     ];
 

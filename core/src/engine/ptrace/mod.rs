@@ -27,6 +27,8 @@ mod identity;
 #[cfg(target_arch = "x86_64")]
 mod image;
 #[cfg(target_arch = "x86_64")]
+mod probe;
+#[cfg(target_arch = "x86_64")]
 mod setup;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
@@ -34,6 +36,8 @@ mod tracer;
 use std::path::Path;
 
 pub use error::TraceError;
+#[cfg(target_arch = "x86_64")]
+pub use probe::probe;
 
 use super::ExecPlan;
 use crate::sys::supervised::Ended;
@@ -51,6 +55,15 @@ pub fn execute(plan: &ExecPlan, scratch: &Path) -> Result<Ended, TraceError> {
     let prepared = setup::prepare(plan, scratch)?;
     let child = setup::start(plan, &prepared)?;
     tracer::Tracer::new(prepared, child).run()
+}
+
+/// Refuses.
+///
+/// # Errors
+/// [`TraceError::Architecture`].
+#[cfg(not(target_arch = "x86_64"))]
+pub fn probe() -> Result<(), TraceError> {
+    Err(TraceError::Architecture)
 }
 
 /// Refuses.
