@@ -58,12 +58,14 @@ pub fn output_of_child(patience: Duration, body: impl FnOnce() -> u8) -> io::Res
     drop(write);
     let end = Instant::now() + patience;
     let mut output = Vec::new();
+    // Whether it closed its output, or ended.
     let done = loop {
         let left = end.saturating_duration_since(Instant::now());
         let mut polled = libc::pollfd { fd: read.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: the kernel reads and writes one structure, which outlives the call.
-        match unsafe { libc::poll(&raw mut polled, 1, left.as_millis() as libc::c_int) } {
-            0 => break Ok(()),
+        match unsafe { libc::poll(&raw mut polled, 1, left.as_micros().div_ceil(1000) as libc::c_int) } {
+            0 if left.is_zero() => break Ok(false),
+            0 => continue,
             -1 => match io::Error::last_os_error() {
                 error if error.kind() == io::ErrorKind::Interrupted => continue,
                 error => break Err(error),
@@ -72,18 +74,18 @@ pub fn output_of_child(patience: Duration, body: impl FnOnce() -> u8) -> io::Res
         }
         let mut part = [0; 4096];
         match rustix::io::read(&read, &mut part) {
-            Ok(0) => break Ok(()),
+            Ok(0) => break Ok(true),
             Ok(count) => output.extend_from_slice(&part[..count]),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => break Err(error.into()),
         }
     };
-    if Instant::now() >= end || done.is_err() {
+    if !matches!(done, Ok(true)) {
         // It may have ended meanwhile.
         let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
     }
     let status = wait(child)?;
-    done.map(|()| (status.exit_status(), output))
+    done.map(|_| (status.exit_status(), output))
 }
 
 /// Starts `body` in a forked copy of this process; [`wait`] for it. See [`in_child`].

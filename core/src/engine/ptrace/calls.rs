@@ -10,7 +10,7 @@ use super::guest::{AtEnd, SECOND_PATH};
 use super::setup::ATTRIBUTE_REQUESTS;
 use super::tracer::{Next, Tracer};
 use crate::engine::path::table::{self, Action, Call, Effect, Emulation, Follow, PathArgument};
-use crate::engine::path::{LastLink, Place};
+use crate::engine::path::{Confined, LastLink, MountFacts, Place, Rules};
 use crate::sys::ptrace::{self, Registers};
 
 /// PATH_MAX, with its NUL.
@@ -25,6 +25,11 @@ const FAMILY_BYTES: usize = 2;
 /// `sizeof(struct msghdr)` and `sizeof(struct mmsghdr)`.
 const MESSAGE_BYTES: usize = 56;
 const MANY_MESSAGE_BYTES: u64 = 64;
+
+/// `sizeof(struct open_how)` as openat2(2) began with; more that is not zero is more than we know.
+const HOW_BYTES: usize = 24;
+/// Of its flags, the one that says nothing about the path.
+const RESOLVE_CACHED: u64 = 0x20;
 
 const O_CREAT: u64 = libc::O_CREAT as u64;
 const O_TMPFILE: u64 = libc::O_TMPFILE as u64;
@@ -59,6 +64,45 @@ pub(super) fn as_c_str<T>(path: &mut Vec<u8>, with: impl FnOnce(&CStr) -> T) -> 
     let result = with(CStr::from_bytes_until_nul(path).unwrap_or_default());
     path.pop();
     result
+}
+
+/// What the last name of a path is (`last_type` of the kernel's name lookup).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Plain,
+    Dot,
+    DotDot,
+    Root,
+}
+
+fn last_name(path: &[u8]) -> Name {
+    match path.split(|byte| *byte == b'/').rfind(|name| !name.is_empty()) {
+        None => Name::Root,
+        Some(b".") => Name::Dot,
+        Some(b"..") => Name::DotDot,
+        Some(_) => Name::Plain,
+    }
+}
+
+/// The first of two paths.
+struct First {
+    host: Vec<u8>,
+    mount: MountFacts,
+    parent: MountFacts,
+    is_mount_point: bool,
+    name: Name,
+    /// Whether it ends with a slash.
+    is_closed: bool,
+}
+
+/// ENOTDIR or another error if what a name is to be in is no directory.
+fn check_parent(host: &[u8]) -> Result<(), Errno> {
+    let end = host.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
+    let cut = host[..end].iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    match rustix::fs::stat(&host[..cut.max(1)])?.st_mode & libc::S_IFMT {
+        libc::S_IFDIR => Ok(()),
+        _ => Err(Errno::NOTDIR),
+    }
 }
 
 /// Whether `name` is one name below its directory.
@@ -186,7 +230,7 @@ impl Tracer {
     fn translate(&mut self, tid: i32, call: &Call, registers: &mut Registers) -> Result<Next, Errno> {
         let before = *registers;
         let mut changed = false;
-        let mut first: Option<bool> = None;
+        let mut first: Option<First> = None;
         for (position, path) in call.paths.iter().flatten().enumerate() {
             let address = argument(&before, path.index);
             // utimensat(FD, NULL) and its like: the descriptor itself.
@@ -200,16 +244,36 @@ impl Tracer {
                 if call.effect != Effect::Read && self.is_descriptor_read_only(tid, directory) {
                     return Err(Errno::ROFS);
                 }
-                first = Some(false);
                 continue;
             }
-            let last = last_link(&before, path);
+            let last = match (call.effect, position) {
+                (Effect::Create | Effect::Remove | Effect::Rename, _) | (Effect::Link, 1) => LastLink::Name,
+                _ => last_link(&before, path),
+            };
             if call.effect == Effect::Read && self.may_stay(last) {
                 continue;
             }
-            self.resolve(tid, directory, last)?;
-            self.refuse_change(call, position, first)?;
-            first = Some(self.place.read_only);
+            if let Err(error) = self.resolve(tid, directory, last) {
+                // The kernel looks at the first path's directory before the second path.
+                first.as_ref().map_or(Ok(()), |first| check_parent(&first.host))?;
+                return Err(error);
+            }
+            match call.effect {
+                Effect::Read => {}
+                Effect::Rename | Effect::Link if position == 0 => {
+                    let host = self.place.host.clone();
+                    let Place { mount, parent, is_mount_point, .. } = self.place;
+                    let (name, is_closed) = (last_name(&self.text), self.text.ends_with(b"/"));
+                    first = Some(First { host, mount, parent, is_mount_point, name, is_closed });
+                }
+                Effect::Rename => {
+                    let refused = self.refuse_rename(call, &before, first.as_mut());
+                    self.after_parents(refused, first.as_ref())?;
+                }
+                Effect::Link => self.refuse_link(first.as_mut())?,
+                Effect::Remove => self.refuse_removal(call, &before)?,
+                Effect::Create | Effect::Change | Effect::Truncate => self.refuse_change(call.effect)?,
+            }
             if let Some(result) = self.fake_file(tid, call, &before)? {
                 return Ok(Next::Answer(result));
             }
@@ -228,25 +292,116 @@ impl Tracer {
         last == LastLink::Keep && is_plain_name(&self.text) && !self.resolver.mounts().is_mount_name(&self.text)
     }
 
-    /// Refuses what changes `self.place` if that may not be. `first`: whether the first path of two is read-only.
-    fn refuse_change(&mut self, call: &Call, position: usize, first: Option<bool>) -> Result<(), Errno> {
-        let Place { read_only, is_mount_point, .. } = self.place;
-        match call.effect {
-            Effect::Read => return Ok(()),
-            Effect::Remove | Effect::Rename if is_mount_point && !read_only => return Err(Errno::BUSY),
-            Effect::Rename | Effect::Link if position == 0 => {
-                // The other path decides; a source that is not there is told first.
-                return if read_only { look(&mut self.place.host).map(drop) } else { Ok(()) };
-            }
-            Effect::Rename | Effect::Link if first != Some(read_only) => return Err(Errno::XDEV),
-            _ if !read_only => return Ok(()),
-            _ => {}
+    /// Refuses what makes or changes `self.place` in a read-only mount: what is there, or is not, is told first.
+    fn refuse_change(&mut self, effect: Effect) -> Result<(), Errno> {
+        if effect == Effect::Truncate && !self.place.mount.read_only && self.guests.is_running(&self.place.guest) {
+            return Err(Errno::TXTBSY);
         }
-        match call.effect {
-            Effect::Create | Effect::Link if look(&mut self.place.host).is_ok() => Err(Errno::EXIST),
-            Effect::Change => Err(look(&mut self.place.host).err().unwrap_or(Errno::ROFS)),
+        if !self.place.mount.read_only {
+            return Ok(());
+        }
+        match (effect, look(&mut self.place.host)) {
+            (Effect::Create, Ok(_)) => Err(Errno::EXIST),
+            (Effect::Change, Err(error)) => Err(error),
+            (Effect::Truncate, Ok(libc::S_IFDIR)) => Err(Errno::ISDIR),
+            (Effect::Truncate, Ok(kind)) if kind != libc::S_IFREG => Err(Errno::INVAL),
+            (Effect::Truncate, Err(error)) => Err(error),
             _ => Err(Errno::ROFS),
         }
+    }
+
+    /// Refuses to remove `self.place`, in the kernel's order (do_unlinkat, do_rmdir): by the name's kind, for a read-only
+    /// mount, for a mount's own place.
+    fn refuse_removal(&mut self, call: &Call, registers: &Registers) -> Result<(), Errno> {
+        let is_rmdir = match i64::from(call.number) {
+            libc::SYS_unlinkat => argument(registers, 2) as i32 & libc::AT_REMOVEDIR != 0,
+            number => number == libc::SYS_rmdir,
+        };
+        let name = last_name(&self.text);
+        if name != Name::Plain {
+            look(&mut self.place.host)?;
+        }
+        match (is_rmdir, name) {
+            (_, Name::Plain) => {}
+            (false, _) => return Err(Errno::ISDIR),
+            (true, Name::Dot) => return Err(Errno::INVAL),
+            (true, Name::DotDot) => return Err(Errno::NOTEMPTY),
+            (true, Name::Root) => return Err(Errno::BUSY),
+        }
+        if self.place.parent.read_only {
+            return Err(Errno::ROFS);
+        }
+        if !self.place.is_mount_point {
+            return Ok(());
+        }
+        let is_directory = look(&mut self.place.host)? == libc::S_IFDIR;
+        Err(match (is_rmdir, is_directory) {
+            (false, true) => Errno::ISDIR,
+            (true, false) => Errno::NOTDIR,
+            _ => Errno::BUSY,
+        })
+    }
+
+    /// Refuses to rename `first` to `self.place`, in the kernel's order (do_renameat2).
+    fn refuse_rename(&mut self, call: &Call, registers: &Registers, first: Option<&mut First>) -> Result<(), Errno> {
+        let Some(first) = first else { return Ok(()) };
+        if first.parent.number != self.place.parent.number {
+            return Err(Errno::XDEV);
+        }
+        let is_renameat2 = i64::from(call.number) == libc::SYS_renameat2;
+        let flags = if is_renameat2 { argument(registers, 4) as u32 } else { 0 };
+        if first.name != Name::Plain {
+            return Err(Errno::BUSY);
+        }
+        if last_name(&self.text) != Name::Plain {
+            return Err(if flags & libc::RENAME_NOREPLACE != 0 { Errno::EXIST } else { Errno::BUSY });
+        }
+        if self.place.parent.read_only {
+            return Err(Errno::ROFS);
+        }
+        // What is renamed to itself stays, also a mount's own place.
+        if !first.is_mount_point && !self.place.is_mount_point || first.host == self.place.host {
+            return Ok(());
+        }
+        let from = look(&mut first.host)?;
+        let to = look(&mut self.place.host);
+        let exchanges = flags & libc::RENAME_EXCHANGE != 0;
+        let is_directory = |kind: u32| kind == libc::S_IFDIR;
+        Err(match to {
+            Ok(_) if flags & libc::RENAME_NOREPLACE != 0 => Errno::EXIST,
+            Err(error) if exchanges => error,
+            _ if !is_directory(from) && (first.is_closed || !exchanges && self.text.ends_with(b"/")) => Errno::NOTDIR,
+            Ok(to) if !exchanges && is_directory(from) && !is_directory(to) => Errno::NOTDIR,
+            Ok(to) if !exchanges && !is_directory(from) && is_directory(to) => Errno::ISDIR,
+            _ => Errno::BUSY,
+        })
+    }
+
+    /// What we refuse, the kernel refuses after it has looked at the directories of both names.
+    fn after_parents(&self, refused: Result<(), Errno>, first: Option<&First>) -> Result<(), Errno> {
+        if let (Err(_), Some(first)) = (refused, first) {
+            check_parent(&first.host)?;
+            check_parent(&self.place.host)?;
+        }
+        refused
+    }
+
+    /// Refuses to link `first` to `self.place`, in the kernel's order (do_linkat).
+    fn refuse_link(&mut self, first: Option<&mut First>) -> Result<(), Errno> {
+        let Some(first) = first else { return Ok(()) };
+        let is_apart = first.mount.number != self.place.parent.number;
+        if !is_apart && !self.place.parent.read_only {
+            return Ok(());
+        }
+        look(&mut first.host)?;
+        check_parent(&self.place.host)?;
+        if look(&mut self.place.host).is_ok() {
+            return Err(Errno::EXIST);
+        }
+        if self.text.ends_with(b"/") {
+            return Err(Errno::NOENT);
+        }
+        Err(if self.place.parent.read_only { Errno::ROFS } else { Errno::XDEV })
     }
 
     fn stat(&mut self, tid: i32, call: &Call, registers: &mut Registers, extended: bool) -> Result<Next, Errno> {
@@ -328,7 +483,7 @@ impl Tracer {
         // Only faccessat2 (439) has flags.
         let flags = if call.number == 439 { argument(registers, 3) as i32 } else { 0 };
         as_c_str(&mut self.place.host, |path| ptrace::access(path, mode, flags))?;
-        if mode & libc::W_OK != 0 && self.place.read_only {
+        if mode & libc::W_OK != 0 && self.place.mount.read_only {
             let kind = look(&mut self.place.host)?;
             if matches!(kind, libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK) {
                 return Err(Errno::ROFS);
@@ -370,7 +525,9 @@ impl Tracer {
         }
         let lists = matches!(i64::from(call.number), libc::SYS_listxattr | libc::SYS_llistxattr);
         let (into, size) = if lists { (registers.rsi, registers.rdx) } else { (registers.rdx, registers.r10) };
-        let mut value = vec![0; size.min(XATTR_BYTES) as usize];
+        // Who gives no room asks for the length alone.
+        let room = if size == 0 { XATTR_BYTES } else { size.min(XATTR_BYTES) };
+        let mut value = vec![0; room as usize];
         let length = if lists {
             as_c_str(&mut self.place.host, |path| rustix::fs::llistxattr(path, &mut value[..]))?
         } else {
@@ -404,18 +561,17 @@ impl Tracer {
     fn open(&mut self, tid: i32, call: &Call, registers: &mut Registers) -> Result<Next, Errno> {
         let Some(path) = call.paths[0] else { return Ok(Next::Pass) };
         let before = *registers;
-        let mut confined = false;
+        let mut how = None;
         let flags = match i64::from(call.number) {
             libc::SYS_open => before.rsi,
             libc::SYS_creat => (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64,
             libc::SYS_openat2 => {
-                let mut how = [0u8; 24];
-                if before.r10 < 24 || ptrace::read_memory(tid, before.rdx, &mut how)? < 24 {
+                let mut bytes = [0u8; HOW_BYTES];
+                if before.r10 < HOW_BYTES as u64 || ptrace::read_memory(tid, before.rdx, &mut bytes)? < HOW_BYTES {
                     return Ok(Next::Pass);
                 }
-                let word = |at: usize| u64::from_le_bytes(how[at..at + 8].try_into().expect("eight bytes"));
-                // RESOLVE_BENEATH and RESOLVE_IN_ROOT: the kernel does not leave the guest's directory.
-                confined = word(16) & 0x18 != 0;
+                let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+                how = Some((bytes, word(16)));
                 word(0)
             }
             _ => before.rdx,
@@ -426,25 +582,39 @@ impl Tracer {
                 || flags & (O_CREAT | libc::O_TRUNC as u64) != 0
                 || flags & O_TMPFILE == O_TMPFILE);
         let directory = self.directory_of(&before, &path);
-        if confined {
-            // Files of a read-only mount are reached by a read-only directory.
-            let base = self.base(tid, directory)?;
-            let read_only = self.resolver.mounts().find(&base).0.is_read_only();
-            return if writes && read_only { Err(Errno::ROFS) } else { Ok(Next::Pass) };
-        }
         let exclusive = flags & O_CREAT != 0 && flags & libc::O_EXCL as u64 != 0;
         let last = match exclusive || flags & libc::O_NOFOLLOW as u64 != 0 {
             true => LastLink::Keep,
             false => LastLink::Follow,
         };
-        if self.text.is_empty() || !writes && self.may_stay(last) {
+        let rules = how.map(|(_, resolve)| rules(resolve)).unwrap_or_default();
+        if self.text.is_empty() || !writes && rules == Rules::default() && self.may_stay(last) {
             return Ok(Next::Pass);
         }
-        self.resolve(tid, directory, last)?;
-        if writes && self.place.read_only {
+        if rules == Rules::default() {
+            self.resolve(tid, directory, last)?;
+        } else {
+            let base = match self.text[0] {
+                b'/' if rules.confined != Confined::InRoot => Vec::new(),
+                _ => self.base(tid, directory)?,
+            };
+            self.resolver.resolve_by_rules(&base, &self.text, last, rules, &self.guests, &mut self.place)?;
+        }
+        if writes && self.place.mount.read_only {
             self.refuse_writing(flags)?;
         }
+        let writes_content = flags & (libc::O_ACCMODE | libc::O_TRUNC) as u64 != 0 && flags & O_TMPFILE != O_TMPFILE;
+        if writes && writes_content && !exclusive && self.guests.is_running(&self.place.guest) {
+            return Err(Errno::TXTBSY);
+        }
         self.pass_place(tid, registers, path.index, false)?;
+        if let Some((mut bytes, resolve)) = how {
+            // The rules were followed in the guest; the host's path is another, and holds no link.
+            let address = self.slot_address(tid, registers)? + SECOND_PATH;
+            bytes[16..].copy_from_slice(&(resolve & RESOLVE_CACHED).to_le_bytes());
+            ptrace::write_memory(tid, address, &bytes)?;
+            (registers.rdx, registers.r10) = (address, HOW_BYTES as u64);
+        }
         Ok(Next::Change(AtEnd::Restore { before: Box::new(before), _held: None }))
     }
 
@@ -459,6 +629,7 @@ impl Tracer {
         let exclusive = flags & O_CREAT != 0 && flags & libc::O_EXCL as u64 != 0;
         match kind {
             libc::S_IFDIR if flags & O_TMPFILE == O_TMPFILE => Err(Errno::ROFS),
+            _ if flags & O_TMPFILE == O_TMPFILE => Ok(()),
             libc::S_IFREG if changes && !exclusive => {
                 as_c_str(&mut self.place.host, |path| ptrace::access(path, libc::W_OK, libc::AT_EACCESS))?;
                 Err(Errno::ROFS)
@@ -500,25 +671,29 @@ impl Tracer {
         self.text.clear();
         self.text.extend_from_slice(path);
         self.resolve(tid, libc::AT_FDCWD, if binds { LastLink::Keep } else { LastLink::Follow })?;
-        if binds && self.place.read_only {
+        if binds && self.place.mount.read_only {
             return Err(if look(&mut self.place.host).is_ok() { Errno::ADDRINUSE } else { Errno::ROFS });
         }
         let mut host = std::mem::take(&mut self.place.host);
         let mut held = None;
-        if FAMILY_BYTES + host.len() >= ADDRESS_BYTES {
+        if FAMILY_BYTES + host.len() > ADDRESS_BYTES {
             let cut = host.iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let parent = rustix::fs::open(&host[..cut.max(1)], flags, Mode::empty())?;
             let name = &host[cut..];
             host = [format!("/proc/{}/fd/{}", std::process::id(), parent.as_raw_fd()).as_bytes(), name].concat();
             held = Some(parent);
-            if FAMILY_BYTES + host.len() >= ADDRESS_BYTES {
+            // A name of more than some 86 bytes in a directory whose host path is long: no shorter way leads there.
+            if FAMILY_BYTES + host.len() > ADDRESS_BYTES {
                 return Err(Errno::NAMETOOLONG);
             }
         }
         let mut result = family.to_le_bytes().to_vec();
         result.extend(&host);
-        result.push(0);
+        // The longest has no room for it, and needs none (unix(7)).
+        if result.len() < ADDRESS_BYTES {
+            result.push(0);
+        }
         Ok(Some((result, held)))
     }
 
@@ -559,7 +734,11 @@ impl Tracer {
         let Some(path) = call.paths[0] else { return Ok(Next::Pass) };
         self.read_path(tid, argument(registers, path.index))?;
         self.resolve(tid, libc::AT_FDCWD, LastLink::Follow)?;
-        if self.place.guest.is_empty() { Ok(Next::Answer(0)) } else { Err(Errno::PERM) }
+        match look(&mut self.place.host)? {
+            libc::S_IFDIR if self.place.guest.is_empty() => Ok(Next::Answer(0)),
+            libc::S_IFDIR => Err(Errno::PERM),
+            _ => Err(Errno::NOTDIR),
+        }
     }
 
     /// fchmod and its like.
@@ -584,6 +763,21 @@ impl Tracer {
             true => Err(Errno::ROFS),
             false => Ok(Next::Pass),
         }
+    }
+}
+
+/// What `struct open_how` asks for.
+fn rules(resolve: u64) -> Rules {
+    let has = |flag: u64| resolve & flag != 0;
+    Rules {
+        no_links: has(libc::RESOLVE_NO_SYMLINKS),
+        no_magic: has(libc::RESOLVE_NO_MAGICLINKS),
+        no_crossing: has(libc::RESOLVE_NO_XDEV),
+        confined: match () {
+            () if has(libc::RESOLVE_IN_ROOT) => Confined::InRoot,
+            () if has(libc::RESOLVE_BENEATH) => Confined::Beneath,
+            () => Confined::Nowhere,
+        },
     }
 }
 

@@ -80,6 +80,9 @@ impl Tracer {
         }
         let last = if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
         self.resolve(tid, directory, last)?;
+        if last == LastLink::Keep && rustix::fs::readlink(&self.place.host[..], Vec::new()).is_ok() {
+            return Err(Errno::LOOP);
+        }
         self.exec_place(tid, registers, (before, name), (argv, envp))
     }
 

@@ -151,6 +151,11 @@ impl Guests {
         }
     }
 
+    /// Whether a process runs this program: for the kernel, which executes its loader, it is a file like others.
+    pub fn is_running(&self, program: &[u8]) -> bool {
+        self.programs.values().any(|running| running == program)
+    }
+
     /// Forgets a thread that ended.
     pub fn remove(&mut self, tid: i32) {
         if let Some(tracee) = self.threads.remove(&tid)
