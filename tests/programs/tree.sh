@@ -8,9 +8,9 @@ ls -lnR "${shown[@]}" | tee /tmp/listed | sha256sum
 wc -l </tmp/listed
 ls -laiR --time-style=full-iso usr/lib/git-core etc | sha256sum
 find "${shown[@]}" -printf '%p %y %m %s %l %n %i %T@ %C@ %U %G\n' | sha256sum
-find "${shown[@]}" -type l ! -exec test -e {} \; -print | sort
-find usr/lib -newer etc/hostname -name '*.so*' -size +100k | sort | sha256sum
-find usr -perm /6000 | sort
+find etc usr/bin -type l ! -exec test -e {} \; -print | sort
+find usr/lib/python3 -newer etc/hostname -name '*.so*' -size +100k | sort | sha256sum
+find usr/bin usr/sbin -perm /6000 | sort
 stat -L -c "%n %i %h" bin usr/bin/sh /proc/self/root/etc etc/alternatives/a* | sha256sum
 du -s usr/share/perl usr/lib/python3 | sha256sum
 tar -C usr/share --sort=name -cf /tmp/perl.tar perl perl5 && tar -C usr/share -df /tmp/perl.tar

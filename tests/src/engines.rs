@@ -119,9 +119,25 @@ impl Container {
         Self::of(made().join("root"), false)
     }
 
-    /// A root of one's own at `directory/root`.
-    pub fn private(root: PathBuf) -> Self {
-        Self::of(root, true)
+    /// Debian's minbase, a copy that is the user's alone.
+    pub fn private() -> Self {
+        let mut container = Self::of(PathBuf::new(), true);
+        container.root = container.own_directory("root");
+        // By the user, for whom files that he may not read or enter are his own.
+        let mut unpack = Command::new("tar");
+        unpack.arg("-C").arg(&container.root).args([
+            "--exclude=dev/*",
+            "--no-same-owner",
+            "--delay-directory-restore",
+            "-xp",
+        ]);
+        let tar = File::open(&crate::images::debian_tars()[0]).expect("the tar was made");
+        unpack.stdin(tar);
+        if is_root() {
+            unpack.uid(user()).gid(user());
+        }
+        crate::run(&mut unpack);
+        container
     }
 
     fn of(root: PathBuf, writable: bool) -> Self {

@@ -11,11 +11,11 @@ printf 'Package: udt-first\nVersion: 1.0\nArchitecture: all\nMaintainer: none <n
 cat >first/DEBIAN/postinst <<'POST'
 #!/bin/sh
 set -e
-groupadd --system --gid 451 udt
-useradd --system --uid 451 --gid udt --home-dir /var/lib/udt --create-home --shell /bin/sh udt
+getent group udt >/dev/null || groupadd --system --gid 451 udt
+getent passwd udt >/dev/null || useradd --system --uid 451 --gid udt --home-dir /var/lib/udt --create-home --shell /bin/sh udt
 chown -R udt:udt /usr/share/udt-first
 chown root:udt /etc/udt-first/secret && chmod 0640 /etc/udt-first/secret
-mknod /usr/share/udt-first/pipe p && chown udt /usr/share/udt-first/pipe
+[ -p /usr/share/udt-first/pipe ] || mknod /usr/share/udt-first/pipe p; chown udt /usr/share/udt-first/pipe
 chown root:udt /usr/bin/udt-first && chmod 2755 /usr/bin/udt-first
 echo "first: $(stat -c '%U:%G %a' /usr/share/udt-first/data /etc/udt-first/secret /usr/bin/udt-first | tr '\n' ' ')"
 POST
