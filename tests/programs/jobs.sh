@@ -19,7 +19,9 @@ diff <(seq 1 5) <(seq 1 6); echo "diff $?"
 exec 9>/tmp/lock; flock 9; flock -n /tmp/lock true; echo "locked $?"; exec 9>&-
 coproc cat; echo through cat >&"${COPROC[1]}"; read -r line <&"${COPROC[0]}"; echo "$line"; kill "$COPROC_PID"; wait "$COPROC_PID" 2>/dev/null
 (kill -STOP $BASHPID; echo lives again) & pid=$!
-until jobs -s | grep -q lives; do :; done; kill -CONT $pid; wait -f $pid; echo "status $?"
+until jobs -s | grep -q lives; do :; done
+# Bash may still take it for stopped, and then tells that.
+kill -CONT $pid; until wait $pid; do :; done; echo over
 trap 'echo interrupted' USR1; (sleep 0.2; kill -USR1 $$) & sleep 1 & wait $!; echo "wait $(($? > 128))"; kill %% 2>/dev/null; wait
 read -r comm </proc/self/comm; echo "$comm"; tr '\0' ' ' </proc/$$/cmdline; echo
 ulimit -c 0; sh -c 'kill -ABRT $$'; echo "status $?"
