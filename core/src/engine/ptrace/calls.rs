@@ -217,7 +217,7 @@ impl Tracer {
             changed = true;
         }
         Ok(match changed {
-            true => Next::Change(AtEnd::Restore { before: Box::new(before), _held: None }),
+            true => Next::Change(self.at_change(tid, call, before)),
             false => Next::Pass,
         })
     }
@@ -445,7 +445,10 @@ impl Tracer {
             self.refuse_writing(flags)?;
         }
         self.pass_place(tid, registers, path.index, false)?;
-        Ok(Next::Change(AtEnd::Restore { before: Box::new(before), _held: None }))
+        Ok(Next::Change(match flags & O_CREAT {
+            0 => AtEnd::Restore { before: Box::new(before), _held: None },
+            _ => self.at_creation(tid, before),
+        }))
     }
 
     /// Refuses to open a file of a read-only mount for writing, where the kernel would not refuse it otherwise.

@@ -175,6 +175,9 @@ impl Tracer {
         }
         let pid = self.tracee(tid)?.pid;
         self.guests.programs.insert(pid, pending.guest.clone());
+        if let Some(credentials) = self.guests.credentials.get_mut(&pid) {
+            credentials.keeps_capabilities = false;
+        }
         let mask = ptrace::swap_signal_mask(tid, u64::MAX)?;
         let code = ptrace::peek(tid, registers.rip)?;
         ptrace::poke(tid, registers.rip, code & !0xffff | SYSCALL_CODE)?;

@@ -111,6 +111,10 @@ pub(super) enum AtEnd {
     Nothing,
     /// The arguments become what they were. A descriptor that a path went through is closed.
     Restore { before: Box<Registers>, _held: Option<std::os::fd::OwnedFd> },
+    /// The same; and if it succeeded, the file at this host path is new.
+    Created { before: Box<Registers>, host: Vec<u8> },
+    /// The same; and if it succeeded, the file of this device and inode is gone.
+    Removed { before: Box<Registers>, file: (u64, u64) },
     /// The program is mapped.
     Exec(Box<Pending>),
     /// The owner in the answer of stat or statx, at this address, becomes the guest's.

@@ -6,13 +6,13 @@ use rustix::io::Errno;
 use super::calls::as_c_str;
 use super::guest::AtEnd;
 use super::tracer::{Next, Tracer};
-use crate::engine::path::table::Call;
+use crate::engine::path::table::{Call, Effect};
 use crate::sys::ptrace::{self, Registers};
 
 /// The calls about identity: getuid getgid setuid setgid geteuid getegid setreuid setregid getgroups setgroups setresuid
-/// getresuid setresgid getresgid setfsuid setfsgid capset.
-pub(super) const CALLS: [usize; 17] =
-    [102, 104, 105, 106, 107, 108, 113, 114, 115, 116, 117, 118, 119, 120, 122, 123, 126];
+/// getresuid setresgid getresgid setfsuid setfsgid capset prctl.
+pub(super) const CALLS: [usize; 18] =
+    [102, 104, 105, 106, 107, 108, 113, 114, 115, 116, 117, 118, 119, 120, 122, 123, 126, 157];
 
 /// `(uid_t) -1`: as it is.
 const UNCHANGED: u32 = u32::MAX;
@@ -29,6 +29,14 @@ pub(super) struct Credentials {
     pub gid: Ids,
     /// What setgroups said.
     pub groups: Option<Vec<u32>>,
+    /// Whether it keeps root's rights beyond setuid, until it executes a program (PR_SET_KEEPCAPS).
+    pub keeps_capabilities: bool,
+}
+
+impl Credentials {
+    fn is_privileged(&self) -> bool {
+        self.uid[1] == 0 || self.keeps_capabilities
+    }
 }
 
 /// Changes IDs as setresuid(2) does.
@@ -76,6 +84,7 @@ impl Tracer {
             uid: [fake.uid; 3],
             gid: [fake.gid; 3],
             groups: None,
+            keeps_capabilities: false,
         }))
     }
 
@@ -94,8 +103,8 @@ impl Tracer {
         let (first, second, third) = (registers.rdi as u32, registers.rsi as u32, registers.rdx as u32);
         let addresses = [registers.rdi, registers.rsi, registers.rdx];
         let credentials = self.credentials(tid)?;
-        let privileged = credentials.uid[1] == 0;
-        let Credentials { uid, gid, groups } = credentials;
+        let privileged = credentials.is_privileged();
+        let Credentials { uid, gid, groups, keeps_capabilities } = credentials;
         let result = match number {
             libc::SYS_getuid => uid[0],
             libc::SYS_geteuid => uid[1],
@@ -138,6 +147,13 @@ impl Tracer {
             // They answer the old ID, which follows the effective one.
             libc::SYS_setfsuid => uid[1],
             libc::SYS_setfsgid => gid[1],
+            libc::SYS_prctl => {
+                // The kernel's own flag is set too, for PR_GET_KEEPCAPS.
+                if first as i32 == libc::PR_SET_KEEPCAPS && privileged {
+                    *keeps_capabilities = registers.rsi == 1;
+                }
+                return Ok(Some(Next::Pass));
+            }
             _ => 0,
         };
         Ok(Some(Next::Answer(result.into())))
@@ -154,7 +170,7 @@ impl Tracer {
             number @ (libc::SYS_mknod | libc::SYS_mknodat) => {
                 let mode = if number == libc::SYS_mknod { registers.rsi } else { registers.rdx } as u32;
                 let is_device = matches!(mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK);
-                return Ok((is_device && self.credentials(tid)?.uid[1] == 0).then_some(0));
+                return Ok((is_device && self.credentials(tid)?.is_privileged()).then_some(0));
             }
             _ => return Ok(None),
         };
@@ -170,11 +186,56 @@ impl Tracer {
         let old = self.owners.get(&file).copied().unwrap_or_else(|| self.shown_owner((stat.st_uid, stat.st_gid)));
         let new = |new: u32, old: u32| if new == UNCHANGED { old } else { new };
         let new = (new(uid, old.0), new(gid, old.1));
-        if new != old && self.credentials(tid)?.uid[1] != 0 {
+        if new != old && !self.credentials(tid)?.is_privileged() {
             return Err(Errno::PERM);
         }
         self.owners.insert(file, new);
         Ok(())
+    }
+
+    /// What follows a call that is about to change what is at `self.place`. A file's last name takes along what chown
+    /// said: the file system gives its inode number to the next one.
+    pub fn at_change(&mut self, tid: i32, call: &Call, before: Registers) -> AtEnd {
+        let number = i64::from(call.number);
+        let exchanges = number == libc::SYS_renameat2 && before.r8 & u64::from(libc::RENAME_EXCHANGE) != 0;
+        match call.effect {
+            Effect::Create => return self.at_creation(tid, before),
+            Effect::Remove | Effect::Rename if !exchanges && !self.owners.is_empty() => {}
+            _ => return AtEnd::Restore { before: Box::new(before), _held: None },
+        }
+        match as_c_str(&mut self.place.host, |path| rustix::fs::lstat(path)) {
+            Ok(stat) if stat.st_nlink == 1 || stat.st_mode & libc::S_IFMT == libc::S_IFDIR => {
+                AtEnd::Removed { before: Box::new(before), file: (stat.st_dev, stat.st_ino) }
+            }
+            _ => AtEnd::Restore { before: Box::new(before), _held: None },
+        }
+    }
+
+    /// What follows a call that may make `self.place`: files that belong to another than who began the run are remembered.
+    pub fn at_creation(&mut self, tid: i32, before: Registers) -> AtEnd {
+        let before = Box::new(before);
+        if self.maker(tid).is_some()
+            && as_c_str(&mut self.place.host, |path| rustix::fs::lstat(path)).err() == Some(Errno::NOENT)
+        {
+            return AtEnd::Created { before, host: self.place.host.clone() };
+        }
+        AtEnd::Restore { before, _held: None }
+    }
+
+    /// Whose files this thread makes, if that is not who began the run.
+    fn maker(&self, tid: i32) -> Option<(u32, u32)> {
+        let fake = self.fake?;
+        let credentials = self.guests.credentials.get(&self.guests.threads.get(&tid)?.pid)?;
+        let ids = (credentials.uid[1], credentials.gid[1]);
+        (ids != (fake.uid, fake.gid)).then_some(ids)
+    }
+
+    /// The file was made, if it is there.
+    pub fn remember_maker(&mut self, tid: i32, mut host: Vec<u8>) {
+        let stat = as_c_str(&mut host, |path| rustix::fs::lstat(path));
+        if let (Some(ids), Ok(stat)) = (self.maker(tid), stat) {
+            self.owners.insert((stat.st_dev, stat.st_ino), ids);
+        }
     }
 
     fn shown_owner(&self, (uid, gid): (u32, u32)) -> (u32, u32) {

@@ -210,6 +210,18 @@ impl Tracer {
         match std::mem::take(&mut self.tracee(tid)?.at_end) {
             AtEnd::Nothing => {}
             AtEnd::Restore { before, .. } => restore(tid, &before)?,
+            AtEnd::Created { before, host } => {
+                if ptrace::registers(tid)?.rax as i64 >= 0 {
+                    self.remember_maker(tid, host);
+                }
+                restore(tid, &before)?;
+            }
+            AtEnd::Removed { before, file } => {
+                if ptrace::registers(tid)?.rax == 0 {
+                    self.owners.remove(&file);
+                }
+                restore(tid, &before)?;
+            }
             AtEnd::Owner { address, extended } => self.correct_owner(tid, address, extended)?,
             AtEnd::Exec(pending) => self.end_exec(tid, *pending)?,
         }
