@@ -238,6 +238,44 @@ fn fake_root_owns_its_files_and_remembers_others() {
 }
 
 #[test]
+fn fake_owners_follow_files_and_not_their_inode_numbers() {
+    let fixture = Fixture::new();
+    fs::write(fixture.root().join("etc/passwd"), "root:x:0:0::/:/bin/sh\nbob:x:55:66::/:/bin/sh\n").unwrap();
+    fixture.give_to_user();
+    let script = "cd /data; mkdir d; for n in 1 2 3 4 5 6 7 8 9; do touch f$n d/f$n g$n; mkdir d$n; done; \
+        chown 33:44 f* d/* g* d?; rm f*; rm -r d; rmdir d?; touch new; for n in 1 2 3 4 5 6 7 8 9; do mv new g$n; touch new; done; \
+        for n in 1 2 3 4 5 6 7 8 9; do touch h$n; mkdir i$n; done; stat -c %u:%g * | grep -v 0:0; echo looked; \
+        touch kept; chown 33 kept; ln kept too; rm kept; stat -c %u too; rmdir /data 2>/dev/null; mv too back; stat -c %u back";
+    assert_eq!(fixture.shell(&["--id=0:0"], script), "looked\n33\n33\n");
+    let script = "su bob -c 'cd /tmp; touch t; mkdir d; ln -s x l; mknod p p; : >>t; : >>/etc/marker; chown bob t; chown 1 t' 2>&1; \
+        cd /tmp; stat -c '%n %u:%g' t d l p /etc/marker";
+    let expected = "chown: t: Operation not permitted\nt 55:66\nd 55:66\nl 55:66\np 55:66\n/etc/marker 0:0\n";
+    assert_eq!(fixture.shell(&["--id=0:0"], script), expected);
+}
+
+/// Gives up root, keeps the right to change its group as setpriv(1) does, and loses it by executing a program.
+const KEEPER: &str = r#"
+#include <stdio.h>
+#include <unistd.h>
+#include <sys/prctl.h>
+int main(int count, char **argv) {
+    if (count > 1) return printf("%d %d %d\n", getuid(), getgid(), setgid(5)) < 0;
+    printf("%d ", prctl(PR_SET_KEEPCAPS, 1));
+    printf("%d ", setresuid(7, 7, 7));
+    printf("%d %d ", prctl(PR_GET_KEEPCAPS), setresgid(8, 8, 8));
+    fflush(stdout);
+    return execl(argv[0], argv[0], "again", NULL);
+}
+"#;
+
+#[test]
+fn fake_capabilities_are_kept_until_a_program_is_executed() {
+    let fixture = Fixture::new();
+    compile(KEEPER, &fixture.root().join("bin/keeper"));
+    assert_eq!(fixture.shell(&["--id=0:0"], "/bin/keeper"), "0 0 1 0 7 8 -1\n");
+}
+
+#[test]
 fn a_dynamic_program_keeps_its_arguments_and_its_name() {
     let fixture = Fixture::new();
     let mut options = vec![PROC];

@@ -5,6 +5,7 @@
 //! Registry       Debian's docker-registry on a free port of loopback, its data beside the test
 //! FaultProxy     HTTP in front of it: delays, cut and corrupted bodies, other answers
 //! token_server   a registry that wants tokens, and the server that gives them
+//! engines        real programs in a root, run by each engine and compared
 //! hub            what answers searches as Docker Hub does
 //! web            a small server of HTTP
 //! Peer           PyPI's udocker in a virtual environment, to compare with
@@ -17,6 +18,7 @@
 //! A test that lacks something fails and names the package; `tests/setup.sh` installs them all.
 #![allow(clippy::missing_panics_doc)]
 
+pub mod engines;
 mod fault_proxy;
 pub mod hub;
 pub mod images;

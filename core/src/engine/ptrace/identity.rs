@@ -3,69 +3,15 @@
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::calls::as_c_str;
-use super::guest::AtEnd;
-use super::tracer::{Next, Tracer};
-use crate::engine::path::table::Call;
+use super::credentials::{CALLS, Credentials, UNCHANGED, set, set_one, set_two};
+use super::paths::as_c_str;
+use super::pending::{AtEnd, Next};
+use super::state::Tracer;
+use crate::engine::path::table::{Call, Effect};
 use crate::sys::ptrace::{self, Registers};
 
-/// The calls about identity: getuid getgid setuid setgid geteuid getegid setreuid setregid getgroups setgroups setresuid
-/// getresuid setresgid getresgid setfsuid setfsgid capset.
-pub(super) const CALLS: [usize; 17] =
-    [102, 104, 105, 106, 107, 108, 113, 114, 115, 116, 117, 118, 119, 120, 122, 123, 126];
-
-/// `(uid_t) -1`: as it is.
-const UNCHANGED: u32 = u32::MAX;
 /// NGROUPS_MAX.
 const MAX_GROUPS: u64 = 65536;
-
-/// Real, effective and saved ID.
-pub(super) type Ids = [u32; 3];
-
-/// Who a process believes to be.
-#[derive(Clone, Debug)]
-pub(super) struct Credentials {
-    pub uid: Ids,
-    pub gid: Ids,
-    /// What setgroups said.
-    pub groups: Option<Vec<u32>>,
-}
-
-/// Changes IDs as setresuid(2) does.
-fn set(ids: &mut Ids, new: Ids, privileged: bool) -> Result<(), Errno> {
-    if !privileged && new.iter().any(|id| *id != UNCHANGED && !ids.contains(id)) {
-        return Err(Errno::PERM);
-    }
-    for (id, new) in ids.iter_mut().zip(new) {
-        if new != UNCHANGED {
-            *id = new;
-        }
-    }
-    Ok(())
-}
-
-/// Changes IDs as setreuid(2) does: the saved one follows the effective one if the real one is given, or the effective
-/// one becomes another than the real one was.
-fn set_two(ids: &mut Ids, real: u32, effective: u32, privileged: bool) -> Result<(), Errno> {
-    let follows = real != UNCHANGED || effective != UNCHANGED && effective != ids[0];
-    // The real ID cannot be set to the saved one.
-    if !privileged && real != UNCHANGED && real != ids[0] && real != ids[1] {
-        return Err(Errno::PERM);
-    }
-    set(ids, [real, effective, UNCHANGED], privileged)?;
-    if follows {
-        ids[2] = ids[1];
-    }
-    Ok(())
-}
-
-/// Changes IDs as setuid(2) does.
-fn set_one(ids: &mut Ids, new: u32, privileged: bool) -> Result<(), Errno> {
-    match privileged {
-        true => set(ids, [new; 3], true),
-        false => set(ids, [UNCHANGED, new, UNCHANGED], false),
-    }
-}
 
 impl Tracer {
     /// Who the caller believes to be.
@@ -76,6 +22,7 @@ impl Tracer {
             uid: [fake.uid; 3],
             gid: [fake.gid; 3],
             groups: None,
+            keeps_capabilities: false,
         }))
     }
 
@@ -94,8 +41,8 @@ impl Tracer {
         let (first, second, third) = (registers.rdi as u32, registers.rsi as u32, registers.rdx as u32);
         let addresses = [registers.rdi, registers.rsi, registers.rdx];
         let credentials = self.credentials(tid)?;
-        let privileged = credentials.uid[1] == 0;
-        let Credentials { uid, gid, groups } = credentials;
+        let privileged = credentials.is_privileged();
+        let Credentials { uid, gid, groups, keeps_capabilities } = credentials;
         let result = match number {
             libc::SYS_getuid => uid[0],
             libc::SYS_geteuid => uid[1],
@@ -138,6 +85,13 @@ impl Tracer {
             // They answer the old ID, which follows the effective one.
             libc::SYS_setfsuid => uid[1],
             libc::SYS_setfsgid => gid[1],
+            libc::SYS_prctl => {
+                // The kernel's own flag is set too, for PR_GET_KEEPCAPS.
+                if first as i32 == libc::PR_SET_KEEPCAPS && privileged {
+                    *keeps_capabilities = registers.rsi == 1;
+                }
+                return Ok(Some(Next::Pass));
+            }
             _ => 0,
         };
         Ok(Some(Next::Answer(result.into())))
@@ -154,7 +108,7 @@ impl Tracer {
             number @ (libc::SYS_mknod | libc::SYS_mknodat) => {
                 let mode = if number == libc::SYS_mknod { registers.rsi } else { registers.rdx } as u32;
                 let is_device = matches!(mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK);
-                return Ok((is_device && self.credentials(tid)?.uid[1] == 0).then_some(0));
+                return Ok((is_device && self.credentials(tid)?.is_privileged()).then_some(0));
             }
             _ => return Ok(None),
         };
@@ -170,11 +124,56 @@ impl Tracer {
         let old = self.owners.get(&file).copied().unwrap_or_else(|| self.shown_owner((stat.st_uid, stat.st_gid)));
         let new = |new: u32, old: u32| if new == UNCHANGED { old } else { new };
         let new = (new(uid, old.0), new(gid, old.1));
-        if new != old && self.credentials(tid)?.uid[1] != 0 {
+        if new != old && !self.credentials(tid)?.is_privileged() {
             return Err(Errno::PERM);
         }
         self.owners.insert(file, new);
         Ok(())
+    }
+
+    /// What follows a call that is about to change what is at `self.place`. A file's last name takes along what chown
+    /// said: the file system gives its inode number to the next one.
+    pub fn at_change(&mut self, tid: i32, call: &Call, before: Registers) -> AtEnd {
+        let number = i64::from(call.number);
+        let exchanges = number == libc::SYS_renameat2 && before.r8 & u64::from(libc::RENAME_EXCHANGE) != 0;
+        match call.effect {
+            Effect::Create => return self.at_creation(tid, before),
+            Effect::Remove | Effect::Rename if !exchanges && !self.owners.is_empty() => {}
+            _ => return AtEnd::Restore { before: Box::new(before), _held: None },
+        }
+        match as_c_str(&mut self.place.host, |path| rustix::fs::lstat(path)) {
+            Ok(stat) if stat.st_nlink == 1 || stat.st_mode & libc::S_IFMT == libc::S_IFDIR => {
+                AtEnd::Removed { before: Box::new(before), file: (stat.st_dev, stat.st_ino) }
+            }
+            _ => AtEnd::Restore { before: Box::new(before), _held: None },
+        }
+    }
+
+    /// What follows a call that may make `self.place`: files that belong to another than who began the run are remembered.
+    pub fn at_creation(&mut self, tid: i32, before: Registers) -> AtEnd {
+        let before = Box::new(before);
+        if self.maker(tid).is_some()
+            && as_c_str(&mut self.place.host, |path| rustix::fs::lstat(path)).err() == Some(Errno::NOENT)
+        {
+            return AtEnd::Created { before, host: self.place.host.clone() };
+        }
+        AtEnd::Restore { before, _held: None }
+    }
+
+    /// Whose files this thread makes, if that is not who began the run.
+    fn maker(&self, tid: i32) -> Option<(u32, u32)> {
+        let fake = self.fake?;
+        let credentials = self.guests.credentials.get(&self.guests.threads.get(&tid)?.pid)?;
+        let ids = (credentials.uid[1], credentials.gid[1]);
+        (ids != (fake.uid, fake.gid)).then_some(ids)
+    }
+
+    /// The file was made, if it is there.
+    pub fn remember_maker(&mut self, tid: i32, mut host: Vec<u8>) {
+        let stat = as_c_str(&mut host, |path| rustix::fs::lstat(path));
+        if let (Some(ids), Ok(stat)) = (self.maker(tid), stat) {
+            self.owners.insert((stat.st_dev, stat.st_ino), ids);
+        }
     }
 
     fn shown_owner(&self, (uid, gid): (u32, u32)) -> (u32, u32) {
@@ -216,26 +215,5 @@ impl Tracer {
             let _ = ptrace::write_memory(tid, address, &answer[..length]);
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn identities_change_by_the_kernels_rules() {
-        let change = |ids: Ids, how: &dyn Fn(&mut Ids) -> Result<(), Errno>| {
-            let mut ids = ids;
-            how(&mut ids).map(|()| ids)
-        };
-        assert_eq!(change([0, 0, 0], &|ids| set_one(ids, 7, true)), Ok([7, 7, 7]));
-        assert_eq!(change([7, 7, 0], &|ids| set_one(ids, 0, false)), Ok([7, 0, 0]));
-        assert_eq!(change([7, 7, 7], &|ids| set_one(ids, 0, false)), Err(Errno::PERM));
-        assert_eq!(change([0, 0, 0], &|ids| set(ids, [UNCHANGED, 7, UNCHANGED], true)), Ok([0, 7, 0]));
-        assert_eq!(change([1, 2, 3], &|ids| set(ids, [3, 1, 2], false)), Ok([3, 1, 2]));
-        assert_eq!(change([1, 2, 3], &|ids| set_two(ids, 3, UNCHANGED, false)), Err(Errno::PERM));
-        assert_eq!(change([0, 0, 0], &|ids| set_two(ids, 7, 7, true)), Ok([7, 7, 7]));
-        assert_eq!(change([1, 2, 3], &|ids| set_two(ids, UNCHANGED, 1, false)), Ok([1, 1, 3]));
     }
 }

@@ -17,6 +17,10 @@
 
 #[cfg(target_arch = "x86_64")]
 mod calls;
+#[cfg(target_arch = "x86_64")]
+mod changing;
+#[cfg(target_arch = "x86_64")]
+mod credentials;
 mod error;
 #[cfg(target_arch = "x86_64")]
 mod exec;
@@ -27,9 +31,23 @@ mod identity;
 #[cfg(target_arch = "x86_64")]
 mod image;
 #[cfg(target_arch = "x86_64")]
+mod looking;
+#[cfg(target_arch = "x86_64")]
+mod names;
+#[cfg(target_arch = "x86_64")]
+mod opening;
+#[cfg(target_arch = "x86_64")]
+mod paths;
+#[cfg(target_arch = "x86_64")]
+mod pending;
+#[cfg(target_arch = "x86_64")]
 mod probe;
 #[cfg(target_arch = "x86_64")]
 mod setup;
+#[cfg(target_arch = "x86_64")]
+mod sockets;
+#[cfg(target_arch = "x86_64")]
+mod state;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
 
@@ -54,7 +72,7 @@ use crate::sys::supervised::Ended;
 pub fn execute(plan: &ExecPlan, scratch: &Path) -> Result<Ended, TraceError> {
     let prepared = setup::prepare(plan, scratch)?;
     let child = setup::start(plan, &prepared)?;
-    tracer::Tracer::new(prepared, child).run()
+    state::Tracer::new(prepared, child).run()
 }
 
 /// Refuses.

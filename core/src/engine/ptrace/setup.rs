@@ -11,9 +11,9 @@ use std::{fs, process};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
+use super::credentials;
 use super::error::TraceError;
 use super::guest::Guests;
-use super::identity;
 use crate::engine::path::table::{self, Action, Emulation};
 use crate::engine::path::{LastLink, Mounts, Place, Resolver};
 use crate::engine::{ExecPlan, KeepFds, MountPlan, MountSource, ProgramError, RootWrite};
@@ -198,7 +198,7 @@ pub(super) fn verdicts(fake: Option<FakeIdentity>, all_writable: bool) -> Vec<Ve
     }
     if fake.is_some() {
         // fstat, and who one is.
-        [5].iter().chain(&identity::CALLS).for_each(|number| verdicts[*number] = Verdict::Trace);
+        [5].iter().chain(&credentials::CALLS).for_each(|number| verdicts[*number] = Verdict::Trace);
     }
     verdicts
 }
