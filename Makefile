@@ -6,7 +6,7 @@ LAUNCH_DIR := target/static
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 export UDOCKER_LAUNCH_BIN := $(CURDIR)/$(LAUNCH_DIR)/$(HOST)/debug/udocker-launch
 
-.PHONY: demo test trials lint audit setup build dist bench
+.PHONY: demo test trials fuzz lint audit setup build dist bench
 
 setup:
 	@bash tests/setup.sh
@@ -29,6 +29,14 @@ trials: build
 	  && target/debug/examples/enosys $(CARGO) nextest run --locked --workspace --no-fail-fast \
 	     -E 'not test(the_walk_agrees_with_openat2)'; } 2>&1 | sed 's,$(CURDIR),.,g' \
 	  | tee tests/bench/results/trials-$$(git rev-parse --short HEAD).log
+
+# Fuzz targets, on the stable compiler: it instruments with the flags that cargo-fuzz gives, but for the sanitizer.
+FUZZ_SECONDS ?= 60
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+  -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
+fuzz:
+	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) run --locked --release --manifest-path core/fuzz/Cargo.toml --target $(HOST) \
+	  --target-dir target/fuzz --bin resolve -- -max_total_time=$(FUZZ_SECONDS) -max_len=256 -print_final_stats=1
 
 lint:
 	$(CARGO) fmt --all -- --check

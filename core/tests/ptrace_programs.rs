@@ -429,6 +429,33 @@ int main(int count, char **argv) {
 "#;
 
 #[test]
+fn a_hard_link_that_is_refused_becomes_a_symbolic_one() {
+    let protected = fs::read_to_string("/proc/sys/fs/protected_hardlinks").unwrap();
+    assert_eq!(protected.trim(), "1", "the kernel refuses links to files of others");
+    let fixture = Fixture::new();
+    // A file of another user, in a directory of this one: the host's busybox, for who is not root.
+    let bind = match rustix::process::getuid().is_root() {
+        true => {
+            fs::write(fixture.directory.path().join("host/theirs"), "theirs\n").unwrap();
+            fixture.bind("host", "/data/deep")
+        }
+        false => "--bind=/bin:/data/deep".to_owned(),
+    };
+    let script = "cd /data/deep; ln theirs mine; ln /data/deep /data/dir 2>/dev/null; echo $?; \
+        readlink mine; cat mine; ln theirs mine 2>/dev/null; echo $?";
+    if rustix::process::getuid().is_root() {
+        let expected = "1\n/data/deep/theirs\ntheirs\n1\n";
+        fixture.on_each_kernel(|fixture, kernel| {
+            assert_eq!(fixture.shell(&[&bind], script), expected, "{kernel}");
+            fs::remove_file(fixture.directory.path().join("host/mine")).unwrap();
+        });
+    } else {
+        // Two mounts: nothing is linked, and nothing is pretended.
+        assert_eq!(fixture.run(&[&bind], &["ln", "/data/deep/busybox", "/data/x"]).status.code(), Some(1));
+    }
+}
+
+#[test]
 fn a_refusal_of_ptrace_is_told() {
     let mut fixture = Fixture::new();
     let refusing = fixture.directory.path().join("refusing");
@@ -437,8 +464,20 @@ fn a_refusal_of_ptrace_is_told() {
     let output = fixture.run(&[], &["true"]);
     assert_eq!(output.status.code(), Some(125));
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(error.starts_with("cannot trace the program\n  caused by: Operation not permitted"), "{error}");
-    assert!(error.contains("hint: ptrace is forbidden here"), "{error}");
+    let by_filter = "cannot trace the program: a seccomp filter forbids it, as those of other container runtimes do\n  \
+        caused by: Operation not permitted";
+    assert!(error.starts_with(by_filter), "{error}");
+    fixture.below = None;
+    let engine = fixture.command(&[], &["true"]);
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-o", "/dev/null"]).arg(engine.get_program()).args(engine.get_args());
+    if rustix::process::getuid().is_root() {
+        traced.uid(USER).gid(USER);
+    }
+    let output = traced.output().expect("strace of the package of that name");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(125), "{error}");
+    assert!(error.contains(" (strace) traces it already, and a program has one tracer\n"), "{error}");
 }
 
 /// Threads that look and exec, children by vfork, sockets, a caller that counts on its registers.

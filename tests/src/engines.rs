@@ -221,7 +221,7 @@ impl Container {
         self.watch(&format!("{mode:?} {argv:?}"), &self.command(mode, &tmp, argv))
     }
 
-    /// Runs a command until it ends, for at most [`LIMIT`].
+    /// Runs a command until it ends, for at most `LIMIT`.
     ///
     /// # Panics
     /// If it does not end; everything of its session is killed.

@@ -3,13 +3,17 @@
 use rustix::io::Errno;
 
 use super::names::{First, check_parent, last_name};
-use super::paths::{argument, last_link};
-use super::pending::Next;
+use super::paths::{argument, last_link, look};
+use super::pending::{AtEnd, Link, Next, restore};
 use super::setup::ATTRIBUTE_REQUESTS;
 use super::state::Tracer;
 use crate::engine::path::table::{Call, Effect};
 use crate::engine::path::{LastLink, Place};
-use crate::sys::ptrace::Registers;
+use crate::sys::ptrace::{self, Registers};
+
+/// What link(2) answers for a file of another user, and on a file system without hard links.
+const REFUSED_LINK: i32 = -libc::EPERM;
+const NO_LINKS: i32 = -libc::EOPNOTSUPP;
 
 impl Tracer {
     /// Replaces all paths; refuses what would change a read-only mount.
@@ -47,10 +51,10 @@ impl Tracer {
             match call.effect {
                 Effect::Read => {}
                 Effect::Rename | Effect::Link if position == 0 => {
-                    let host = self.place.host.clone();
+                    let (guest, host) = (self.place.guest.clone(), self.place.host.clone());
                     let Place { mount, parent, is_mount_point, .. } = self.place;
                     let (name, is_closed) = (last_name(&self.text), self.text.ends_with(b"/"));
-                    first = Some(First { host, mount, parent, is_mount_point, name, is_closed });
+                    first = Some(First { guest, host, mount, parent, is_mount_point, name, is_closed });
                 }
                 Effect::Rename => {
                     let refused = self.refuse_rename(call, &before, first.as_mut());
@@ -66,10 +70,29 @@ impl Tracer {
             self.pass_place(tid, registers, path.index, position == 1)?;
             changed = true;
         }
-        Ok(match changed {
-            true => Next::Change(self.at_change(tid, call, before)),
-            false => Next::Pass,
+        Ok(match (changed, first) {
+            (false, _) => Next::Pass,
+            (true, Some(First { guest, host, .. })) if call.effect == Effect::Link => {
+                let link = Box::new(Link { guest, host, name: self.place.host.clone() });
+                Next::Change(AtEnd::Linked { before: Box::new(before), link })
+            }
+            (true, _) => Next::Change(self.at_change(tid, call, before)),
         })
+    }
+
+    /// The end of a link(2): where the kernel refuses one to a file (of another user, or on a file system without hard
+    /// links), a symbolic link serves, as in udocker's P modes.
+    pub fn end_link(tid: i32, before: &Registers, link: &mut Link) -> Result<(), Errno> {
+        let answer = ptrace::registers(tid)?.rax as i64;
+        restore(tid, before)?;
+        let is_refused = matches!(answer as i32, REFUSED_LINK | NO_LINKS);
+        if !is_refused || look(&mut link.host) != Ok(libc::S_IFREG) {
+            return Ok(());
+        }
+        let made = rustix::fs::symlink(&link.guest[..], &link.name[..]);
+        let mut registers = ptrace::registers(tid)?;
+        registers.rax = made.err().map_or(0, |error| -i64::from(error.raw_os_error()) as u64);
+        ptrace::set_registers(tid, &registers)
     }
 
     /// fchmod and its like.

@@ -19,8 +19,13 @@ pub enum TraceError {
     #[error("cannot trace programs on this machine: the P modes are built for x86-64 alone")]
     Architecture,
     /// Tracing is forbidden.
-    #[error("cannot trace the program")]
-    Refused(#[source] io::Error),
+    #[error("cannot trace the program: {by}")]
+    Refused {
+        /// What forbids it, as far as can be seen.
+        by: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
     /// A step of ours failed.
     #[error("cannot {step}")]
     System {
@@ -71,7 +76,7 @@ impl TraceError {
 impl Explain for TraceError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unsupported { .. } | Self::Architecture | Self::Refused(_) => ErrorKind::Unsupported,
+            Self::Unsupported { .. } | Self::Architecture | Self::Refused { .. } => ErrorKind::Unsupported,
             Self::System { source, .. }
             | Self::Source { source, .. }
             | Self::Target { source, .. }
@@ -82,11 +87,7 @@ impl Explain for TraceError {
 
     fn hints(&self) -> Vec<String> {
         let texts: &[&str] = match self {
-            Self::Refused(_) => &[
-                "ptrace is forbidden here: by a tracer that traces us already (strace, another P mode), the sysctl \
-                 kernel.yama.ptrace_scope (3 forbids it), or the seccomp profile of a container that we run in",
-                "`udocker doctor` shows which modes work here",
-            ],
+            Self::Refused { .. } => &["`udocker doctor` shows which modes work here"],
             Self::Unsupported { .. } => &["leave the option away, or use the native mode (`--mode=N1`)"],
             Self::Source { .. } => {
                 &["the source of a volume must exist on this host; `optional` passes it over, `create` makes it"]

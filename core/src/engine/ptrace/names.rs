@@ -31,6 +31,7 @@ pub(super) fn last_name(path: &[u8]) -> Name {
 
 /// The first of two paths.
 pub(super) struct First {
+    pub guest: Vec<u8>,
     pub host: Vec<u8>,
     pub mount: MountFacts,
     pub parent: MountFacts,

@@ -29,10 +29,23 @@ pub(super) enum AtEnd {
     Created { before: Box<Registers>, host: Vec<u8> },
     /// The same; and if it succeeded, the file of this device and inode is gone.
     Removed { before: Box<Registers>, file: (u64, u64) },
+    /// The same; and if a hard link was refused, a symbolic link takes its place.
+    Linked { before: Box<Registers>, link: Box<Link> },
     /// The program is mapped.
     Exec(Box<Pending>),
     /// The owner in the answer of stat or statx, at this address, becomes the guest's.
     Owner { address: u64, extended: bool },
+}
+
+/// A hard link that the kernel is making.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// The canonical guest path of the file.
+    pub guest: Vec<u8>,
+    /// Its host path.
+    pub host: Vec<u8>,
+    /// The host path of the new name.
+    pub name: Vec<u8>,
 }
 
 /// An exec that the kernel is doing.

@@ -222,10 +222,11 @@ pub(super) fn start(plan: &ExecPlan, prepared: &Prepared) -> Result<Child, Trace
     .map_err(|source| TraceError::System { step: "start a child", source: io::Error::other(source) })?;
     drop(report);
     if let Err(error) = ptrace::seize(supervised.pid()) {
+        let refused = super::probe::refused(supervised.pid(), error);
         // It waits on the pipe and would run on the host's paths.
         let _ = ptrace::signal_process(supervised.pid(), libc::SIGKILL);
         let _ = ptrace::wait(Some(supervised.pid()));
-        return Err(TraceError::Refused(error.into()));
+        return Err(refused);
     }
     rustix::io::write(&tell, b"y")
         .map_err(|error| TraceError::System { step: "start the child", source: error.into() })?;

@@ -159,6 +159,7 @@ impl Tracer {
                 }
                 restore(tid, &before)?;
             }
+            AtEnd::Linked { before, mut link } => Self::end_link(tid, &before, &mut link)?,
             AtEnd::Removed { before, file } => {
                 if ptrace::registers(tid)?.rax == 0 {
                     self.owners.remove(&file);
