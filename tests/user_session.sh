@@ -160,7 +160,8 @@ t 0 '' run --dri one true
 t 0 '' run --device=/dev/null one sh -c 'echo x >/dev/null'
 t 0 'has no effect' run --publish=8080:80 --netcoop one true
 t 125 'kernel' run --kernel=4.4 one true
-t 125 'P1' run --mode=P1 one true
+t 0 '^P1$' run --mode=P1 one sh -c 'echo $container_execmode'
+t 125 'F1' run --mode=F1 one true
 t 0 '^hello$' run -it --rm --net=host "$image" echo hello
 t 0 'privileged has no effect' run -d --privileged one true
 t 0 '^made$' run --name=four --pull=reuse "$image" sh -c 'echo made >/made; cat /made'

@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 
 use divan::{Bencher, black_box};
-use udocker_core::engine::{RootPlan, RootWrite};
+use udocker_core::engine::{self, RootPlan, RootWrite, choose};
 use udocker_core::image_config::ImageConfig;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{Caller, ContainerFacts, Defaults, ImageFiles, MountSpec, RunRequest, RunSpec};
+use udocker_core::settings::EngineSettings;
 use udocker_core::store::Record;
 
 fn main() {
@@ -50,7 +51,7 @@ fn job() -> Job {
             subordinate: None,
             interactive: Default::default(),
         },
-        facts: ContainerFacts { id: "id".into(), names: Vec::new(), root: "/store/root".into() },
+        facts: ContainerFacts { id: "id".into(), root: "/store/root".into(), ..ContainerFacts::default() },
     }
 }
 
@@ -65,7 +66,10 @@ fn plan(bencher: Bencher<'_, '_>) {
     let job = job();
     let spec = || RunSpec::build(&job.request, &job.config, &job.files, &job.caller, Defaults::Job, &job.facts);
     let root = || RootPlan::new("/store/root", RootWrite::ReadOnly);
-    bencher.with_inputs(|| (spec().expect("a spec"), root())).bench_values(|(spec, root)| spec.native_plan(root));
+    let choice = choose(None, &EngineSettings::default(), "".as_ref(), || Ok(())).expect("N1 is built");
+    bencher
+        .with_inputs(|| (spec().expect("a spec"), root()))
+        .bench_values(|(spec, root)| engine::plan(&spec, &choice, root));
 }
 
 const RECORD: &str = "udocker-record 1

@@ -17,6 +17,7 @@ use udocker_core::engine::native::{self, ProbeError};
 use udocker_core::engine::*;
 use udocker_core::error::Failure;
 use udocker_core::run::ExecMode;
+use udocker_core::start::StartError;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         };
     }
     udocker_core::sys::signal::restore_sigpipe();
-    let error = execute(&parse(&arguments));
+    let error = StartError::from(native::execute(&parse(&arguments)));
     let status = error.status();
     eprintln!("{}", Failure::from(error).report());
     ExitCode::from(status)
@@ -59,6 +60,7 @@ fn parse(arguments: &[String]) -> ExecPlan {
     };
     let mut plan = ExecPlan {
         mode: ExecMode::N1,
+        engine: Engine::Native,
         root: RootPlan::new(&arguments[0], write),
         mounts: Vec::new(),
         files: Vec::new(),

@@ -10,13 +10,15 @@ use std::process::ExitCode;
 
 #[cfg(target_arch = "x86_64")]
 fn main() -> ExitCode {
-    use udocker_core::engine::ptrace;
     use udocker_core::error::Failure;
+    use udocker_core::start::start;
     use udocker_core::sys::supervised::Ended;
 
     udocker_core::sys::signal::restore_sigpipe();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match ptrace::execute(&parse(&arguments)) {
+    let own = format!("ptrace-{}", rustix::process::getuid().as_raw());
+    let beside = std::path::Path::new(&arguments[0]).with_file_name(&own);
+    match start(&parse(&arguments), &[beside, std::env::temp_dir().join(own)]) {
         Ok(Ended::Status(status)) => ExitCode::from(status),
         Ok(Ended::Signal(signal)) => ExitCode::from(128 + signal as u8),
         Err(error) => {
@@ -41,6 +43,7 @@ fn parse(arguments: &[String]) -> udocker_core::engine::ExecPlan {
     let end = arguments.iter().position(|argument| argument == "--").expect("`--` before the program");
     let mut plan = ExecPlan {
         mode: "P2".parse().expect("a mode"),
+        engine: Engine::Ptrace,
         root: RootPlan::new(&arguments[0], RootWrite::InPlace),
         mounts: Vec::new(),
         files: Vec::new(),

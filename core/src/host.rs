@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::engine::native::{ProbeError, probe_overlay};
+use crate::engine::native::{ProbeError, probe_overlay, probe_user_namespace};
 use crate::store::RunDirectory;
 
 /// Half of the memory that this process may use, in bytes: of its control group where that has a limit, else of the machine.
@@ -34,17 +34,32 @@ fn group_limit() -> Option<u64> {
     })
 }
 
+/// Whether this process could enter a user and a mount namespace; the reason if not. Kept per boot and kernel.
+pub fn user_namespaces(directory: Option<&RunDirectory>) -> Result<(), String> {
+    remembered(directory, machine_key("namespaces"), probe_user_namespace)
+}
+
 /// Whether an overlay with a tmpfs upper can be mounted over `lower`; the reason if not.
 ///
 /// The answer is kept per boot, kernel and file system of `lower`, so that a start does not pay for the probe again.
 pub fn overlay_over(lower: &Path, directory: Option<&RunDirectory>) -> Result<(), String> {
-    let key = probe_key(lower);
+    let device = fs::metadata(lower).ok().map(|status| status.dev());
+    let key = device.and_then(|device| machine_key(&format!("overlay-{device:x}")));
+    remembered(directory, key, || probe_overlay(lower))
+}
+
+/// The answer that is kept under `key`, else that of `probe`.
+fn remembered(
+    directory: Option<&RunDirectory>,
+    key: Option<String>,
+    probe: impl FnOnce() -> Result<(), ProbeError>,
+) -> Result<(), String> {
     if let (Some(directory), Some(key)) = (directory, &key)
         && let Ok(known) = fs::read_to_string(directory.path().join(key))
     {
         return if known.is_empty() { Ok(()) } else { Err(known) };
     }
-    let answer = probe_overlay(lower).map_err(|error: ProbeError| error.to_string());
+    let answer = probe().map_err(|error| error.to_string());
     if let (Some(directory), Some(key)) = (directory, &key) {
         // A probe that cannot be kept is made again.
         let temporary = directory.path().join(format!("{key}.{}", std::process::id()));
@@ -56,10 +71,11 @@ pub fn overlay_over(lower: &Path, directory: Option<&RunDirectory>) -> Result<()
     answer
 }
 
-fn probe_key(lower: &Path) -> Option<String> {
-    let device = fs::metadata(lower).ok()?.dev();
+/// `WHAT-BOOT-NAMESPACE-KERNEL`: a container that we run in may forbid what its host allows.
+fn machine_key(what: &str) -> Option<String> {
+    let namespace = fs::metadata("/proc/self/ns/user").ok()?.ino();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let kernel: String = kernel.chars().filter(|c| c.is_ascii_alphanumeric() || ".-".contains(*c)).collect();
-    Some(format!("overlay-{}-{kernel}-{device:x}", boot.trim().get(..8)?))
+    Some(format!("{what}-{}-{namespace}-{kernel}", boot.trim().get(..8)?))
 }

@@ -168,7 +168,7 @@ fn statuses_and_failures_are_dockers() {
     for (program, status, text) in [
         ("none", 127, "cannot run `none`: it is not in the container\n"),
         ("/bin/none", 127, "cannot run `/bin/none`: it is not in the container\n"),
-        ("/bin/lost", 127, "cannot run `/bin/lost`: its interpreter or loader is not in the container\n"),
+        ("/bin/lost", 127, "cannot run `/bin/lost`: its interpreter `/no/such` is not in the container\n"),
         ("/bin/noexec", 126, "cannot run `/bin/noexec`: it is not executable\n"),
         ("/etc", 126, "cannot run `/etc`: it is not executable\n"),
         ("/bin/loop", 125, "cannot run `/bin/loop`\n"),

@@ -174,7 +174,7 @@ fn a_machine_without_user_namespaces() {
     let registry = Registry::start(&env);
     let image = registry.serve(Kind::Busybox);
     run(&mut env.udocker(&["pull", &image]));
-    let inner = env.udocker(&["run", &image, "true"]);
+    let inner = env.udocker(&["run", "--mode=N1", &image, "true"]);
     let mut command = Command::new("unshare");
     // A limit of this user namespace: inside it nobody can make another one.
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs \"$@\"";

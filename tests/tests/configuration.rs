@@ -136,8 +136,9 @@ fn a_configured_mode_is_refused_by_name_if_it_is_not_built() {
     assert_eq!(code(&output), 125);
     assert_eq!(
         stderr(&output),
-        "Error: cannot run in mode F3, which UDOCKER_DEFAULT_EXECUTION_MODE asks for: it is not built in this version\n  \
-         hint: `--mode=N1` runs it in the native mode\n"
+        "Error: cannot run in the mode that UDOCKER_DEFAULT_EXECUTION_MODE asks for\n  \
+         caused by: mode F3 is not built in this version\n  \
+         hint: `--mode=auto` takes one that works here, `udocker doctor` lists them\n"
     );
     for (words, mode) in [(&["run", "--mode=N1", "box", "true"][..], "F3"), (&["run", "box", "true"], "N1")] {
         run(env.udocker(words).env("UDOCKER_DEFAULT_EXECUTION_MODE", mode));

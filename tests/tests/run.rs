@@ -54,7 +54,7 @@ fn docker_s_statuses_for_what_does_not_start() {
         (&["run", "--pull=never", "no/such:image", "true"], 125, "image or container not available: no/such:image"),
         (&["run", "127.0.0.1:1/x:1", "true"], 125, "image or container not available: 127.0.0.1:1/x:1"),
         (&["run", "--nope", "bb:1", "true"], 1, "syntax error at: --nope"),
-        (&["run", "--mode=P1", "bb:1", "true"], 125, "cannot run in mode P1, which --mode asks for"),
+        (&["run", "--mode=F1", "bb:1", "true"], 125, "cannot run in the mode that --mode asks for"),
         (&["nope"], 1, "invalid command: nope"),
     ] {
         let output = env.udocker(words).output().unwrap();
@@ -371,13 +371,14 @@ fn a_mode_that_is_not_built_is_refused_by_name() {
     };
     let refused = |mode: &str, asked: &str| {
         let text = format!(
-            "Error: cannot run in mode {mode}, which {asked} asks for: it is not built in this version\n  hint: `--mode=N1` runs it in the native mode\n"
+            "Error: cannot run in the mode that {asked} asks for\n  caused by: mode {mode} is not built in this version\n  \
+             hint: `--mode=auto` takes one that works here, `udocker doctor` lists them\n"
         );
         (Some(125), text)
     };
     let variable = "UDOCKER_DEFAULT_EXECUTION_MODE";
     assert_eq!(first(env.udocker(&["run", "c", "true"]).env(variable, "F1")), refused("F1", variable));
-    assert_eq!(first(env.udocker(&["run", "bb:1", "true"]).env(variable, "P2")), refused("P2", variable));
+    assert_eq!(first(env.udocker(&["run", "bb:1", "true"]).env(variable, "F2")), refused("F2", variable));
     assert_eq!(first(env.udocker(&["run", "bb:1", "true"]).env(variable, "N1")), (Some(0), String::new()));
     assert_eq!(
         first(env.udocker(&["run", "--mode=auto", "bb:1", "true"]).env(variable, "P1")),

@@ -1,9 +1,11 @@
 //! `setup`: the mode of a container, the driver of NVIDIA in it, and what older runs left in its files.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Container, leftovers, nvidia};
+use crate::engine::ModeNotBuilt;
 use crate::engine::native::as_mapped_root;
 use crate::error::{ErrorKind, Explain};
 use crate::run::{ExecMode, Range};
@@ -20,8 +22,8 @@ pub(super) const NVIDIA_FILE: &str = "nvidia";
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The mode is known and not built.
-    #[error("execution mode {0} is not supported by this version")]
-    NotBuilt(ExecMode),
+    #[error("cannot set the execution mode")]
+    NotBuilt(#[source] ModeNotBuilt),
     /// No driver is installed on this host.
     #[error("cannot set up NVIDIA for container {id}: this host has no {library} in {searched}")]
     NoDriver {
@@ -40,14 +42,14 @@ pub enum SetupError {
 impl Explain for SetupError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotBuilt(_) => ErrorKind::Unsupported,
+            Self::NotBuilt(error) => error.kind(),
             Self::NoDriver { .. } => ErrorKind::NotFound,
             Self::Store(error) => error.kind(),
         }
     }
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::NotBuilt(_) => vec!["`--execmode=N1` runs it in namespaces".into()],
+            Self::NotBuilt(_) => vec!["`--execmode=N1` runs it in namespaces, P1 and P2 trace it".into()],
             Self::NoDriver { .. } => vec!["run this on a node that has a GPU and its driver".into()],
             Self::Store(error) => error.hints(),
         }
@@ -69,9 +71,7 @@ impl Store {
         if container.is_protected() {
             return Err(StoreError::ProtectedContainer.into());
         }
-        if mode != ExecMode::N1 {
-            return Err(SetupError::NotBuilt(mode));
-        }
+        ModeNotBuilt::check(mode).map_err(SetupError::NotBuilt)?;
         let _users = self.alone(container, run_dirs)?;
         let directory = &container.directory;
         if container.mode().is_some_and(changes_the_root) {
@@ -81,7 +81,15 @@ impl Store {
             let root = directory.join("ROOT");
             write(directory, "root.path", root.as_os_str().as_encoded_bytes())?;
         }
-        Ok(write(directory, MODE_FILE, mode.to_string().as_bytes())?)
+        if mode == ExecMode::N1 {
+            return Ok(write(directory, MODE_FILE, b"N1")?);
+        }
+        write(directory, EXECMODE_FILE, mode.to_string().as_bytes())?;
+        let ours = directory.join(MODE_FILE);
+        match fs::remove_file(&ours) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &ours)(error).into()),
+            _ => Ok(()),
+        }
     }
 
     /// Shows the host's NVIDIA driver in the container from now on; its files are bound at each run, never copied.

@@ -1,4 +1,5 @@
-//! Engines: a family of modes each, from a [`crate::run::RunSpec`] to an [`ExecPlan`], which is plain data until [`execute`].
+//! Engines: a family of modes each, from a [`crate::run::RunSpec`] to an [`ExecPlan`], which is plain data until
+//! [`crate::start::start`].
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,16 +8,26 @@ use serde::Serialize;
 
 use crate::run::ExecMode;
 
+mod choice;
 pub mod native;
 pub mod path;
-#[cfg(target_arch = "x86_64")]
+mod plan;
+mod program;
+pub mod proot;
 pub mod ptrace;
+
+pub use choice::{Choice, ModeNotBuilt, choose};
+pub use plan::plan;
+pub use program::ProgramError;
+pub use proot::ProotPlan;
 
 /// Everything that one exec does, as data: printed by `--dry-run` and `--explain`, compared by tests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ExecPlan {
     /// The mode that will run.
     pub mode: ExecMode,
+    /// Who carries it out.
+    pub engine: Engine,
     /// The root file system.
     pub root: RootPlan,
     /// Mounts in the order of their making; parents before children.
@@ -37,6 +48,25 @@ pub struct ExecPlan {
     pub env: Vec<OsString>,
     /// Which file descriptors above 2 the program keeps.
     pub keep_fds: KeepFds,
+}
+
+/// Who carries out a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// Namespaces: this process becomes the program.
+    Native,
+    /// Our own tracer: this process stays beside the program.
+    Ptrace,
+    /// A PRoot of the site: this process stays beside it.
+    Proot(ProotPlan),
+}
+
+impl Engine {
+    /// Whether this process becomes the program.
+    pub fn is_in_place(&self) -> bool {
+        *self == Self::Native
+    }
 }
 
 /// The root file system of a plan. Paths are host paths.
@@ -204,11 +234,4 @@ pub enum KeepFds {
     All,
     /// These and no others (batch).
     Only(Vec<i32>),
-}
-
-/// Does what `plan` says in this process; returns only if it could not.
-///
-/// Single-threaded callers only: `unshare(CLONE_NEWUSER)` fails with EINVAL once threads exist.
-pub fn execute(plan: &ExecPlan) -> native::EnterError {
-    native::execute(plan)
 }

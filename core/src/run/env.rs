@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use super::identity::Identity;
-use super::{Caller, ContainerFacts, Defaults, Entrypoint, EnvSpec, ExecMode, RunRequest, SpecError, mount};
+use super::{Caller, ContainerFacts, Defaults, Entrypoint, EnvSpec, RunRequest, SpecError, mount};
 use crate::engine::MountPlan;
 use crate::env_vars::{self, matches, matches_any};
 use crate::image_config::ImageConfig;
@@ -109,7 +109,7 @@ pub(crate) fn assemble(
         }
     }
     match defaults {
-        Defaults::Interactive => set_udockers_own(&mut out, request, caller, container, identity),
+        Defaults::Interactive => set_udockers_own(&mut out, caller, container, identity),
         Defaults::Job => {
             for (name, value) in &caller.env {
                 if matches_any(env_vars::PER_RANK, name.as_bytes()) {
@@ -152,14 +152,8 @@ fn entry(name: OsString, value: &OsStr) -> OsString {
     OsString::from_vec(bytes)
 }
 
-/// udocker's `_run_env_set`. Without a named mode `container_execmode` says N1, the mode of choice.
-fn set_udockers_own(
-    out: &mut Environment,
-    request: &RunRequest,
-    caller: &Caller,
-    container: &ContainerFacts,
-    identity: &Identity,
-) {
+/// udocker's `_run_env_set`.
+fn set_udockers_own(out: &mut Environment, caller: &Caller, container: &ContainerFacts, identity: &Identity) {
     for name in ["USER", "LOGNAME", "USERNAME"] {
         out.set(name, &identity.name);
     }
@@ -169,7 +163,7 @@ fn set_udockers_own(
     out.set("container_ruser", &caller.name);
     out.set("container_root", &container.root);
     out.set("container_uuid", &container.id);
-    out.set("container_execmode", request.mode.unwrap_or(ExecMode::N1).to_string());
+    out.set("container_execmode", container.mode.to_string());
     out.set("container_names", container.names.join(","));
 }
 
@@ -189,6 +183,7 @@ pub(crate) fn inherited_fds(env: &[(OsString, OsString)]) -> Vec<i32> {
 mod tests {
     use super::*;
     use crate::engine::IdMap;
+    use crate::run::ExecMode;
     use crate::run::tests::{caller, job, pairs};
 
     fn image(entrypoint: &[&str], cmd: &[&str]) -> ImageConfig {
@@ -243,6 +238,7 @@ mod tests {
             id: "12345678-aaaa".into(),
             names: vec!["one".into(), "two".into()],
             root: "/s/ROOT".into(),
+            mode: ExecMode::P2,
         };
         let mounts = mount::collect(request, &caller, defaults).unwrap();
         let env = assemble(request, &config, &caller, defaults, &container, identity, &mounts);
@@ -257,7 +253,7 @@ mod tests {
         "container_ruser=alice",
         "container_root=/s/ROOT",
         "container_uuid=12345678-aaaa",
-        "container_execmode=N1",
+        "container_execmode=P2",
         "container_names=one,two",
     ];
 

@@ -23,9 +23,10 @@ pub use request::*;
 pub use spec::*;
 
 /// How a container is entered (design, section 4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum ExecMode {
+    #[default]
     N1,
     P1,
     P2,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::{ExecMode, ImageFiles, RunRequest};
-use crate::engine::{Cwd, ExecPlan, GeneratedFile, IdMap, KeepFds, MountPlan, RootPlan};
+use crate::engine::{Cwd, GeneratedFile, IdMap, KeepFds, MountPlan};
 use crate::image_config::ImageConfig;
 use crate::settings::InteractiveDefaults;
 
@@ -45,8 +45,6 @@ pub enum Defaults {
 /// Everything that a run is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunSpec {
-    /// A mode that the user named.
-    pub mode: Option<ExecMode>,
     /// Mounts, parents before children.
     pub mounts: Vec<MountPlan>,
     /// Generated files.
@@ -96,6 +94,8 @@ pub struct ContainerFacts {
     pub names: Vec<String>,
     /// The root on the host.
     pub root: PathBuf,
+    /// How it is entered.
+    pub mode: ExecMode,
 }
 
 /// A wish that cannot be made into a run.
@@ -164,7 +164,6 @@ impl RunSpec {
         let unmatched = super::mount::unmatched_umounts(request, caller, defaults)?;
         let assumed = assumed.then_some(Remark::AssumedCommand);
         Ok(Self {
-            mode: request.mode,
             files: super::account::generate(request, files, &identity),
             uid: identity.uid,
             gid: identity.gid,
@@ -179,11 +178,6 @@ impl RunSpec {
                 Defaults::Job => KeepFds::Only(super::env::inherited_fds(&caller.env)),
             },
         })
-    }
-
-    /// The native engine's plan for this spec on `root`.
-    pub fn native_plan(&self, root: RootPlan) -> ExecPlan {
-        crate::engine::native::plan(self, root)
     }
 }
 

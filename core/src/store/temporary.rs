@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Store, StoreError, io_error};
+use super::{RunDirectory, Store, StoreError, io_error};
 use crate::engine::native::as_mapped_root;
 use crate::run::Range;
 use crate::sys::process::start_time;
@@ -42,12 +42,12 @@ impl Drop for Temporary {
 impl Store {
     /// Makes `tmp/KIND-HOST_NAMESPACE-BOOT-PID-START-RANDOM`.
     pub fn temporary(&self, kind: &str) -> Result<Temporary, StoreError> {
-        self.temporary_in(self.path().join("tmp"), kind)
+        temporary_in(self.path().join("tmp"), kind)
     }
 
     /// The same where a rename to `containers` and back works: they may have been moved to another file system.
     pub(crate) fn temporary_for_container(&self, kind: &str) -> Result<Temporary, StoreError> {
-        self.temporary_in(self.container_temporaries(), kind)
+        temporary_in(self.container_temporaries(), kind)
     }
 
     fn container_temporaries(&self) -> PathBuf {
@@ -57,18 +57,6 @@ impl Store {
         let is_apart = self.settings().parts.containers.is_some()
             || device(&containers).is_some_and(|theirs| device(self.path()) != Some(theirs));
         if is_apart { containers.join(".tmp") } else { self.path().join("tmp") }
-    }
-
-    fn temporary_in(&self, parent: PathBuf, kind: &str) -> Result<Temporary, StoreError> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&parent).map_err(io_error("make", &parent))?;
-        let me = Maker::me();
-        let mut random = [0; 6];
-        let filled = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
-        filled.map_err(io_error("name a folder in", &parent))?;
-        let name = format!("{kind}-{}-{}-{}-{}-{}", me.host, me.boot, me.pid, me.start, to_hex(&random));
-        let path = parent.join(name);
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(io_error("make", &path))?;
-        Ok(Temporary { path })
     }
 
     /// Removes the folders of dead processes; returns how many. Several may sweep at once.
@@ -97,6 +85,34 @@ impl Store {
     }
 }
 
+impl RunDirectory {
+    /// Makes a private folder for the time of a run, and removes those of dead processes.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn temporary(&self, kind: &str) -> Result<Temporary, StoreError> {
+        let parent = self.path().join("tmp");
+        for path in left_over_in(&parent)? {
+            // Another process may be removing it.
+            let _ = remove_tree(&path);
+        }
+        temporary_in(parent, kind)
+    }
+}
+
+fn temporary_in(parent: PathBuf, kind: &str) -> Result<Temporary, StoreError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&parent).map_err(io_error("make", &parent))?;
+    let me = Maker::me();
+    let mut random = [0; 6];
+    let filled = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+    filled.map_err(io_error("name a folder in", &parent))?;
+    let name = format!("{kind}-{}-{}-{}-{}-{}", me.host, me.boot, me.pid, me.start, to_hex(&random));
+    let path = parent.join(name);
+    fs::DirBuilder::new().mode(0o700).create(&path).map_err(io_error("make", &path))?;
+    Ok(Temporary { path })
+}
+
+/// Folders in `parent` whose makers are dead.
 fn left_over_in(parent: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let list = match fs::read_dir(parent) {
         Ok(list) => list,

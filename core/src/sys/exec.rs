@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::ptr;
 
 /// Searched when the environment has no `PATH`; what Docker sets.
-const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Everything that an exec needs, allocated before the point of no return.
 pub struct Command {

@@ -3,7 +3,10 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 /// Returns when `pid` started, in clock ticks since boot (field 22 of proc_pid_stat(5)). A pid without it names nobody
@@ -33,6 +36,56 @@ fn parse_start_time(line: &[u8]) -> Option<u64> {
 /// Those of fork(2) and waitpid(2).
 pub fn in_child(body: impl FnOnce() -> u8) -> io::Result<WaitStatus> {
     wait(fork_child(body)?)
+}
+
+/// Runs `body` in a forked copy of this process without input or standard error, and returns its exit status and what it
+/// prints. It is killed after `patience`; then, and if a signal ended it, there is no status. See [`in_child`].
+///
+/// # Errors
+/// Those of pipe(2), fork(2), poll(2) and read(2).
+pub fn output_of_child(patience: Duration, body: impl FnOnce() -> u8) -> io::Result<(Option<i32>, Vec<u8>)> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let null = fs::File::options().read(true).write(true).open("/dev/null")?;
+    let child = fork_child(|| {
+        for (from, to) in [(null.as_raw_fd(), 0), (write.as_raw_fd(), 1), (null.as_raw_fd(), 2)] {
+            // SAFETY: takes numbers only; what was open there belongs to the parent.
+            if unsafe { libc::dup2(from, to) } == -1 {
+                return 125;
+            }
+        }
+        body()
+    })?;
+    drop(write);
+    let end = Instant::now() + patience;
+    let mut output = Vec::new();
+    // Whether it closed its output, or ended.
+    let done = loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let mut polled = libc::pollfd { fd: read.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: the kernel reads and writes one structure, which outlives the call.
+        match unsafe { libc::poll(&raw mut polled, 1, left.as_micros().div_ceil(1000) as libc::c_int) } {
+            0 if left.is_zero() => break Ok(false),
+            0 => continue,
+            -1 => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => continue,
+                error => break Err(error),
+            },
+            _ => {}
+        }
+        let mut part = [0; 4096];
+        match rustix::io::read(&read, &mut part) {
+            Ok(0) => break Ok(true),
+            Ok(count) => output.extend_from_slice(&part[..count]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => break Err(error.into()),
+        }
+    };
+    if !matches!(done, Ok(true)) {
+        // It may have ended meanwhile.
+        let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
+    }
+    let status = wait(child)?;
+    done.map(|_| (status.exit_status(), output))
 }
 
 /// Starts `body` in a forked copy of this process; [`wait`] for it. See [`in_child`].
@@ -93,6 +146,20 @@ mod tests {
         assert_eq!(parse_start_time(line), Some(987_654));
         assert_eq!(parse_start_time(b"12 (cut"), None);
         assert_eq!(start_time(std::process::id()).unwrap(), start_time(std::process::id()).unwrap());
+    }
+
+    #[test]
+    fn the_output_of_a_child_is_read_and_patience_ends() {
+        let print = || {
+            io::Write::write_all(&mut fs::File::create("/proc/self/fd/1").unwrap(), b"text").unwrap();
+            7
+        };
+        assert_eq!(output_of_child(Duration::from_secs(20), print).unwrap(), (Some(7), b"text".to_vec()));
+        let sleep = || {
+            std::thread::sleep(Duration::from_secs(100));
+            0
+        };
+        assert_eq!(output_of_child(Duration::from_millis(10), sleep).unwrap(), (None, Vec::new()));
     }
 
     #[test]

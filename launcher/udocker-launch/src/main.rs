@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use udocker_core::container::Container;
-use udocker_core::engine::{RootPlan, RootWrite, execute};
+use udocker_core::engine::{self, Choice, ModeNotBuilt, RootPlan, RootWrite};
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
@@ -24,6 +24,7 @@ use udocker_core::run::{
     Accounts, Caller, ContainerFacts, Defaults, ExecMode, ImageFiles, PullPolicy, RunRequest, RunSpec, WriteSpec,
 };
 use udocker_core::settings::Settings;
+use udocker_core::start::start;
 use udocker_core::store::{FoundImage, RunDirectory, Store, Stores};
 use udocker_site_config::Sources;
 
@@ -54,8 +55,16 @@ enum LaunchError {
     },
     #[error("image {0} was made ready and is in no store")]
     StillMissing(ImageReference),
-    #[error("container {id} is set to mode {mode}, which is not supported by this version")]
-    ModeNotBuilt { id: String, mode: ExecMode },
+    #[error("cannot run in the mode that {asked} asks for")]
+    ModeNotBuilt {
+        asked: String,
+        #[source]
+        source: ModeNotBuilt,
+    },
+    #[error("cannot run with --write={write} in mode {mode}: it lays no writable layer over an image")]
+    NeedsOverlay { mode: ExecMode, write: WriteSpec },
+    #[error("cannot run container {id} in mode {mode}: it is a layer over its image, and the mode has no layers")]
+    IsLayered { id: String, mode: ExecMode },
     #[error("cannot make {}, where writes should go", path.display())]
     WriteDirectory {
         path: PathBuf,
@@ -70,7 +79,7 @@ impl Explain for LaunchError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::IsContainer(_) => ErrorKind::Usage,
-            Self::ModeNotBuilt { .. } => ErrorKind::Unsupported,
+            Self::ModeNotBuilt { .. } | Self::NeedsOverlay { .. } | Self::IsLayered { .. } => ErrorKind::Unsupported,
             // 125: neither the image nor a policy stands in the way.
             Self::WriteDirectory { .. } => ErrorKind::System,
             _ => ErrorKind::NotFound,
@@ -81,8 +90,10 @@ impl Explain for LaunchError {
             Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
             Self::Failed { .. } => vec!["the lines above are its own".into()],
             Self::NotRun { .. } => vec!["`udocker` must lie beside `udocker-launch` or on PATH".into()],
-            Self::ModeNotBuilt { id, .. } => {
-                vec![format!("`udocker setup --execmode=N1 {id}` makes it one of this version's")]
+            Self::ModeNotBuilt { source, .. } => source.hints(),
+            Self::NeedsOverlay { .. } => vec!["leave it away: the root is read-only then; or use mode N1".into()],
+            Self::IsLayered { id, .. } => {
+                vec![format!("`udocker setup --execmode=P1 {id}` gives it a root of its own")]
             }
             Self::WriteDirectory { .. } => vec!["`--write=dir:PATH` names a directory that you may write".into()],
             Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
@@ -149,7 +160,7 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
         Accounts::Generated | Accounts::Container => ImageFiles::of_root(&target.root)?,
     };
     let spec = RunSpec::build(request, &target.config, &files, &caller, Defaults::Job, &target.facts)?;
-    let plan = spec.native_plan(target.root);
+    let plan = engine::plan(&spec, &target.choice, target.root);
     if dry_run {
         let text = serde_json::to_string_pretty(&plan).expect("a plan serialises");
         return Ok(report::print(&(text + "\n")));
@@ -162,17 +173,23 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
     {
         run.mark_tree(&target.facts.root)?;
     }
-    let error = execute(&plan);
-    let status = error.status();
-    let failure = Failure::from(error);
-    // What is missing or closed by now is no image and no policy, but a volume or a directory.
-    let lacks_feature = status == status::USAGE && failure.kind() == ErrorKind::Unsupported;
-    Ok(report::fail(&failure, env, if lacks_feature { status::NODE } else { status }))
+    match start(&plan, &settings.run_dirs) {
+        Ok(ended) => Ok(ended.mirror()),
+        Err(error) => {
+            let status = error.status();
+            let failure = Failure::from(error);
+            // What is missing or closed by now is no image and no policy, but a volume or a directory.
+            let lacks_feature = status == status::USAGE && failure.kind() == ErrorKind::Unsupported;
+            Ok(report::fail(&failure, env, if lacks_feature { status::NODE } else { status }))
+        }
+    }
 }
 
 struct Target {
     config: ImageConfig,
     root: RootPlan,
+    /// How it is run.
+    choice: Choice,
     facts: ContainerFacts,
     /// To be marked as in use.
     container: Option<(Store, Container)>,
@@ -215,10 +232,17 @@ fn stored(
     else {
         return Ok(None);
     };
-    let facts = ContainerFacts { id: record.tree.hex()[..32].to_owned(), names: Vec::new(), root: tree.clone() };
+    let choice = choose(request, None, settings)?;
+    let facts = ContainerFacts {
+        id: record.tree.hex()[..32].to_owned(),
+        names: Vec::new(),
+        root: tree.clone(),
+        mode: choice.mode,
+    };
     Ok(Some(Target {
         config: record.config,
         root: RootPlan::new(tree, root_write(request, settings)),
+        choice,
         facts,
         container: None,
     }))
@@ -245,14 +269,33 @@ fn of_container(
     if request.pull == PullPolicy::Always || request.platform.is_some() {
         return Err(LaunchError::IsContainer(container.id().to_string()).into());
     }
-    if let (None, Some(mode)) = (request.mode, container.mode().filter(|mode| *mode != ExecMode::N1)) {
-        return Err(LaunchError::ModeNotBuilt { id: container.id().to_string(), mode }.into());
+    let choice = choose(request, Some(&container), settings)?;
+    if container.is_layered() && !choice.engine.is_in_place() {
+        return Err(LaunchError::IsLayered { id: container.id().to_string(), mode: choice.mode }.into());
     }
     let config = container.config()?;
     let root = RootPlan { write: root_write(request, settings), ..store.container_view(&container, stores)? };
     let names = container.names().iter().map(ToString::to_string).collect();
-    let facts = ContainerFacts { id: container.id().to_string(), names, root: root.tree.clone() };
-    Ok(Target { config, root, facts, container: Some((store.clone(), container)) })
+    let facts = ContainerFacts { id: container.id().to_string(), names, root: root.tree.clone(), mode: choice.mode };
+    Ok(Target { config, root, choice, facts, container: Some((store.clone(), container)) })
+}
+
+/// The mode of the request, else of the container, else one that works here.
+fn choose(request: &RunRequest, container: Option<&Container>, settings: &Settings) -> Result<Choice, Failure> {
+    let of_container = || container.and_then(|container| Some((container.mode()?, container.id())));
+    let (mode, asked) = match (request.mode, of_container()) {
+        (Some(mode), _) => (Some(mode), "`--mode`".to_owned()),
+        (None, Some((mode, id))) => (Some(mode), format!("the setup of container {id}")),
+        (None, None) => (None, String::new()),
+    };
+    let native = || udocker_core::host::user_namespaces(RunDirectory::open(&settings.run_dirs).as_ref());
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let choice = engine::choose(mode, &settings.engines, &search, native)
+        .map_err(|source| LaunchError::ModeNotBuilt { asked, source })?;
+    if !choice.engine.is_in_place() && request.write != WriteSpec::None {
+        return Err(LaunchError::NeedsOverlay { mode: choice.mode, write: request.write.clone() }.into());
+    }
+    Ok(choice)
 }
 
 /// Heavy work crosses an exec boundary: the sibling program pulls or extracts, with its messages on our stderr.

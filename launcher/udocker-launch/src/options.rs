@@ -36,7 +36,7 @@ pub enum Invocation {
 pub const HELP: &str = "\
 udocker-launch [OPTIONS] IMAGE [--] [COMMAND [ARGUMENT…]]
 
-Runs COMMAND in IMAGE: as the calling user, on a read-only root, in this process.
+Runs COMMAND in IMAGE: as the calling user, on a read-only root, in this process (beside it in the modes P1 and P2).
 
   --mount=SRC:DST[:ro,optional,create]  bind a host path (repeatable); tmpfs:DST[:size=N] for a tmpfs
   --umount=DST                          drop a default mount (repeatable)
@@ -49,7 +49,7 @@ Runs COMMAND in IMAGE: as the calling user, on a read-only root, in this process
   --home | --no-home                    make the home directory visible, or not
   --user=self|root|image                who the program is (default: self)
   --write=none|tmpfs[:SIZE]|dir:PATH    where writes to the root go (default: none)
-  --mode=auto|N1                        how the container is entered
+  --mode=auto|N1|P1|P2                  how the container is entered: by namespaces, or by a tracer
   --pull=missing|always|never           when the registry is asked
   --platform=OS/ARCH[/VARIANT]          take the image for this platform
   --dry-run                             print the plan as JSON and run nothing
@@ -121,14 +121,10 @@ fn env_file(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
 }
 
 fn mode(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
-    match text(value)? {
-        "auto" => wish.request.mode = None,
-        "N1" => wish.request.mode = Some(udocker_core::run::ExecMode::N1),
-        other => {
-            let mode: udocker_core::run::ExecMode = other.parse().map_err(usage)?;
-            return Err(UsageError(format!("mode {mode} is not supported by this version")));
-        }
-    }
+    wish.request.mode = match text(value)? {
+        "auto" => None,
+        name => Some(name.parse().map_err(usage)?),
+    };
     Ok(())
 }
 
@@ -280,7 +276,11 @@ mod tests {
             (&["--nope", "i"], &[], "unknown option --nope"),
             (&["--home=1", "i"], &[], "option --home takes no value"),
             (&["--workdir"], &[], "option --workdir needs a value"),
-            (&["--mode=P1", "i"], &[], "mode P1 is not supported by this version"),
+            (
+                &["--mode=Q1", "i"],
+                &[],
+                "`Q1` is no execution mode: expected one of N1, P1, P2, F1, F2, F3, F4, R1, R2, R3, S1",
+            ),
             (&["i"], &[("UDOCKER_GPU", "all")], "variable UDOCKER_GPU: option --gpu is not supported by this version"),
             (&["reap"], &[], "command `reap` is not supported by this version"),
             (&["none", "true"], &[], "image `none` (no container) is not supported by this version"),

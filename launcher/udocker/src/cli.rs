@@ -78,6 +78,7 @@ pub enum Command {
     Search(cmd::search::Args),
     Pull(cmd::pull::Args),
     Create(cmd::create::Args),
+    Doctor(cmd::doctor::Args),
     Run(Box<cmd::run::Args>),
     Images(cmd::images::Args),
     Ps(cmd::ps::Args),

@@ -105,6 +105,12 @@ impl Context {
         udocker_core::host::overlay_over(tree, run.as_ref())
     }
 
+    /// Whether mode N1 works here; the reason if not.
+    pub fn namespaces_work(&self) -> Result<(), String> {
+        let run = udocker_core::store::RunDirectory::open(&self.settings.run_dirs);
+        udocker_core::host::user_namespaces(run.as_ref())
+    }
+
     /// How a container is run: as was set for it, else as is configured, else natively.
     pub fn mode_of(&self, container: &Container) -> ExecMode {
         container.mode().or(self.settings.engines.default_mode).unwrap_or(ExecMode::N1)

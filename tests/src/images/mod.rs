@@ -18,4 +18,4 @@ mod set;
 
 pub use build::{Format, Image, Packing, Recipe, hex};
 pub use layer::{EPOCH, Layer};
-pub use set::{Kind, busybox_layer, cached, debian_tars};
+pub use set::{Kind, busybox_layer, cached, debian_tars, newer_proot};

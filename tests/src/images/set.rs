@@ -169,14 +169,24 @@ pub fn cached(name: &str, recipe: &[&[u8]], make: impl FnOnce(&Path)) -> PathBuf
 const DEBIAN_SH: &[u8] = include_bytes!("../../images/debian.sh");
 const LAYER_PY: &[u8] = include_bytes!("../../images/layer.py");
 
+/// Runs a script of `images`, which makes things in `directory`.
+fn make_by(script: &str, directory: &Path) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("images").join(script);
+    let output = Command::new(path).arg(directory).output().expect("bash is there");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "images/{script} (package mmdebstrap): {}\n{text}", output.status);
+}
+
+const PROOT_SH: &[u8] = include_bytes!("../../images/proot.sh");
+
+/// Returns the root of a later Debian with PRoot 5.4 and its libraries.
+pub fn newer_proot() -> PathBuf {
+    cached("proot", &[PROOT_SH], |directory| make_by("proot.sh", directory)).join("root")
+}
+
 /// Returns the tars of the Debian images' layers, lowest first: the first alone is minbase.
 pub fn debian_tars() -> Vec<PathBuf> {
-    let directory = cached("debian", &[DEBIAN_SH, LAYER_PY], |directory| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/debian.sh");
-        let output = Command::new(script).arg(directory).output().expect("bash is there");
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "images/debian.sh (package mmdebstrap): {}\n{text}", output.status);
-    });
+    let directory = cached("debian", &[DEBIAN_SH, LAYER_PY], |directory| make_by("debian.sh", directory));
     (1..=8).map(|number| directory.join(format!("{number}.tar"))).collect()
 }
 

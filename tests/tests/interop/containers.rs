@@ -142,7 +142,14 @@ pub const ALL: &[Behaviour] = &[
         "theirs setup --execmode=P2 box",
         "udocker setup box; udocker ps -m",
     ),
-    same("setup", "a mode whose engine is not built yet", Container, "", "udocker setup --execmode=P2 box")
+    same(
+        "setup",
+        "a P mode is set and runs",
+        Container,
+        "",
+        "udocker setup --execmode=P2 box; udocker setup box; udocker run box sh -c 'echo $container_execmode'",
+    ),
+    same("setup", "a mode whose engine is not built yet", Container, "", "udocker setup --execmode=F1 box")
         .deliberately("a mode that we do not have yet is refused by name, never replaced by another", 1, ""),
     same(
         "setup",

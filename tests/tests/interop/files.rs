@@ -186,9 +186,16 @@ pub const ALL: &[Behaviour] = &[
     // Modes
     same(
         "execution modes",
-        "a container that udocker runs in a mode that we do not have yet",
+        "a container that udocker set to P2 runs",
         Container,
         "theirs setup --execmode=P2 box",
+        "udocker run box echo there",
+    ),
+    same(
+        "execution modes",
+        "a container that udocker runs in a mode that we do not have yet",
+        Container,
+        "theirs setup --execmode=R1 box",
         "udocker run box echo there",
     )
     .deliberately("it is refused by name, never replaced by another", 125, ""),

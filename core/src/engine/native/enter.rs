@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
 use std::iter;
-use std::path::PathBuf;
 
 use rustix::fs::Mode;
 use rustix::pipe::PipeFlags;
@@ -13,10 +12,10 @@ use rustix::process::{DumpableBehavior, Pid, Signal};
 use super::error::{During, EnterError, Step};
 use super::mounts::{self, Stopped};
 use super::root::{NewRoot, Trees};
-use crate::engine::{Cwd, ExecPlan, IdMap, IdentityPlan, KeepFds, RootWrite};
+use crate::engine::{Cwd, ExecPlan, IdMap, IdentityPlan, KeepFds, ProgramError, RootWrite};
 use crate::run::Range;
 use crate::sys::caps::{self, CapabilitySet};
-use crate::sys::exec::{Command, ExecFailure};
+use crate::sys::exec::Command;
 use crate::sys::{fds, mount, namespace, process, seccomp};
 
 /// Enters the container of `plan` and executes its program in place: same pid, same parent, same open files, nothing
@@ -34,7 +33,7 @@ fn enter(plan: &ExecPlan) -> Result<Infallible, EnterError> {
     if let Some(namespace) = plan.unshare.first() {
         return Err(EnterError::Unsupported(*namespace));
     }
-    let command = Command::new(&plan.argv, &plan.env).ok_or(EnterError::BadCommand)?;
+    let command = Command::new(&plan.argv, &plan.env).ok_or(ProgramError::BadCommand)?;
     if let KeepFds::Only(keep) = &plan.keep_fds {
         fds::close_on_exec_except(keep).during(Step::Descriptors)?;
     }
@@ -42,7 +41,7 @@ fn enter(plan: &ExecPlan) -> Result<Infallible, EnterError> {
     make_root(plan)?;
     change_directory(&plan.cwd)?;
     drop_privileges(&plan.identity)?;
-    Err(failed_exec(plan, command.exec()))
+    Err(ProgramError::new(&plan.argv, command.exec()).into())
 }
 
 /// Does `work` in a child that is root in a user namespace where the caller's subordinate IDs are mapped: files of theirs
@@ -86,7 +85,7 @@ fn map_by_helpers(uids: (u32, u32), gids: (u32, u32)) -> Result<(), EnterError> 
     let pid = rustix::process::getpid();
     let user = helper_command("newuidmap", pid, rustix::process::geteuid().as_raw(), uids);
     let group = helper_command("newgidmap", pid, rustix::process::getegid().as_raw(), gids);
-    let (Some(user), Some(group)) = (user, group) else { return Err(EnterError::BadCommand) };
+    let (Some(user), Some(group)) = (user, group) else { return Err(ProgramError::BadCommand.into()) };
     let (ready, tell) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).during(Step::Fork)?;
     let child = process::fork_child(|| {
         // Should we be killed, nobody tells it to go on; or have been, in between.
@@ -193,14 +192,4 @@ fn drop_privileges(identity: &IdentityPlan) -> Result<(), EnterError> {
         seccomp::install_fake_root().during(Step::Filter)?;
     }
     Ok(())
-}
-
-fn failed_exec(plan: &ExecPlan, failure: ExecFailure) -> EnterError {
-    let program = PathBuf::from(&plan.argv[0]);
-    match failure {
-        ExecFailure::NotFound => EnterError::NotFound(program),
-        ExecFailure::NoInterpreter(interpreter) => EnterError::NoInterpreter { program, interpreter },
-        ExecFailure::NotExecutable(source) => EnterError::NotExecutable { program, source },
-        ExecFailure::Other(source) => EnterError::Exec { program, source },
-    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::engine::Unshare;
+use crate::engine::{ProgramError, Unshare};
 use crate::error::{ErrorKind, Explain};
 
 macro_rules! steps {
@@ -107,9 +107,6 @@ pub enum EnterError {
     /// A namespace that this engine does not make.
     #[error("cannot make a {0:?} namespace: mode N1 shares the host's")]
     Unsupported(Unshare),
-    /// argv or environment are no C strings, or argv is empty.
-    #[error("cannot pass on the command: it is empty, or it or the environment holds a NUL byte")]
-    BadCommand,
     /// A system call failed.
     #[error("cannot {}{}{}", step.as_str(), quoted(object), asked(origin))]
     System {
@@ -141,33 +138,9 @@ pub enum EnterError {
         /// Which; it has said why on stderr.
         program: &'static str,
     },
-    /// There is no such program.
-    #[error("cannot run `{}`: it is not in the container", .0.display())]
-    NotFound(PathBuf),
-    /// The program's loader or interpreter is missing.
-    #[error("cannot run `{}`: its interpreter `{}` is not in the container", program.display(), interpreter.display())]
-    NoInterpreter {
-        /// The program.
-        program: PathBuf,
-        /// What it wants.
-        interpreter: PathBuf,
-    },
-    /// It exists and cannot be executed.
-    #[error("cannot run `{}`: it is not executable", program.display())]
-    NotExecutable {
-        /// The program.
-        program: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// exec(2) failed otherwise.
-    #[error("cannot run `{}`", program.display())]
-    Exec {
-        /// The program.
-        program: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// Everything was ready for the program, and it did not start.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
 }
 
 fn quoted(object: &Path) -> String {
@@ -183,15 +156,6 @@ fn kind_name(is_directory: bool) -> &'static str {
 }
 
 impl EnterError {
-    /// The exit status that Docker gives such a failure: 127 not found, 126 not executable, 125 the rest.
-    pub fn status(&self) -> u8 {
-        match self {
-            Self::NotFound(_) | Self::NoInterpreter { .. } => 127,
-            Self::NotExecutable { .. } => 126,
-            _ => 125,
-        }
-    }
-
     /// Step and errno, for probes.
     pub(super) fn step(&self) -> Option<(Step, i32)> {
         match self {
@@ -205,13 +169,13 @@ impl Explain for EnterError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Unsupported(_) => ErrorKind::Unsupported,
-            Self::BadCommand | Self::KindMismatch { .. } => ErrorKind::Usage,
+            Self::KindMismatch { .. } => ErrorKind::Usage,
             Self::System { step: Step::Unshare | Step::UidMap | Step::GidMap | Step::Overlay, .. } => {
                 ErrorKind::Unsupported
             }
-            Self::System { source, .. } | Self::Exec { source, .. } => ErrorKind::from_io(source),
-            Self::IdHelper { .. } | Self::NotExecutable { .. } => ErrorKind::Denied,
-            Self::NotFound(_) | Self::NoInterpreter { .. } => ErrorKind::NotFound,
+            Self::System { source, .. } => ErrorKind::from_io(source),
+            Self::IdHelper { .. } => ErrorKind::Denied,
+            Self::Program(error) => error.kind(),
         }
     }
 
@@ -222,19 +186,8 @@ impl Explain for EnterError {
             Self::IdHelper { .. } => vec![
                 "the user needs a range in /etc/subuid and /etc/subgid, and newuidmap and newgidmap must be set-id",
             ],
-            Self::NoInterpreter { .. } => vec![
-                "the program is built for another system or libc, or a mount covers the image's own: run one of the image",
-            ],
-            Self::NotExecutable { source, .. } if source.raw_os_error() == Some(libc::ENOEXEC) => {
-                vec!["the image may be of another architecture: `--platform` chooses"]
-            }
-            Self::NotExecutable { .. } => {
-                vec![
-                    "it needs execute permission for the user inside (`--user`), on a file system mounted without noexec",
-                ]
-            }
-            Self::NotFound(_) => vec!["names without `/` are looked up in the PATH inside the container"],
-            _ => Vec::new(),
+            Self::Program(error) => return error.hints(),
+            Self::KindMismatch { .. } => Vec::new(),
         };
         texts.into_iter().map(String::from).collect()
     }

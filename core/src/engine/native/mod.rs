@@ -13,12 +13,10 @@
 mod enter;
 mod error;
 mod mounts;
-mod plan;
 mod probe;
 mod root;
 mod underlay;
 
 pub use enter::{as_mapped_root, execute};
 pub use error::{EnterError, Step};
-pub use plan::plan;
 pub use probe::{ProbeError, probe_layer, probe_overlay, probe_user_namespace};

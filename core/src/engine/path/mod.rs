@@ -14,4 +14,4 @@ mod resolve;
 pub mod table;
 
 pub use mounts::{Mount, Mounts};
-pub use resolve::{Base, LastLink, Place, Processes, Resolver};
+pub use resolve::{Base, Confined, LastLink, MountFacts, Place, Processes, Resolver, Rules};

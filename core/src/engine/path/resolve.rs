@@ -36,6 +36,33 @@ pub enum LastLink {
     Follow,
     /// It is not, but by a slash at the end of the path.
     Keep,
+    /// It is not: the name itself is made, removed or moved.
+    Name,
+}
+
+/// Where a path that openat2(2) confines may not lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Confined {
+    /// It may lead anywhere.
+    #[default]
+    Nowhere,
+    /// Out of its base, on pain of EXDEV (RESOLVE_BENEATH).
+    Beneath,
+    /// Out of its base, which is its root (RESOLVE_IN_ROOT).
+    InRoot,
+}
+
+/// What openat2(2) forbids on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Any link (RESOLVE_NO_SYMLINKS).
+    pub no_links: bool,
+    /// Magic links of /proc (RESOLVE_NO_MAGICLINKS).
+    pub no_magic: bool,
+    /// Other mounts (RESOLVE_NO_XDEV).
+    pub no_crossing: bool,
+    /// The base's outside.
+    pub confined: Confined,
 }
 
 /// Where a relative path begins.
@@ -48,12 +75,29 @@ pub struct Place {
     pub guest: Vec<u8>,
     /// Absolute host path, with what the guest's path ended with (`/`, `/.`).
     pub host: Vec<u8>,
-    /// Whether it lies in a read-only mount.
-    pub read_only: bool,
+    /// The mount that it lies in.
+    pub mount: MountFacts,
+    /// The mount that its name lies in: another one if it is a mount's own root.
+    pub parent: MountFacts,
     /// Whether it lies in procfs.
     pub is_proc: bool,
     /// Whether it is a mount's own root, which cannot be renamed or removed.
     pub is_mount_point: bool,
+}
+
+/// What calls that change something ask of a mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MountFacts {
+    /// Which one it is.
+    pub number: u32,
+    /// Whether nothing in it may change.
+    pub read_only: bool,
+}
+
+impl MountFacts {
+    fn of(mount: &Mount) -> Self {
+        Self { number: mount.number(), read_only: mount.is_read_only() }
+    }
 }
 
 /// Follows paths of one container.
@@ -68,6 +112,8 @@ pub struct Resolver {
 enum Magic {
     /// It is an ordinary name.
     Plain,
+    /// It is an ordinary link whose text depends on who asks: at this canonical guest path.
+    Own(Vec<u8>),
     /// At this canonical guest path.
     Jump(Vec<u8>),
     /// Nowhere by text: the kernel alone can follow it, as the last name.
@@ -104,6 +150,22 @@ impl Resolver {
         processes: &impl Processes,
         place: &mut Place,
     ) -> Result<()> {
+        self.resolve_by_rules(base, path, last, Rules::default(), processes, place)
+    }
+
+    /// The same by the rules of openat2(2). A confined path begins at `base` also if it is absolute.
+    ///
+    /// # Errors
+    /// See [`Self::resolve`]; ELOOP and EXDEV for what the rules forbid.
+    pub fn resolve_by_rules(
+        &mut self,
+        base: Base<'_>,
+        path: &[u8],
+        last: LastLink,
+        rules: Rules,
+        processes: &impl Processes,
+        place: &mut Place,
+    ) -> Result<()> {
         if path.is_empty() {
             return Err(Errno::NOENT);
         }
@@ -111,9 +173,9 @@ impl Resolver {
             return Err(Errno::NAMETOOLONG);
         }
         let ending = ending(path);
-        let last = if ending.is_empty() { last } else { LastLink::Follow };
-        if !self.resolve_by_text(base, path, last, place) {
-            self.walk(base, path, last, processes, place)?;
+        let last = if ending.is_empty() || last == LastLink::Name { last } else { LastLink::Follow };
+        if rules != Rules::default() || !self.resolve_by_text(base, path, last, place) {
+            self.walk(base, path, last, rules, processes, place)?;
         }
         self.finish(ending, place);
         if place.host.len() >= MAX_PATH_BYTES { Err(Errno::NAMETOOLONG) } else { Ok(()) }
@@ -129,9 +191,13 @@ impl Resolver {
         if place.host.is_empty() {
             place.host.push(b'/');
         }
-        place.read_only = mount.is_read_only();
+        place.mount = MountFacts::of(mount);
         place.is_proc = mount.is_proc();
         place.is_mount_point = rest.is_empty();
+        place.parent = match place.guest.iter().rposition(|byte| *byte == b'/') {
+            Some(cut) if place.is_mount_point => MountFacts::of(self.mounts.find(&place.guest[..cut]).0),
+            _ => place.mount,
+        };
     }
 
     /// The short way; whether it could be taken. Only the guest path is filled in.
@@ -161,8 +227,8 @@ impl Resolver {
         match last {
             // The whole is looked at: the last name may be a link or be missing, and then the walk decides.
             LastLink::Follow => is_without_links(mount, rest),
-            LastLink::Keep if cut == 0 => true,
-            LastLink::Keep => {
+            LastLink::Keep | LastLink::Name if cut == 0 => true,
+            LastLink::Keep | LastLink::Name => {
                 let parent = &place.guest[..place.guest.len() - (rest.len() - cut)];
                 if self.plain.contains(parent) {
                     return true;
@@ -182,6 +248,7 @@ impl Resolver {
         base: Base<'_>,
         path: &[u8],
         last: LastLink,
+        rules: Rules,
         processes: &impl Processes,
         place: &mut Place,
     ) -> Result<()> {
@@ -189,9 +256,14 @@ impl Resolver {
         push_names(&mut pending, path);
         let guest = &mut place.guest;
         guest.clear();
-        if path[0] != b'/' {
+        if path[0] != b'/' || rules.confined == Confined::InRoot {
             guest.extend_from_slice(base);
+        } else if rules.confined == Confined::Beneath {
+            return Err(Errno::XDEV);
         }
+        // Where `..` and absolute links end.
+        let top = if rules.confined == Confined::Nowhere { 0 } else { base.len() };
+        let first_mount = self.mounts.find(guest).0.number();
         let mut links = 0;
         while let Some(name) = pending.pop() {
             if name == b".." {
@@ -199,8 +271,15 @@ impl Resolver {
                     Ok(_) | Err(Errno::INVAL) => {}
                     Err(error) => return Err(error),
                 }
+                if guest.len() == top {
+                    if rules.confined == Confined::Beneath {
+                        return Err(Errno::XDEV);
+                    }
+                    continue;
+                }
                 let cut = guest.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
                 guest.truncate(cut);
+                self.check_crossing(guest, first_mount, rules)?;
                 continue;
             }
             if name.len() > 255 {
@@ -210,29 +289,50 @@ impl Resolver {
             guest.push(b'/');
             guest.extend_from_slice(&name);
             let is_last = pending.is_empty();
-            if is_last && last == LastLink::Keep || self.mounts.find(guest).1.is_empty() {
+            if self.mounts.find(guest).1.is_empty() {
+                self.check_crossing(guest, first_mount, rules)?;
                 continue;
             }
-            match self.magic(guest, processes)? {
+            if is_last && last != LastLink::Follow {
+                continue;
+            }
+            let magic = self.magic(guest, processes)?;
+            if matches!(magic, Magic::Jump(_) | Magic::Opaque) {
+                if rules.no_links || rules.no_magic {
+                    return Err(Errno::LOOP);
+                }
+                if rules.confined != Confined::Nowhere {
+                    return Err(Errno::XDEV);
+                }
+            }
+            match magic {
                 Magic::Plain => {}
                 Magic::Opaque if is_last => continue,
                 Magic::Opaque => return Err(Errno::NOTDIR),
-                Magic::Jump(to) => {
+                Magic::Jump(to) | Magic::Own(to) => {
                     links += 1;
                     *guest = to;
-                    if links > MAX_LINKS {
+                    if links > MAX_LINKS || rules.no_links {
                         return Err(Errno::LOOP);
                     }
+                    self.check_crossing(guest, first_mount, rules)?;
                     continue;
                 }
             }
             match self.look(guest, b"") {
                 Ok(target) => {
                     links += 1;
-                    if links > MAX_LINKS {
+                    if links > MAX_LINKS || rules.no_links {
                         return Err(Errno::LOOP);
                     }
-                    guest.truncate(if target.first() == Some(&b'/') { 0 } else { before });
+                    let is_absolute = target.first() == Some(&b'/');
+                    // The kernel has not looked up the root yet when a path is relative, and takes it for another mount.
+                    let crosses = rules.no_crossing && path[0] != b'/';
+                    if is_absolute && (crosses || rules.confined == Confined::Beneath) {
+                        return Err(Errno::XDEV);
+                    }
+                    guest.truncate(if is_absolute { top } else { before });
+                    self.check_crossing(guest, first_mount, rules)?;
                     push_names(&mut pending, &target);
                 }
                 Err(Errno::INVAL) => {}
@@ -241,6 +341,14 @@ impl Resolver {
             }
         }
         Ok(())
+    }
+
+    /// EXDEV if the rules forbid to leave the mount that the path began in, and `guest` is in another.
+    fn check_crossing(&self, guest: &[u8], first_mount: u32, rules: Rules) -> Result<()> {
+        match rules.no_crossing && self.mounts.find(guest).0.number() != first_mount {
+            true => Err(Errno::XDEV),
+            false => Ok(()),
+        }
     }
 
     /// The target of the link at `guest`; EINVAL if something else is there.
@@ -267,8 +375,8 @@ impl Resolver {
         let (pid, tid) = processes.caller();
         let number = |name: &[u8]| std::str::from_utf8(name).ok().and_then(|text| text.parse::<i32>().ok());
         match names[..] {
-            [b"self"] => return Ok(Magic::Jump([top, format!("/{pid}").as_bytes()].concat())),
-            [b"thread-self"] => return Ok(Magic::Jump([top, format!("/{pid}/task/{tid}").as_bytes()].concat())),
+            [b"self"] => return Ok(Magic::Own([top, format!("/{pid}").as_bytes()].concat())),
+            [b"thread-self"] => return Ok(Magic::Own([top, format!("/{pid}/task/{tid}").as_bytes()].concat())),
             _ => {}
         }
         let (Some(pid), [_, inside @ ..]) = (names.first().and_then(|name| number(name)), &names[..]) else {
@@ -319,7 +427,8 @@ impl Resolver {
         Ok(match self.magic(&place.guest, processes)? {
             Magic::Jump(to) if to.is_empty() => Some(b"/".to_vec()),
             Magic::Jump(to) => Some(to),
-            Magic::Plain | Magic::Opaque => None,
+            // Answered above.
+            Magic::Own(_) | Magic::Plain | Magic::Opaque => None,
         })
     }
 }
@@ -503,7 +612,7 @@ mod tests {
             [("/f", false, false), ("/l", true, true), ("/mnt", false, true), ("/mnt/f", false, false)]
         {
             let place = tree.resolve("", path, LastLink::Follow).unwrap();
-            assert_eq!((place.read_only, place.is_mount_point), (read_only, is_mount_point), "{path}");
+            assert_eq!((place.mount.read_only, place.is_mount_point), (read_only, is_mount_point), "{path}");
         }
     }
 

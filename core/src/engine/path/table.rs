@@ -91,6 +91,8 @@ pub enum Effect {
     Remove,
     /// Changes what is there; ENOENT wins over EROFS.
     Change,
+    /// Cuts a file; EISDIR and EINVAL win over EROFS as well.
+    Truncate,
     /// Moves a name.
     Rename,
     /// Makes a second name.
@@ -225,7 +227,7 @@ pub const CALLS: &[Call] = &[
     allow(73, "flock"),
     allow(74, "fsync"),
     allow(75, "fdatasync"),
-    translate(76, "truncate", [Some(path(0, Follow::Always)), None], Effect::Change),
+    translate(76, "truncate", [Some(path(0, Follow::Always)), None], Effect::Truncate),
     allow(77, "ftruncate"),
     allow(78, "getdents"),
     emulate(79, "getcwd", [None, None], Emulation::Getcwd),

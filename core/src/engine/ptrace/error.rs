@@ -3,17 +3,21 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::engine::ProgramError;
 use crate::error::{ErrorKind, Explain};
 
 /// Why a program did not run under the tracer.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// The plan needs what this engine has not.
-    #[error("cannot {0}: mode P2 makes no mounts")]
-    Unsupported(&'static str),
-    /// argv or environment are no C strings, or argv is empty.
-    #[error("cannot pass on the command: it is empty, or it or the environment holds a NUL byte")]
-    BadCommand,
+    #[error("cannot {what} in this mode: it makes no mounts and no namespaces")]
+    Unsupported {
+        /// As in "cannot …".
+        what: String,
+    },
+    /// The tracer knows the system calls and registers of one architecture.
+    #[error("cannot trace programs on this machine: the P modes are built for x86-64 alone")]
+    Architecture,
     /// Tracing is forbidden.
     #[error("cannot trace the program")]
     Refused(#[source] io::Error),
@@ -25,13 +29,21 @@ pub enum TraceError {
         /// What stopped it.
         source: io::Error,
     },
-    /// A mount's source or target.
-    #[error("cannot bind `{}` on `{}` (from {origin})", from.display(), target.display())]
-    Mount {
+    /// What a mount shows cannot be used.
+    #[error("cannot open the mount's source `{}` (from {origin})", path.display())]
+    Source {
         /// On the host.
-        from: PathBuf,
+        path: PathBuf,
+        /// Who asked for it.
+        origin: String,
+        /// What stopped it.
+        source: io::Error,
+    },
+    /// A mount's place cannot be used.
+    #[error("cannot mount on `{}` (from {origin})", path.display())]
+    Target {
         /// Inside.
-        target: PathBuf,
+        path: PathBuf,
         /// Who asked for it.
         origin: String,
         /// What stopped it.
@@ -45,40 +57,12 @@ pub enum TraceError {
         /// What stopped it.
         source: io::Error,
     },
-    /// There is no such program.
-    #[error("cannot run `{}`: it is not in the container", .0.display())]
-    NotFound(PathBuf),
-    /// Its loader or interpreter is missing.
-    #[error("cannot run `{}`: its interpreter or loader is not in the container", .0.display())]
-    NoInterpreter(PathBuf),
-    /// It exists and cannot be executed.
-    #[error("cannot run `{}`: it is not executable", program.display())]
-    NotExecutable {
-        /// The program.
-        program: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// exec(2) failed otherwise.
-    #[error("cannot run `{}`", program.display())]
-    Exec {
-        /// The program.
-        program: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// Everything was ready for the program, and it did not start.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
 }
 
 impl TraceError {
-    /// The exit status that Docker gives such a failure: 127 not found, 126 not executable, 125 the rest.
-    pub fn status(&self) -> u8 {
-        match self {
-            Self::NotFound(_) | Self::NoInterpreter(_) => 127,
-            Self::NotExecutable { .. } => 126,
-            _ => 125,
-        }
-    }
-
     pub(super) fn system(step: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { step, source }
     }
@@ -87,14 +71,12 @@ impl TraceError {
 impl Explain for TraceError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unsupported(_) | Self::Refused(_) => ErrorKind::Unsupported,
-            Self::BadCommand => ErrorKind::Usage,
-            Self::NotFound(_) | Self::NoInterpreter(_) => ErrorKind::NotFound,
-            Self::NotExecutable { .. } => ErrorKind::Denied,
+            Self::Unsupported { .. } | Self::Architecture | Self::Refused(_) => ErrorKind::Unsupported,
             Self::System { source, .. }
-            | Self::Mount { source, .. }
-            | Self::WorkingDirectory { source, .. }
-            | Self::Exec { source, .. } => ErrorKind::from_io(source),
+            | Self::Source { source, .. }
+            | Self::Target { source, .. }
+            | Self::WorkingDirectory { source, .. } => ErrorKind::from_io(source),
+            Self::Program(error) => error.kind(),
         }
     }
 
@@ -105,12 +87,12 @@ impl Explain for TraceError {
                  kernel.yama.ptrace_scope (3 forbids it), or the seccomp profile of a container that we run in",
                 "`udocker doctor` shows which modes work here",
             ],
-            Self::WorkingDirectory { .. } => &["`--workdir` names another directory inside the container"],
-            Self::NoInterpreter(_) => &["the program is built for another system or libc: run one of the image"],
-            Self::NotFound(_) => &["names without `/` are looked up in the PATH inside the container"],
-            Self::NotExecutable { source, .. } if source.raw_os_error() == Some(libc::ENOEXEC) => {
-                &["the image may be of another architecture (32-bit programs too): `--platform` chooses"]
+            Self::Unsupported { .. } => &["leave the option away, or use the native mode (`--mode=N1`)"],
+            Self::Source { .. } => {
+                &["the source of a volume must exist on this host; `optional` passes it over, `create` makes it"]
             }
+            Self::WorkingDirectory { .. } => &["`--workdir` names another directory inside the container"],
+            Self::Program(error) => return error.hints(),
             _ => &[],
         };
         texts.iter().map(|text| (*text).to_owned()).collect()

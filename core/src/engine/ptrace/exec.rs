@@ -7,9 +7,10 @@ use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
 
-use super::guest::{AtEnd, NAME_OFFSET, SPACE_BYTES, Slot, Space};
+use super::guest::{NAME_OFFSET, SPACE_BYTES, Slot, Space};
 use super::image::{self, Elf, Image};
-use super::tracer::{Next, Tracer, restore};
+use super::pending::{AtEnd, Next, Pending, restore};
+use super::state::Tracer;
 use crate::engine::path::LastLink;
 use crate::sys::ptrace::{self, Registers, Resume, Stop};
 
@@ -29,20 +30,6 @@ const AT_PHNUM: u64 = 5;
 const AT_BASE: u64 = 7;
 const AT_ENTRY: u64 = 9;
 const AT_EXECFN: u64 = 31;
-
-/// An exec that the kernel is doing.
-#[derive(Debug)]
-pub(super) struct Pending {
-    before: Registers,
-    /// The canonical guest path of what runs.
-    guest: Vec<u8>,
-    /// What the caller called it.
-    name: Vec<u8>,
-    /// The program, on the host, that is to be mapped beside its loader.
-    program: Option<(Vec<u8>, Elf)>,
-    /// What the kernel executes: the loader, or a program without one.
-    executed: Elf,
-}
 
 /// The argument list of a script: what comes before the caller's second argument.
 type Prefix = Vec<Vec<u8>>;
@@ -80,6 +67,9 @@ impl Tracer {
         }
         let last = if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
         self.resolve(tid, directory, last)?;
+        if last == LastLink::Keep && rustix::fs::readlink(&self.place.host[..], Vec::new()).is_ok() {
+            return Err(Errno::LOOP);
+        }
         self.exec_place(tid, registers, (before, name), (argv, envp))
     }
 

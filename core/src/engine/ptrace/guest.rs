@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::engine::path::Processes;
-use crate::sys::ptrace::Registers;
 
-use super::exec::Pending;
-use super::identity::Credentials;
+use super::credentials::Credentials;
+use super::pending::AtEnd;
 
 /// Bytes of one thread's slot: two paths.
 pub(super) const SLOT_BYTES: u64 = 8192;
@@ -103,24 +102,6 @@ fn below(stack_pointer: u64, bytes: u64) -> u64 {
     stack_pointer.saturating_sub(RED_ZONE_BYTES + bytes) & !15
 }
 
-/// What is to be done when the call that a thread is in ends.
-#[derive(Debug, Default)]
-pub(super) enum AtEnd {
-    /// Nothing; it does not stop there.
-    #[default]
-    Nothing,
-    /// The arguments become what they were. A descriptor that a path went through is closed.
-    Restore { before: Box<Registers>, _held: Option<std::os::fd::OwnedFd> },
-    /// The same; and if it succeeded, the file at this host path is new.
-    Created { before: Box<Registers>, host: Vec<u8> },
-    /// The same; and if it succeeded, the file of this device and inode is gone.
-    Removed { before: Box<Registers>, file: (u64, u64) },
-    /// The program is mapped.
-    Exec(Box<Pending>),
-    /// The owner in the answer of stat or statx, at this address, becomes the guest's.
-    Owner { address: u64, extended: bool },
-}
-
 /// One thread.
 #[derive(Debug)]
 pub(super) struct Tracee {
@@ -153,6 +134,11 @@ impl Guests {
         if let Some(credentials) = self.credentials.get(&maker).cloned() {
             self.credentials.insert(born, credentials);
         }
+    }
+
+    /// Whether a process runs this program: for the kernel, which executes its loader, it is a file like others.
+    pub fn is_running(&self, program: &[u8]) -> bool {
+        self.programs.values().any(|running| running == program)
     }
 
     /// Forgets a thread that ended.

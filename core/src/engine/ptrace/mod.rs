@@ -15,32 +15,80 @@
 //!
 //! When the program ends, what it left running is killed: without its tracer it would run on paths of the host.
 
+#[cfg(target_arch = "x86_64")]
 mod calls;
+#[cfg(target_arch = "x86_64")]
+mod changing;
+#[cfg(target_arch = "x86_64")]
+mod credentials;
 mod error;
+#[cfg(target_arch = "x86_64")]
 mod exec;
+#[cfg(target_arch = "x86_64")]
 mod guest;
+#[cfg(target_arch = "x86_64")]
 mod identity;
+#[cfg(target_arch = "x86_64")]
 mod image;
+#[cfg(target_arch = "x86_64")]
+mod looking;
+#[cfg(target_arch = "x86_64")]
+mod names;
+#[cfg(target_arch = "x86_64")]
+mod opening;
+#[cfg(target_arch = "x86_64")]
+mod paths;
+#[cfg(target_arch = "x86_64")]
+mod pending;
+#[cfg(target_arch = "x86_64")]
+mod probe;
+#[cfg(target_arch = "x86_64")]
 mod setup;
+#[cfg(target_arch = "x86_64")]
+mod sockets;
+#[cfg(target_arch = "x86_64")]
+mod state;
+#[cfg(target_arch = "x86_64")]
 mod tracer;
 
+use std::path::Path;
+
 pub use error::TraceError;
+#[cfg(target_arch = "x86_64")]
+pub use probe::probe;
 
 use super::ExecPlan;
 use crate::sys::supervised::Ended;
 
-/// How an execution ended: by the program's end, or before it began.
-pub type Outcome = Result<Ended, TraceError>;
-
 /// Runs the program of `plan` under a tracer until it ends, and passes on signals meanwhile.
 ///
-/// Single-threaded callers only. Mounts of the plan are binds of the tracer; its tmpfs mounts are directories that are
-/// removed at the end.
+/// Single-threaded callers only. Mounts of the plan are binds of the tracer; its tmpfs mounts and generated files lie in
+/// `scratch`, an empty directory of the caller.
 ///
 /// # Errors
-/// [`TraceError::Unsupported`] for a root that needs a real mount, [`TraceError::Refused`] where tracing is forbidden.
-pub fn execute(plan: &ExecPlan) -> Outcome {
-    let prepared = setup::prepare(plan)?;
+/// [`TraceError::Unsupported`] for what needs a real mount or namespace, [`TraceError::Refused`] where tracing is
+/// forbidden, [`TraceError::Program`] if the program does not start.
+#[cfg(target_arch = "x86_64")]
+pub fn execute(plan: &ExecPlan, scratch: &Path) -> Result<Ended, TraceError> {
+    let prepared = setup::prepare(plan, scratch)?;
     let child = setup::start(plan, &prepared)?;
-    tracer::Tracer::new(prepared, child).run()
+    state::Tracer::new(prepared, child).run()
+}
+
+/// Refuses.
+///
+/// # Errors
+/// [`TraceError::Architecture`].
+#[cfg(not(target_arch = "x86_64"))]
+pub fn probe() -> Result<(), TraceError> {
+    Err(TraceError::Architecture)
+}
+
+/// Refuses.
+///
+/// # Errors
+/// [`TraceError::Architecture`].
+#[cfg(not(target_arch = "x86_64"))]
+pub fn execute(_plan: &ExecPlan, _scratch: &Path) -> Result<Ended, TraceError> {
+    Err(TraceError::Architecture)
 }

@@ -1,5 +1,6 @@
 //! From a plan to a traced child that is about to execute.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -10,12 +11,12 @@ use std::{fs, process};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
+use super::credentials;
 use super::error::TraceError;
 use super::guest::Guests;
-use super::identity;
 use crate::engine::path::table::{self, Action, Emulation};
 use crate::engine::path::{LastLink, Mounts, Place, Resolver};
-use crate::engine::{ExecPlan, KeepFds, MountPlan, MountSource, RootWrite};
+use crate::engine::{ExecPlan, KeepFds, MountPlan, MountSource, ProgramError, RootWrite};
 use crate::sys::exec::{Command, ExecFailure};
 use crate::sys::fds;
 use crate::sys::ptrace;
@@ -28,34 +29,6 @@ pub(super) const ATTRIBUTE_REQUESTS: &[u32] = &[0x4008_6602, 0x4004_6602, 0x4008
 
 /// What the child sends itself, before its program begins, if it got no filter. Nobody but the tracer hears of it.
 pub(super) const NO_FILTER: i32 = libc::SIGURG;
-
-/// A directory for generated files and small mounts, removed at the end.
-pub(super) struct Scratch(PathBuf);
-
-impl Scratch {
-    fn make() -> io::Result<Self> {
-        for place in ["/dev/shm", "/tmp", "/var/tmp"] {
-            let path = Path::new(place).join(format!("udocker-p2-{}", process::id()));
-            match fs::create_dir(&path) {
-                Ok(()) => {
-                    let scratch = Self(path);
-                    fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o700))?;
-                    return Ok(scratch);
-                }
-                Err(_) if place != "/var/tmp" => {}
-                Err(error) => return Err(error),
-            }
-        }
-        unreachable!("the last place returns")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed lies in a directory for temporary files; the program's status matters more.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Who the guest believes to be.
 #[derive(Clone, Copy, Debug)]
@@ -70,49 +43,51 @@ pub(super) struct FakeIdentity {
 pub(super) struct Prepared {
     pub resolver: Resolver,
     pub fake: Option<FakeIdentity>,
-    pub program: PathBuf,
-    /// Held until the end.
-    pub scratch: Scratch,
 }
 
 /// A child that waits in its first stop, and the pipe on which it tells why it failed.
 pub(super) struct Child {
     pub supervised: Supervised,
-    pub failure: OwnedFd,
-    pub cwd: PathBuf,
+    pub failure: Failure,
 }
 
-/// Builds the bind table and the files of `plan`.
-pub(super) fn prepare(plan: &ExecPlan) -> Result<Prepared, TraceError> {
+/// Where a child that does not get to its program tells why, and what it was to do.
+pub(super) struct Failure {
+    pipe: OwnedFd,
+    argv: Vec<OsString>,
+    cwd: PathBuf,
+}
+
+/// Builds the bind table and the files of `plan`; these lie in `scratch`.
+pub(super) fn prepare(plan: &ExecPlan, scratch: &Path) -> Result<Prepared, TraceError> {
+    let unsupported = |what: &str| Err(TraceError::Unsupported { what: what.into() });
     if plan.root.above.is_some() {
-        return Err(TraceError::Unsupported("use a layered container"));
+        return unsupported("show a container that is a layer over its image");
     }
     if !plan.unshare.is_empty() {
-        return Err(TraceError::Unsupported("make a namespace"));
+        return unsupported("make a namespace");
     }
     let read_only = match plan.root.write {
         RootWrite::ReadOnly => true,
         RootWrite::InPlace => false,
         RootWrite::Tmpfs { .. } | RootWrite::Layer { .. } => {
-            return Err(TraceError::Unsupported("lay a writable layer over the image"));
+            return unsupported("lay a writable layer over the image");
         }
     };
-    let scratch = Scratch::make().map_err(TraceError::system("make a directory for temporary files"))?;
     let mounts = Mounts::new(&plan.root.tree, read_only)
         .map_err(|error| TraceError::System { step: "open the root file system", source: error.into() })?;
     let mut resolver = Resolver::new(mounts);
     for (index, file) in plan.files.iter().enumerate() {
-        let path = scratch.0.join(format!("file{index}"));
+        let path = scratch.join(format!("file{index}"));
         fs::write(&path, file.content.as_bytes()).map_err(TraceError::system("generate a file"))?;
-        add(&mut resolver, &scratch, &file.target, &path, true).map_err(|source| TraceError::Mount {
-            from: path,
-            target: file.target.clone(),
+        add(&mut resolver, scratch, &file.target, &path, true).map_err(|source| TraceError::Target {
+            path: file.target.clone(),
             origin: "the engine".into(),
             source: source.into(),
         })?;
     }
     for (index, mount) in plan.mounts.iter().enumerate() {
-        add_mount(&mut resolver, &scratch, index, mount)?;
+        add_mount(&mut resolver, scratch, index, mount)?;
     }
     let (real_uid, real_gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let (uid, gid) = (plan.identity.uid, plan.identity.gid);
@@ -122,14 +97,13 @@ pub(super) fn prepare(plan: &ExecPlan) -> Result<Prepared, TraceError> {
         real_uid,
         real_gid,
     });
-    let program = plan.argv.first().map(PathBuf::from).unwrap_or_default();
-    Ok(Prepared { resolver, fake, program, scratch })
+    Ok(Prepared { resolver, fake })
 }
 
-fn add_mount(resolver: &mut Resolver, scratch: &Scratch, index: usize, mount: &MountPlan) -> Result<(), TraceError> {
-    let failed = |from: &Path| {
-        let (from, target, origin) = (from.to_owned(), mount.target.clone(), mount.origin.clone());
-        move |source: io::Error| TraceError::Mount { from, target, origin, source }
+fn add_mount(resolver: &mut Resolver, scratch: &Path, index: usize, mount: &MountPlan) -> Result<(), TraceError> {
+    let failed = |path: &Path| {
+        let (path, origin) = (path.to_owned(), mount.origin.clone());
+        move |source: io::Error| TraceError::Source { path, origin, source }
     };
     let source = match &mount.source {
         MountSource::Bind { path, create } => {
@@ -143,8 +117,12 @@ fn add_mount(resolver: &mut Resolver, scratch: &Scratch, index: usize, mount: &M
             }
             path.clone()
         }
-        MountSource::Tmpfs { .. } => {
-            let path = scratch.0.join(format!("tmpfs{index}"));
+        MountSource::Tmpfs { size: Some(_) } => {
+            let what = format!("limit the size of the tmpfs on `{}` (from {})", mount.target.display(), mount.origin);
+            return Err(TraceError::Unsupported { what });
+        }
+        MountSource::Tmpfs { size: None } => {
+            let path = scratch.join(format!("tmpfs{index}"));
             fs::create_dir(&path)
                 .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o1777)))
                 .map_err(failed(&path))?;
@@ -153,7 +131,11 @@ fn add_mount(resolver: &mut Resolver, scratch: &Scratch, index: usize, mount: &M
     };
     match add(resolver, scratch, &mount.target, &source, mount.read_only) {
         Err(_) if mount.optional => Ok(()),
-        done => done.map_err(|error| failed(&source)(error.into())),
+        done => done.map_err(|error| TraceError::Target {
+            path: mount.target.clone(),
+            origin: mount.origin.clone(),
+            source: error.into(),
+        }),
     }
 }
 
@@ -161,7 +143,7 @@ fn add_mount(resolver: &mut Resolver, scratch: &Scratch, index: usize, mount: &M
 /// empty ones that hold nothing but the way; the last name needs no place.
 fn add(
     resolver: &mut Resolver,
-    scratch: &Scratch,
+    scratch: &Path,
     target: &Path,
     source: &Path,
     read_only: bool,
@@ -174,13 +156,12 @@ fn add(
     for (index, name) in names.iter().enumerate() {
         resolver.resolve(&base, name, LastLink::Follow, &guests, &mut place)?;
         base.clone_from(&place.guest);
-        let host = std::ffi::OsStr::from_bytes(&place.host);
+        let host = OsStr::from_bytes(&place.host);
         if index + 1 < names.len()
             && matches!(fs::metadata(host), Err(error) if error.kind() == io::ErrorKind::NotFound)
         {
-            let way = scratch.0.join(format!("way{}", resolver.mounts().count()));
-            let rest: PathBuf =
-                names[index + 1..names.len()].iter().map(|name| std::ffi::OsStr::from_bytes(name)).collect();
+            let way = scratch.join(format!("way{}", resolver.mounts().count()));
+            let rest: PathBuf = names[index + 1..names.len()].iter().map(|name| OsStr::from_bytes(name)).collect();
             let point = way.join(&rest);
             fs::create_dir_all(point.parent().unwrap_or(&way)).map_err(|error| to_errno(&error))?;
             let made = if source.is_dir() { fs::create_dir(&point) } else { fs::write(&point, b"") };
@@ -217,14 +198,14 @@ pub(super) fn verdicts(fake: Option<FakeIdentity>, all_writable: bool) -> Vec<Ve
     }
     if fake.is_some() {
         // fstat, and who one is.
-        [5].iter().chain(&identity::CALLS).for_each(|number| verdicts[*number] = Verdict::Trace);
+        [5].iter().chain(&credentials::CALLS).for_each(|number| verdicts[*number] = Verdict::Trace);
     }
     verdicts
 }
 
 /// Forks the child, traces it and lets it begin.
 pub(super) fn start(plan: &ExecPlan, prepared: &Prepared) -> Result<Child, TraceError> {
-    let command = Command::new(&plan.argv, &plan.env).ok_or(TraceError::BadCommand)?;
+    let command = Command::new(&plan.argv, &plan.env).ok_or(ProgramError::BadCommand)?;
     let pipe = || {
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
             .map_err(|error| TraceError::System { step: "make a pipe", source: error.into() })
@@ -246,13 +227,15 @@ pub(super) fn start(plan: &ExecPlan, prepared: &Prepared) -> Result<Child, Trace
     }
     rustix::io::write(&tell, b"y")
         .map_err(|error| TraceError::System { step: "start the child", source: error.into() })?;
-    Ok(Child { supervised, failure, cwd: plan.cwd.path.clone() })
+    let failure = Failure { pipe: failure, argv: plan.argv.clone(), cwd: plan.cwd.path.clone() };
+    Ok(Child { supervised, failure })
 }
 
-/// How the child failed: a letter, and an error number of four bytes.
-fn tell(report: impl AsFd, kind: u8, errno: i32) {
+/// How the child failed: a letter, an error number of four bytes, and a name.
+fn tell(report: impl AsFd, kind: u8, errno: i32, name: &Path) {
     let mut message = vec![kind];
     message.extend(errno.to_le_bytes());
+    message.extend(name.as_os_str().as_bytes());
     // Should the pipe fail, the parent sees the status alone.
     let _ = rustix::io::write(report, &message);
 }
@@ -260,6 +243,7 @@ fn tell(report: impl AsFd, kind: u8, errno: i32) {
 /// The child: from here on a tracer is there, and behind the filter every path is the guest's.
 fn begin(plan: &ExecPlan, command: &Command, verdicts: &[Verdict], go: impl AsFd, report: impl AsFd) -> u8 {
     let errno = |error: &io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+    let no_name = Path::new("");
     // The parent may be killed before it traces us. Afterwards the kernel kills us with it.
     let parent_death = |signal| rustix::process::set_parent_process_death_signal(signal).is_ok();
     if !parent_death(Some(rustix::process::Signal::KILL)) || rustix::io::read(go, &mut [0u8; 1]) != Ok(1) {
@@ -269,11 +253,11 @@ fn begin(plan: &ExecPlan, command: &Command, verdicts: &[Verdict], go: impl AsFd
     if let KeepFds::Only(keep) = &plan.keep_fds
         && let Err(error) = fds::close_on_exec_except(keep)
     {
-        tell(report, b'd', error.raw_os_error());
+        tell(report, b'd', error.raw_os_error(), no_name);
         return 125;
     }
     if let Err(error) = rustix::thread::set_no_new_privs(true) {
-        tell(report, b'p', error.raw_os_error());
+        tell(report, b'p', error.raw_os_error(), no_name);
         return 125;
     }
     if install_trace_filter(verdicts).is_err() && ptrace::signal_process(process::id() as i32, NO_FILTER).is_err() {
@@ -286,31 +270,34 @@ fn begin(plan: &ExecPlan, command: &Command, verdicts: &[Verdict], go: impl AsFd
         .reduce(|first, second| first.or(second))
         .unwrap_or(Ok(()))
     {
-        tell(report, b'w', error.raw_os_error());
+        tell(report, b'w', error.raw_os_error(), no_name);
         return 125;
     }
     match command.exec() {
-        ExecFailure::NotFound => tell(report, b'n', libc::ENOENT),
-        ExecFailure::NoInterpreter(_) => tell(report, b'i', libc::ENOENT),
-        ExecFailure::NotExecutable(error) => tell(report, b'x', errno(&error)),
-        ExecFailure::Other(error) => tell(report, b'o', errno(&error)),
+        ExecFailure::NotFound => tell(report, b'n', libc::ENOENT, no_name),
+        ExecFailure::NoInterpreter(name) => tell(report, b'i', libc::ENOENT, &name),
+        ExecFailure::NotExecutable(error) => tell(report, b'x', errno(&error), no_name),
+        ExecFailure::Other(error) => tell(report, b'o', errno(&error), no_name),
     }
     125
 }
 
-/// What the child told before it ended, if it did not get to its program.
-pub(super) fn failure_of(failure: OwnedFd, program: PathBuf, cwd: PathBuf) -> Option<TraceError> {
-    let mut message = Vec::new();
-    fs::File::from(failure).read_to_end(&mut message).ok()?;
-    let errno = message.get(1..5)?.try_into().map(i32::from_le_bytes).ok()?;
-    let source = io::Error::from_raw_os_error(errno);
-    Some(match message[0] {
-        b'n' => TraceError::NotFound(program),
-        b'i' => TraceError::NoInterpreter(program),
-        b'x' => TraceError::NotExecutable { program, source },
-        b'o' => TraceError::Exec { program, source },
-        b'w' => TraceError::WorkingDirectory { path: cwd, source },
-        b'p' => TraceError::System { step: "set no_new_privs", source },
-        _ => TraceError::System { step: "sort out the file descriptors", source },
-    })
+impl Failure {
+    /// What the child told before it ended, if it did not get to its program.
+    pub fn read(self) -> Option<TraceError> {
+        let mut message = Vec::new();
+        fs::File::from(self.pipe).read_to_end(&mut message).ok()?;
+        let (head, name) = message.split_at_checked(5)?;
+        let source = io::Error::from_raw_os_error(i32::from_le_bytes(head[1..].try_into().ok()?));
+        let failure = match head[0] {
+            b'n' => ExecFailure::NotFound,
+            b'i' => ExecFailure::NoInterpreter(OsStr::from_bytes(name).into()),
+            b'x' => ExecFailure::NotExecutable(source),
+            b'o' => ExecFailure::Other(source),
+            b'w' => return Some(TraceError::WorkingDirectory { path: self.cwd, source }),
+            b'p' => return Some(TraceError::System { step: "set no_new_privs", source }),
+            _ => return Some(TraceError::System { step: "sort out the file descriptors", source }),
+        };
+        Some(ProgramError::new(&self.argv, failure).into())
+    }
 }

@@ -1,87 +1,25 @@
 //! The event loop: which thread stopped, why, and how it goes on.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use super::Outcome;
 use super::error::TraceError;
-use super::guest::{AtEnd, Guests, Slot, Space, Tracee};
-use super::setup::{self, Child, FakeIdentity, Prepared, Scratch};
-use crate::engine::path::{Place, Resolver};
+use super::guest::{Slot, Space, Tracee};
+use super::pending::{AtEnd, Next, restore};
+use super::setup::{self, Failure};
+use super::state::Tracer;
 use crate::sys::ptrace::{self, Registers, Resume, Stop};
-use crate::sys::supervised::{Ended, Supervised};
+use crate::sys::supervised::Ended;
 use crate::sys::trace_filter::Verdict;
 
 const CLONE_VM: u64 = libc::CLONE_VM as u64;
 const CLONE_THREAD: u64 = libc::CLONE_THREAD as u64;
 
-/// What a call that begins comes to.
-pub(super) enum Next {
-    /// The kernel does it as it is.
-    Pass,
-    /// It does not happen; this is its result.
-    Answer(u64),
-    /// The kernel does it with the changed registers, and then this follows.
-    Change(AtEnd),
-}
-
-/// The tracer of one container.
-pub(super) struct Tracer {
-    pub resolver: Resolver,
-    pub guests: Guests,
-    pub fake: Option<FakeIdentity>,
-    /// What chown said of a file, by device and inode.
-    pub owners: HashMap<(u64, u64), (u32, u32)>,
-    /// Buffers that are reused.
-    pub text: Vec<u8>,
-    pub place: Place,
-    leader: i32,
-    /// What becomes of each call where no filter could be installed: then every call stops, at its begin and its end.
-    unfiltered: Option<Vec<Verdict>>,
-    /// New threads that stopped before their maker told of them.
-    early: HashSet<i32>,
-    /// Ends that were seen while something else was waited for.
-    pub queued: VecDeque<(i32, Stop)>,
-    supervised: Option<Supervised>,
-    failure: Option<OwnedFd>,
-    program: PathBuf,
-    cwd: PathBuf,
-    _scratch: Scratch,
-}
-
 impl Tracer {
-    pub fn new(prepared: Prepared, child: Child) -> Self {
-        let leader = child.supervised.pid();
-        let mut guests = Guests::default();
-        guests.threads.insert(
-            leader,
-            Tracee { pid: leader, slot: Slot::take(&Space::new(0)), at_end: AtEnd::Nothing, in_call: false },
-        );
-        Self {
-            resolver: prepared.resolver,
-            guests,
-            fake: prepared.fake,
-            owners: HashMap::new(),
-            text: Vec::new(),
-            place: Place::default(),
-            leader,
-            unfiltered: None,
-            early: HashSet::new(),
-            queued: VecDeque::new(),
-            supervised: Some(child.supervised),
-            failure: Some(child.failure),
-            program: prepared.program,
-            cwd: child.cwd,
-            _scratch: prepared.scratch,
-        }
-    }
-
     /// Follows all threads until the first process ends.
-    pub fn run(mut self) -> Outcome {
+    pub fn run(mut self) -> Result<Ended, TraceError> {
         let ended = loop {
             match self
                 .next_event()
@@ -104,9 +42,7 @@ impl Tracer {
             supervised.forget();
         }
         self.end_all()?;
-        let failed =
-            self.failure.take().and_then(|pipe| setup::failure_of(pipe, self.program.clone(), self.cwd.clone()));
-        failed.map_or(Ok(ended), Err)
+        self.failure.take().and_then(Failure::read).map_or(Ok(ended), Err)
     }
 
     /// The next event in turn. waitpid(2) looks for one from the newest thread on: taken one by one, those of busy
@@ -192,10 +128,6 @@ impl Tracer {
             }
             Stop::Signal(signal) => self.go_on(tid, signal),
         }
-    }
-
-    pub fn tracee(&mut self, tid: i32) -> Result<&mut Tracee, Errno> {
-        self.guests.threads.get_mut(&tid).ok_or(Errno::SRCH)
     }
 
     /// Lets a thread go on: to the end of its call if there is something to do.
@@ -333,19 +265,5 @@ impl Tracer {
 fn answer(tid: i32, mut registers: Registers, result: u64) -> Result<(), Errno> {
     registers.orig_rax = u64::MAX;
     registers.rax = result;
-    ptrace::set_registers(tid, &registers)
-}
-
-/// Gives a thread back its arguments; the result stays.
-pub(super) fn restore(tid: i32, before: &Registers) -> Result<(), Errno> {
-    let mut registers = ptrace::registers(tid)?;
-    // A call that a signal interrupted begins anew, and must be seen anew.
-    registers.rdi = before.rdi;
-    registers.rsi = before.rsi;
-    registers.rdx = before.rdx;
-    registers.r10 = before.r10;
-    registers.r8 = before.r8;
-    registers.r9 = before.r9;
-    registers.orig_rax = before.orig_rax;
     ptrace::set_registers(tid, &registers)
 }

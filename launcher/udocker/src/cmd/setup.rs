@@ -51,6 +51,10 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         store.set_nvidia(&container, Path::new("/"))?;
     }
     if let Some(mode) = mode {
+        // A mode without overlays needs a ROOT of the container's own; udocker reads that one too.
+        if mode != ExecMode::N1 && container.is_layered() && !container.is_protected() {
+            store.make_full(&container, &stores, run_dirs)?;
+        }
         store.set_mode(&container, mode, run_dirs)?;
     }
     if mode.is_none() && !(args.force || args.nvidia || args.purge || args.fixperm) {

@@ -90,7 +90,7 @@ pub struct Args {
     /// CPUs to run on, as 0,2-3.
     #[arg(long, value_name = "CPUS", help_heading = "Program")]
     pub cpuset_cpus: Option<Cpus>,
-    /// Enter the container in this mode: auto, N1 [default: the one set by `udocker setup`, else UDOCKER_DEFAULT_EXECUTION_MODE, else auto].
+    /// Enter the container in this mode: auto, N1, P1, P2 [default: the one set by `udocker setup`, else UDOCKER_DEFAULT_EXECUTION_MODE, else auto].
     #[arg(long, value_name = "MODE", help_heading = "Program")]
     pub mode: Option<Mode>,
     /// Keep the container under this name.

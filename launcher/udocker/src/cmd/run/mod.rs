@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use udocker_core::container::nvidia_mounts;
-use udocker_core::engine::ExecPlan;
+use udocker_core::engine::{self, ExecPlan, ModeNotBuilt};
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::run::{
     Accounts, Caller, ContainerFacts, Defaults, ExecMode, ImageFiles, Remark, RunRequest, RunSpec, UserSpec,
@@ -53,8 +53,11 @@ pub enum RunError {
     #[error("--location names a directory that is written in place: --write can only be none")]
     WrittenInPlace,
     /// The engine part does not exist.
-    #[error("cannot run in mode {mode}, which {asked} asks for: it is not built in this version")]
-    ModeNotBuilt { mode: ExecMode, asked: String },
+    #[error("cannot run in the mode that {asked} asks for")]
+    ModeNotBuilt { asked: String, source: ModeNotBuilt },
+    /// A wish that needs an overlay.
+    #[error("cannot run with --write={write} in mode {mode}: it lays no writable layer over an image")]
+    NeedsOverlay { mode: ExecMode, write: String },
     /// `--write=dir:` cannot be made.
     #[error("cannot make {path}, where writes should go")]
     WriteDirectory { path: PathBuf, source: std::io::Error },
@@ -75,12 +78,15 @@ impl Explain for RunError {
             | Self::WriteDirectory { source, .. }
             | Self::IdFile { source, .. } => ErrorKind::from_io(source),
             Self::Device { .. } | Self::NoDirectory(_) | Self::ContainerGone { .. } => ErrorKind::NotFound,
-            Self::WrittenInPlace | Self::ModeNotBuilt { .. } => ErrorKind::Unsupported,
+            Self::WrittenInPlace | Self::ModeNotBuilt { .. } | Self::NeedsOverlay { .. } => ErrorKind::Unsupported,
         }
     }
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::ModeNotBuilt { .. } => vec!["`--mode=N1` runs it in the native mode".into()],
+            Self::ModeNotBuilt { source, .. } => source.hints(),
+            Self::NeedsOverlay { .. } => {
+                vec!["without `--write` a private copy is written; `--write=none` needs no copy; N1 has layers".into()]
+            }
             Self::Cpus { .. } => vec!["`nproc --all` tells how many there are, `taskset -p $$` which are yours".into()],
             Self::Volume { .. } => vec!["the source of a volume must exist on this host".into()],
             Self::IdFile { .. } => vec!["name a file that does not exist yet".into()],
@@ -143,7 +149,12 @@ fn plan(context: &Context, request: &RunRequest, target: &Target) -> Result<Exec
         Accounts::Host => ImageFiles::of_host()?,
         Accounts::Generated | Accounts::Container => ImageFiles::of_root(&target.root)?,
     };
-    let facts = ContainerFacts { id: target.id.clone(), names: target.names.clone(), root: target.root.tree.clone() };
+    let facts = ContainerFacts {
+        id: target.id.clone(),
+        names: target.names.clone(),
+        root: target.root.tree.clone(),
+        mode: target.choice.mode,
+    };
     let mut spec = RunSpec::build(request, &target.config, &files, &caller, Defaults::Interactive, &facts)
         .map_err(refusal::of_spec)?;
     for remark in std::mem::take(&mut spec.remarks) {
@@ -162,7 +173,7 @@ fn plan(context: &Context, request: &RunRequest, target: &Target) -> Result<Exec
             other => context.ui.warning(&other.to_string()),
         }
     }
-    Ok(spec.native_plan(target.root.clone()))
+    Ok(engine::plan(&spec, &target.choice, target.root.clone()))
 }
 
 fn start(args: &Args, context: &Context, target: &Target, plan: ExecPlan) -> Outcome {
@@ -172,13 +183,8 @@ fn start(args: &Args, context: &Context, target: &Target, plan: ExecPlan) -> Out
     if let (Some(tree), Some(run)) = (&target.tree, RunDirectory::open(&context.settings.run_dirs)) {
         run.mark_tree(tree)?;
     }
-    let is_removed = args.rm && target.container.is_some();
-    if !is_removed && target.private.is_none() {
-        let error = crate::monitor::enter(&plan);
-        let status = error.status();
-        return Ok(context.ui.failed(&refusal::of_enter(error), status));
-    }
-    Ok(crate::monitor::supervise(context.ui, &plan)?.end())
+    let stays = target.private.is_some() || args.rm && target.container.is_some();
+    Ok(crate::monitor::run(context.ui, &plan, &context.settings.run_dirs, stays)?.end())
 }
 
 /// `--rm`: removes the container, unless it is protected.

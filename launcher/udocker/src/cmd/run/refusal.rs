@@ -1,8 +1,8 @@
 //! udocker's words for a run that cannot begin: scripts look for them, and the cause below says more.
 
-use udocker_core::engine::native::{EnterError, Step};
 use udocker_core::error::Failure;
 use udocker_core::run::{MountProblem, SpecError, WishError};
+use udocker_core::start::{StartError, Subject};
 
 /// A volume, user or variable that cannot be read.
 pub fn of_wish(error: WishError) -> Failure {
@@ -32,24 +32,13 @@ pub fn of_spec(error: SpecError) -> Failure {
 }
 
 /// A container that cannot be entered, or whose program cannot be started.
-pub fn of_enter(error: EnterError) -> Failure {
-    let words = match &error {
-        EnterError::System { step: Step::Source | Step::CreateSource, object, .. } => {
-            Some(format!("invalid host volume path: {}", object.display()))
-        }
-        EnterError::System { step: Step::Target, object, .. } => {
-            Some(format!("creating mountpoint: {}", object.display()))
-        }
-        EnterError::System { step: Step::WorkingDirectory, object, .. } => {
-            Some(format!("invalid working directory: {}", object.display()))
-        }
-        EnterError::NotFound(program)
-        | EnterError::NoInterpreter { program, .. }
-        | EnterError::NotExecutable { program, .. } => {
-            Some(format!("command not found or has no execute bit set: {}", program.display()))
-        }
-        _ => None,
-    };
+pub fn of_start(error: StartError) -> Failure {
+    let words = error.subject().map(|subject| match subject {
+        Subject::Source(path) => format!("invalid host volume path: {}", path.display()),
+        Subject::Target(path) => format!("creating mountpoint: {}", path.display()),
+        Subject::WorkingDirectory(path) => format!("invalid working directory: {}", path.display()),
+        Subject::Program(path) => format!("command not found or has no execute bit set: {}", path.display()),
+    });
     in_words(error.into(), words)
 }
 

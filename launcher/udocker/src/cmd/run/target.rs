@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use udocker_core::container::Container;
-use udocker_core::engine::{RootPlan, RootWrite};
+use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
 use udocker_core::error::Failure;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::run::{ExecMode, RunRequest, WriteSpec};
-use udocker_core::store::{Store, StoreError, Temporary};
+use udocker_core::store::{Store, StoreError, Stores, Temporary};
 
 use super::RunError;
 use super::args::{Args, Mode, Pull};
@@ -21,6 +21,8 @@ pub struct Target {
     pub names: Vec<String>,
     pub root: RootPlan,
     pub config: ImageConfig,
+    /// How it is run.
+    pub choice: Choice,
     /// A container of a store, to be marked as in use.
     pub container: Option<(Store, Container)>,
     /// Whether that container was made for this run.
@@ -34,8 +36,8 @@ pub struct Target {
 /// Finds what `request` names, and makes what is to be made for it.
 pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Target, Failure> {
     if let Some(directory) = &args.location {
-        check_mode(args, None, context)?;
-        return location(directory, request, args);
+        let choice = choose(args, None, context)?;
+        return location(directory, request, args, choice);
     }
     let stores = context.stores()?;
     let named = match &args.name {
@@ -54,7 +56,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         }
         return in_container(args, store.clone(), container, request, context);
     }
-    check_mode(args, None, context)?;
+    let choice = choose(args, None, context)?;
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
     let reference = crate::image::parse_reference(Some(&request.image))?;
     let image = crate::image::ready(context, &reference, &platform, request.pull)
@@ -74,6 +76,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         names: Vec::new(),
         root: RootPlan::new(image.tree.clone(), RootWrite::ReadOnly),
         config: image.record.config,
+        choice,
         container: None,
         is_new: false,
         tree: Some(image.tree),
@@ -84,7 +87,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
 }
 
 /// A directory that is no container, written in place.
-fn location(directory: &PathBuf, request: &RunRequest, args: &Args) -> Result<Target, Failure> {
+fn location(directory: &PathBuf, request: &RunRequest, args: &Args, choice: Choice) -> Result<Target, Failure> {
     let absolute = std::path::absolute(directory).ok().filter(|path| path.is_dir());
     let Some(tree) = absolute else { return Err(RunError::NoDirectory(directory.clone()).into()) };
     let write = match (args.write()?, &request.write) {
@@ -97,6 +100,7 @@ fn location(directory: &PathBuf, request: &RunRequest, args: &Args) -> Result<Ta
         names: Vec::new(),
         root: RootPlan::new(tree, write),
         config: ImageConfig::default(),
+        choice,
         container: None,
         is_new: false,
         tree: None,
@@ -112,10 +116,14 @@ fn in_container(
     request: &RunRequest,
     context: &Context,
 ) -> Result<Target, Failure> {
-    check_mode(args, container.mode(), context)?;
+    let choice = choose(args, container.mode(), context)?;
     let stores = context.stores()?;
     let config = container.config()?;
     let elsewhere = args.write()?.is_some();
+    let container = match container.is_layered() && !choice.engine.is_in_place() && !args.dry_run {
+        true => make_full(&store, container, &stores, &choice, context)?,
+        false => container,
+    };
     let root = match elsewhere {
         true => store.container_view(&container, &stores)?,
         false => store.container_root(&container, &stores)?,
@@ -125,6 +133,7 @@ fn in_container(
         names: store.names_of(&container)?.iter().map(ToString::to_string).collect(),
         root,
         config: ImageConfig { platform: None, ..config },
+        choice,
         container: Some((store, container)),
         is_new: false,
         tree: None,
@@ -136,26 +145,56 @@ fn in_container(
     Ok(target)
 }
 
-/// Refuses a mode that is not built: the one of this run, else the container's, else the configured one. What nobody chose
-/// is N1, also where udocker's own default is P1 or P2.
-fn check_mode(args: &Args, of_container: Option<ExecMode>, context: &Context) -> Result<(), Failure> {
+/// A mode without overlays needs a ROOT of the container's own.
+fn make_full(
+    store: &Store,
+    container: Container,
+    stores: &Stores,
+    choice: &Choice,
+    context: &Context,
+) -> Result<Container, Failure> {
+    let since = Instant::now();
+    store.make_full(&container, stores, &context.settings.run_dirs)?;
+    let (id, mode, seconds) = (container.id().to_string(), choice.mode, since.elapsed().as_secs_f64());
+    context.ui.info(&format!(
+        "container {id} has a ROOT of its own from now on ({seconds:.1} s), since mode {mode} has no layers"
+    ));
+    let found = stores.find_container(&id)?;
+    Ok(found.map(|(_, container)| container).ok_or(RunError::ContainerGone { id })?)
+}
+
+/// The mode of this run, else the container's, else the configured one; what nobody chose is N1 where it works, also
+/// where udocker's own default is P1 or P2.
+fn choose(args: &Args, of_container: Option<ExecMode>, context: &Context) -> Result<Choice, Failure> {
     let (mode, asked) = match (args.mode, of_container, context.settings.engines.default_mode) {
-        (Some(Mode::Auto), _, _) => return Ok(()),
-        (Some(Mode::Named(mode)), _, _) => (mode, "--mode".to_owned()),
-        (None, Some(mode), _) => (mode, "`udocker setup --execmode`".to_owned()),
-        (None, None, Some(mode)) => (mode, context.configuration.origin("override_default_execution_mode").to_string()),
-        (None, None, None) => return Ok(()),
+        (Some(Mode::Auto), ..) | (None, None, None) => (None, String::new()),
+        (Some(Mode::Named(mode)), ..) => (Some(mode), "--mode".to_owned()),
+        (None, Some(mode), _) => (Some(mode), "`udocker setup --execmode`".to_owned()),
+        (None, None, Some(mode)) => {
+            (Some(mode), context.configuration.origin("override_default_execution_mode").to_string())
+        }
     };
-    match mode {
-        ExecMode::N1 => Ok(()),
-        mode => Err(RunError::ModeNotBuilt { mode, asked }.into()),
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let choice = engine::choose(mode, &context.settings.engines, &search, || context.namespaces_work())
+        .map_err(|source| RunError::ModeNotBuilt { asked, source })?;
+    if let Some(why) = &choice.why {
+        context.ui.info(&format!("running in mode {}, since {why}", choice.mode));
     }
+    Ok(choice)
 }
 
 /// Says where writes into a root go that is only read so far.
 fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &mut Target) -> Result<(), Failure> {
     match &request.write {
         WriteSpec::None => {}
+        WriteSpec::Directory(_) | WriteSpec::Tmpfs { size: Some(_) } if !target.choice.engine.is_in_place() => {
+            let (mode, write) = (target.choice.mode, request.write.to_string());
+            return Err(RunError::NeedsOverlay { mode, write }.into());
+        }
+        WriteSpec::Tmpfs { .. } if !target.choice.engine.is_in_place() => {
+            let reason = format!("mode {} lays no writable layer over it", target.choice.mode);
+            make_private(args, context, target, &reason)?;
+        }
         WriteSpec::Tmpfs { size } => match context.overlay_works(&target.root.tree) {
             // A container that is a layer itself is on a machine where overlays work.
             answer if answer.is_ok() || target.root.above.is_some() => {
@@ -163,9 +202,7 @@ fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &m
                 target.root.write =
                     RootWrite::Tmpfs { size: configured.unwrap_or_else(udocker_core::host::half_of_memory) };
             }
-            // A dry run copies nothing; it shows the tree that would be copied.
-            Err(_) if args.dry_run => target.root.write = RootWrite::InPlace,
-            Err(reason) => make_private(context, target, &reason)?,
+            Err(reason) => make_private(args, context, target, &reason)?,
             Ok(()) => unreachable!("taken above"),
         },
         WriteSpec::Directory(path) => {
@@ -180,8 +217,13 @@ fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &m
     Ok(())
 }
 
-/// A copy of the tree in the user's store, for kernels that refuse an overlay there.
-fn make_private(context: &Context, target: &mut Target, reason: &str) -> Result<(), Failure> {
+/// A copy of the tree in the user's store, where no layer can be laid over it. A dry run copies nothing; it shows the tree
+/// that would be copied.
+fn make_private(args: &Args, context: &Context, target: &mut Target, reason: &str) -> Result<(), Failure> {
+    if args.dry_run {
+        target.root.write = RootWrite::InPlace;
+        return Ok(());
+    }
     let store = context.writable_store()?;
     let since = Instant::now();
     let folder = store.temporary("root")?;

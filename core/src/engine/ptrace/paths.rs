@@ -1,0 +1,159 @@
+//! The guest's paths: read from its memory, resolved, and given back as host paths.
+
+use std::ffi::CStr;
+
+use rustix::fs::CWD;
+use rustix::io::Errno;
+
+use super::guest::SECOND_PATH;
+use super::state::Tracer;
+use crate::engine::path::LastLink;
+use crate::engine::path::table::{Follow, PathArgument};
+use crate::sys::ptrace::{self, Registers};
+
+/// PATH_MAX, with its NUL.
+const PATH_BYTES: usize = 4096;
+/// What is read of a path first; most are shorter.
+const FIRST_BYTES: usize = 256;
+
+/// Argument `index` of the call.
+pub(super) fn argument(registers: &Registers, index: u8) -> u64 {
+    match index {
+        0 => registers.rdi,
+        1 => registers.rsi,
+        2 => registers.rdx,
+        3 => registers.r10,
+        4 => registers.r8,
+        _ => registers.r9,
+    }
+}
+
+pub(super) fn set_argument(registers: &mut Registers, index: u8, value: u64) {
+    match index {
+        0 => registers.rdi = value,
+        1 => registers.rsi = value,
+        2 => registers.rdx = value,
+        3 => registers.r10 = value,
+        4 => registers.r8 = value,
+        _ => registers.r9 = value,
+    }
+}
+
+/// Calls `with` on the path as a C string, without a copy.
+pub(super) fn as_c_str<T>(path: &mut Vec<u8>, with: impl FnOnce(&CStr) -> T) -> T {
+    path.push(0);
+    // Paths are read up to their NUL, and links hold none.
+    let result = with(CStr::from_bytes_until_nul(path).unwrap_or_default());
+    path.pop();
+    result
+}
+
+/// Whether `name` is one name below its directory.
+fn is_plain_name(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/')
+}
+
+/// The type (S_IFMT) of what is at a host path itself.
+pub(super) fn look(host: &mut Vec<u8>) -> Result<u32, Errno> {
+    let stat = as_c_str(host, |path| rustix::fs::lstat(path))?;
+    Ok(stat.st_mode & libc::S_IFMT)
+}
+
+/// Whether the last name of the path is followed.
+pub(super) fn last_link(registers: &Registers, path: &PathArgument) -> LastLink {
+    let has = |index: u8, flag: u32| argument(registers, index) as u32 & flag != 0;
+    let follows = match path.follow {
+        Follow::Always => true,
+        Follow::Never => false,
+        Follow::Unless(index, flag) => !has(index, flag),
+        Follow::If(index, flag) => has(index, flag),
+        Follow::Open(index) => !has(index, libc::O_NOFOLLOW as u32),
+    };
+    if follows { LastLink::Follow } else { LastLink::Keep }
+}
+
+impl Tracer {
+    /// Reads a path of the guest into the buffer.
+    pub fn read_path(&mut self, tid: i32, address: u64) -> Result<(), Errno> {
+        let text = &mut self.text;
+        text.clear();
+        for end in [FIRST_BYTES, PATH_BYTES] {
+            let start = text.len();
+            text.resize(end, 0);
+            let count = ptrace::read_memory(tid, address + start as u64, &mut text[start..])?;
+            text.truncate(start + count);
+            if let Some(end) = text[start..].iter().position(|byte| *byte == 0) {
+                text.truncate(start + end);
+                return Ok(());
+            }
+            if start + count < end {
+                return Err(Errno::FAULT);
+            }
+        }
+        Err(Errno::NAMETOOLONG)
+    }
+
+    /// The guest's directory that a relative path begins at.
+    pub fn base(&self, tid: i32, directory: i32) -> Result<Vec<u8>, Errno> {
+        let host = self.link_of(tid, directory)?;
+        match self.resolver.mounts().guest_of(&host) {
+            Some(guest) => Ok(guest),
+            None if host.first() == Some(&b'/') => Err(Errno::ACCESS),
+            None => Err(Errno::NOTDIR),
+        }
+    }
+
+    /// What /proc says of a descriptor, or of the working directory.
+    pub fn link_of(&self, tid: i32, descriptor: i32) -> Result<Vec<u8>, Errno> {
+        let path = match descriptor {
+            libc::AT_FDCWD => format!("/proc/{tid}/cwd"),
+            descriptor => format!("/proc/{tid}/fd/{descriptor}"),
+        };
+        match rustix::fs::readlinkat(CWD, path, Vec::new()) {
+            Ok(link) => Ok(link.into_bytes()),
+            Err(Errno::NOENT) => Err(Errno::BADF),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the file behind a descriptor may not change.
+    pub fn is_descriptor_read_only(&self, tid: i32, descriptor: i32) -> bool {
+        let Ok(host) = self.link_of(tid, descriptor) else { return false };
+        let guest = self.resolver.mounts().guest_of(&host);
+        guest.is_some_and(|guest| self.resolver.mounts().find(&guest).0.is_read_only())
+    }
+
+    pub fn directory_of(&self, registers: &Registers, path: &PathArgument) -> i32 {
+        path.directory.map_or(libc::AT_FDCWD, |index| argument(registers, index) as i32)
+    }
+
+    /// Resolves the path in the buffer into `self.place`.
+    pub fn resolve(&mut self, tid: i32, directory: i32, last: LastLink) -> Result<(), Errno> {
+        let base = match self.text.first() {
+            Some(b'/') => Vec::new(),
+            None => return Err(Errno::NOENT),
+            _ => self.base(tid, directory)?,
+        };
+        self.resolver.resolve(&base, &self.text, last, &self.guests, &mut self.place)
+    }
+
+    /// Writes the host path of `self.place` into the guest as its argument.
+    pub fn pass_place(&mut self, tid: i32, registers: &mut Registers, index: u8, second: bool) -> Result<(), Errno> {
+        let address = self.slot_address(tid, registers)? + if second { SECOND_PATH } else { 0 };
+        self.place.host.push(0);
+        let written = ptrace::write_memory(tid, address, &self.place.host);
+        self.place.host.pop();
+        set_argument(registers, index, address);
+        written
+    }
+
+    pub fn slot_address(&mut self, tid: i32, registers: &Registers) -> Result<u64, Errno> {
+        Ok(self.tracee(tid)?.slot.address(registers.rsp))
+    }
+
+    /// Whether the path in the buffer means for the kernel what it means for the guest: one name that is no link to
+    /// follow and no place of a mount.
+    pub fn may_stay(&self, last: LastLink) -> bool {
+        last == LastLink::Keep && is_plain_name(&self.text) && !self.resolver.mounts().is_mount_name(&self.text)
+    }
+}

@@ -1,0 +1,64 @@
+//! What becomes of a call: at once, and when the kernel is done with it.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use super::image::Elf;
+use crate::sys::ptrace::{self, Registers};
+
+/// What a call that begins comes to.
+pub(super) enum Next {
+    /// The kernel does it as it is.
+    Pass,
+    /// It does not happen; this is its result.
+    Answer(u64),
+    /// The kernel does it with the changed registers, and then this follows.
+    Change(AtEnd),
+}
+
+/// What is to be done when the call that a thread is in ends.
+#[derive(Debug, Default)]
+pub(super) enum AtEnd {
+    /// Nothing; it does not stop there.
+    #[default]
+    Nothing,
+    /// The arguments become what they were. A descriptor that a path went through is closed.
+    Restore { before: Box<Registers>, _held: Option<OwnedFd> },
+    /// The same; and if it succeeded, the file at this host path is new.
+    Created { before: Box<Registers>, host: Vec<u8> },
+    /// The same; and if it succeeded, the file of this device and inode is gone.
+    Removed { before: Box<Registers>, file: (u64, u64) },
+    /// The program is mapped.
+    Exec(Box<Pending>),
+    /// The owner in the answer of stat or statx, at this address, becomes the guest's.
+    Owner { address: u64, extended: bool },
+}
+
+/// An exec that the kernel is doing.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub before: Registers,
+    /// The canonical guest path of what runs.
+    pub guest: Vec<u8>,
+    /// What the caller called it.
+    pub name: Vec<u8>,
+    /// The program, on the host, that is to be mapped beside its loader.
+    pub program: Option<(Vec<u8>, Elf)>,
+    /// What the kernel executes: the loader, or a program without one.
+    pub executed: Elf,
+}
+
+/// Gives a thread back its arguments; the result stays.
+pub(super) fn restore(tid: i32, before: &Registers) -> Result<(), Errno> {
+    let mut registers = ptrace::registers(tid)?;
+    // A call that a signal interrupted begins anew, and must be seen anew.
+    registers.rdi = before.rdi;
+    registers.rsi = before.rsi;
+    registers.rdx = before.rdx;
+    registers.r10 = before.r10;
+    registers.r8 = before.r8;
+    registers.r9 = before.r9;
+    registers.orig_rax = before.orig_rax;
+    ptrace::set_registers(tid, &registers)
+}
