@@ -1,6 +1,6 @@
 //! The event loop: which thread stopped, why, and how it goes on.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 
 use rustix::io::Errno;
