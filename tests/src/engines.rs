@@ -27,13 +27,15 @@ const LIMIT: Duration = Duration::from_secs(400);
 pub enum Mode {
     /// Native: namespaces.
     N1,
-    /// The ptrace engine.
+    /// The ptrace engine, as P1.
+    P1,
+    /// The same.
     P2,
 }
 
 impl Mode {
     /// Those that must agree; the first is the reference.
-    pub const ALL: [Self; 2] = [Self::N1, Self::P2];
+    pub const ALL: [Self; 3] = [Self::N1, Self::P1, Self::P2];
 }
 
 /// What is below `target/test-images` for these tests: `root`, `repository`.
@@ -150,18 +152,18 @@ impl Container {
         );
         // Owners that a namespace does not know are shown as 65534.
         crate::run(Command::new("chown").args(["-R", &format!("{0}:{0}", user())]).arg(&copied));
-        for name in ["ptrace", "enter"] {
-            let link = directory.path().join(name);
-            let program = crate::program(&format!("examples/{name}"));
-            fs::hard_link(&program, &link).or_else(|_| fs::copy(&program, &link).map(drop)).expect("a copy");
-        }
+        let (program, link) = (crate::program("udocker"), directory.path().join("udocker"));
+        fs::hard_link(&program, &link).or_else(|_| fs::copy(&program, &link).map(drop)).expect("a copy");
+        let home = directory.path().join("home");
+        fs::create_dir(&home).expect("mkdir");
+        chown(&home, Some(user()), Some(user())).expect("chown");
         Self { directory, root, writable, options: Vec::new(), environment: Vec::new(), fake_root: false }
     }
 
     /// Binds `source` at `target`; read-only with `:ro` behind it.
     #[must_use]
     pub fn bind(mut self, source: &Path, target: &str) -> Self {
-        self.options.push(format!("--bind={}:{target}", source.display()));
+        self.options.push(format!("--volume={}:{target}", source.display()));
         self
     }
 
@@ -196,29 +198,20 @@ impl Container {
         path
     }
 
-    /// The command that runs `argv` in `mode`: the only place that knows how an engine is called. [`Container::watch`]
-    /// runs it as the user, without environment.
+    /// The command that runs `argv` in `mode`. [`Container::watch`] runs it as the user, without environment.
     pub fn command(&self, mode: Mode, tmp: &Path, argv: &[&str]) -> Command {
         let id = if self.fake_root { 0 } else { user() };
-        let mut command;
-        match mode {
-            Mode::N1 => {
-                command = Command::new(self.path().join("enter"));
-                command.arg(&self.root).arg(if self.writable { "in-place" } else { "read-only" });
-                command.args(self.fake_root.then_some("--filter"));
-            }
-            Mode::P2 => {
-                command = Command::new(self.path().join("ptrace"));
-                command.arg(&self.root).args((!self.writable).then_some("--ro"));
-            }
-        }
-        command.arg(format!("--id={id}:{id}"));
-        command.args(["/dev", "/proc", "/sys"].map(|path| format!("--bind={path}:{path}")));
-        command.arg(format!("--bind={}:/tmp", tmp.display()));
-        command.arg(format!("--bind={}:/mnt:ro", self.path().join("programs").display())).args(&self.options);
-        // The examples have a PATH of their own already.
-        command.args(["--", "/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp", "LC_ALL=C.UTF-8"]);
-        command.args(&self.environment).args(argv);
+        let mut command = Command::new("env");
+        command.args(["HOME", "UDOCKER_DIR"].map(|name| format!("{name}={}", self.path().join("home").display())));
+        command.arg(self.path().join("udocker")).args(["--allow-root", "--quiet", "run"]);
+        command.args([format!("--mode={mode:?}"), format!("--location={}", self.root.display())]);
+        command.args((!self.writable).then_some("--write=none")).args([&format!("--user={id}:{id}"), "--workdir=/"]);
+        command.arg("--nosysdirs").args(["/dev", "/proc", "/sys"].map(|path| format!("--volume={path}")));
+        command.arg(format!("--volume={}:/tmp", tmp.display()));
+        command.arg(format!("--volume={}:/mnt:ro", self.path().join("programs").display())).args(&self.options);
+        // Udocker's own variables name the mode.
+        command.args(["location", "/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp"]);
+        command.arg("LC_ALL=C.UTF-8").args(&self.environment).args(argv);
         command
     }
 

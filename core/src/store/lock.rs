@@ -130,7 +130,7 @@ mod tests {
         let calls = Cell::new(0);
         let told = || calls.set(calls.get() + 1);
         let patience =
-            Patience { tell_after: Duration::from_millis(20), told: &told, limit: Duration::from_millis(60) };
+            Patience { tell_after: Duration::from_millis(20), told: &told, limit: Duration::from_millis(500) };
         let first = store.lock(LockKind::Publish, &patience).unwrap();
         let second = store.lock(LockKind::Publish, &patience).unwrap();
         assert!(matches!(store.lock(LockKind::Remove, &patience), Err(StoreError::Busy { seconds: 0, .. })));

@@ -79,7 +79,9 @@ pub(super) fn prepare(plan: &ExecPlan, scratch: &Path) -> Result<Prepared, Trace
     let mut resolver = Resolver::new(mounts);
     for (index, file) in plan.files.iter().enumerate() {
         let path = scratch.join(format!("file{index}"));
-        fs::write(&path, file.content.as_bytes()).map_err(TraceError::system("generate a file"))?;
+        fs::write(&path, file.content.as_bytes())
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))
+            .map_err(TraceError::system("generate a file"))?;
         add(&mut resolver, scratch, &file.target, &path, true).map_err(|source| TraceError::Target {
             path: file.target.clone(),
             origin: "the engine".into(),
