@@ -60,6 +60,8 @@ dist: setup
 
 # Our own figures, by the programs that are shipped; results go to tests/bench/results.
 bench: dist
-	$(CARGO) rustc --locked --profile dist -p udocker-core --example enter --target $(HOST) --target-dir $(LAUNCH_DIR) -- $(LAUNCH_FLAGS)
-	cp $(LAUNCH_DIR)/$(HOST)/dist/examples/enter $(DIST)/
+	for example in enter ptrace; do \
+	  $(CARGO) rustc --locked --profile dist -p udocker-core --example $$example --target $(HOST) --target-dir $(LAUNCH_DIR) -- $(LAUNCH_FLAGS) || exit; \
+	done
+	cp $(LAUNCH_DIR)/$(HOST)/dist/examples/{enter,ptrace} $(DIST)/
 	bash tests/bench/run.sh $(DIST)

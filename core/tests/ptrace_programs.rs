@@ -564,6 +564,49 @@ fn threads_children_signals_and_sockets_work() {
     });
 }
 
+/// A thread opens a file 100 times while eight newer ones do nothing else; then it executes a program.
+const CROWD: &str = r#"
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+static volatile long counts[8];
+static volatile int begun;
+static void *look(void *count) {
+    for (;; ++*(volatile long *)count) close(open("/etc/marker", O_RDONLY));
+    return NULL;
+}
+static void *old(void *arg) {
+    long most = 0, before[8];
+    while (!begun) usleep(1000);
+    for (int i = 0; i < 8; i++) before[i] = counts[i];
+    for (int i = 0; i < 100; i++) close(open("/etc/marker", O_RDONLY));
+    for (int i = 0; i < 8; i++) if (counts[i] - before[i] > most) most = counts[i] - before[i];
+    if (most > 100 * 20) printf("100 against %ld\n", most);
+    fflush(stdout);
+    execl("/bin/echo", "echo", "done", NULL);
+    return arg;
+}
+int main(void) {
+    pthread_t thread;
+    pthread_create(&thread, NULL, old, NULL);
+    for (int i = 0; i < 8; i++) pthread_create(&thread, NULL, look, (void *)&counts[i]);
+    begun = 1;
+    for (;;) pause();
+}
+"#;
+
+#[test]
+fn an_old_thread_has_its_turn_among_busy_new_ones() {
+    let fixture = Fixture::new();
+    compile(CROWD, &fixture.root().join("bin/crowd"));
+    fixture.on_each_kernel(|fixture, kernel| {
+        for _ in 0..3 {
+            assert_eq!(fixture.shell(&[], "crowd"), "done\n", "{kernel}");
+        }
+    });
+}
+
 /// Processes that have `mark` in their environment.
 fn marked(mark: &str) -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {

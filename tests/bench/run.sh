@@ -12,4 +12,6 @@ if [ "$(id -u)" = 0 ]; then
   setpriv --reuid=65533 --regid=65533 --clear-groups /usr/bin/python3 "$copy/start.py" "$copy/bin" "$rounds" \
     | tee "$results/start-user.txt"
 fi
+made() { cargo run --locked -q -p udocker-tests --example image "$1"; }
+python3 "$here/engines.py" "$bin" 9 "$(made programs)" "$(made proot)" | tee "$results/engines.txt"
 python3 "$here/pull.py" "$bin" 3 | tee "$results/pull.txt"

@@ -69,3 +69,19 @@ fn node() {
 fn sqlite() {
     same(&["bash", "/mnt/data.sh"], &["one|20", "two|20", "ok", "40"], 0);
 }
+
+#[test]
+fn stops_signals_and_failures_of_exec() {
+    let lines = [
+        "threads execute: 20",
+        "stops: seen 21 moved 0 ended 1015",
+        "stopped by 20 21, ended 3",
+        "interrupted: -1 EINTR",
+        "restarted: 1 x 0",
+        "exec of 4 MiB: E2BIG",
+        "forks 300",
+        "status 11",
+        "execfn /tmp/link",
+    ];
+    same(&["bash", "/mnt/hard.sh"], &lines, 21);
+}

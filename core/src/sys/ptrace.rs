@@ -157,11 +157,24 @@ pub fn poke(tid: i32, address: u64, word: u64) -> Result<()> {
 /// # Errors
 /// Those of waitpid(2) but EINTR and ECHILD.
 pub fn wait(tid: Option<i32>) -> Result<Option<(i32, Stop)>> {
+    wait_with(tid, libc::__WALL)
+}
+
+/// Returns what any child or tracee has to tell now. `None`: nothing.
+///
+/// # Errors
+/// Those of waitpid(2) but EINTR and ECHILD.
+pub fn poll() -> Result<Option<(i32, Stop)>> {
+    wait_with(None, libc::__WALL | libc::WNOHANG)
+}
+
+fn wait_with(tid: Option<i32>, options: i32) -> Result<Option<(i32, Stop)>> {
     let mut status = 0;
     loop {
         // SAFETY: waitpid(2) writes one integer that outlives the call.
-        let result = unsafe { libc::waitpid(tid.unwrap_or(-1), &raw mut status, libc::__WALL) };
+        let result = unsafe { libc::waitpid(tid.unwrap_or(-1), &raw mut status, options) };
         match check(result.into()) {
+            Ok(0) => return Ok(None),
             Ok(found) => return Ok(Some((found as i32, stop_of(status)))),
             Err(Errno::INTR) => {}
             Err(Errno::CHILD) => return Ok(None),

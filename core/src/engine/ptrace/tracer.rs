@@ -1,6 +1,6 @@
 //! The event loop: which thread stopped, why, and how it goes on.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 
 use rustix::io::Errno;
@@ -21,12 +21,10 @@ impl Tracer {
     /// Follows all threads until the first process ends.
     pub fn run(mut self) -> Result<Ended, TraceError> {
         let ended = loop {
-            let event = match self.queued.pop_front() {
-                Some(event) => Some(event),
-                None => ptrace::wait(None)
-                    .map_err(|error| TraceError::System { step: "wait for the program", source: error.into() })?,
-            };
-            match event {
+            match self
+                .next_event()
+                .map_err(|error| TraceError::System { step: "wait for the program", source: error.into() })?
+            {
                 Some((tid, Stop::Exited(status))) if tid == self.leader => break Ended::Status(status),
                 Some((tid, Stop::Killed(signal))) if tid == self.leader => break Ended::Signal(signal),
                 // A thread that was killed meanwhile tells of its end next.
@@ -45,6 +43,42 @@ impl Tracer {
         }
         self.end_all()?;
         self.failure.take().and_then(Failure::read).map_or(Ok(ended), Err)
+    }
+
+    /// The next event in turn. waitpid(2) looks for one from the newest thread on: taken one by one, those of busy
+    /// threads would come before an older one's for ever. So all that there are now are taken before the first is handled.
+    fn next_event(&mut self) -> Result<Option<(i32, Stop)>, Errno> {
+        if let Some(event) = self.queued.pop_front() {
+            return Ok(Some(event));
+        }
+        let first = ptrace::wait(None)?;
+        // Two are served in turn anyway. While a thread executes, the kernel kills the others of its process and gives
+        // it the first one's number: what that one told before must not wait in the queue.
+        let waits = self.guests.threads.len() > 2
+            && !self.guests.threads.values().any(|tracee| matches!(tracee.at_end, AtEnd::Exec(_)));
+        while waits && let Some(event) = ptrace::poll()? {
+            self.queued.push_back(event);
+        }
+        Ok(first)
+    }
+
+    /// Handles what threads of this process have told already: one of them is about to execute.
+    fn handle_queued(&mut self, pid: i32) -> Result<(), Errno> {
+        let threads = &self.guests.threads;
+        let is_of = |(tid, _): &(i32, Stop)| threads.get(tid).is_some_and(|tracee| tracee.pid == pid);
+        let (of_it, others): (VecDeque<_>, VecDeque<_>) = self.queued.drain(..).partition(is_of);
+        self.queued = others;
+        for (tid, stop) in of_it {
+            match stop {
+                // The first process's end is the end of all.
+                Stop::Exited(_) | Stop::Killed(_) => self.queued.push_back((tid, stop)),
+                _ => match self.handle(tid, stop) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    error => return error,
+                },
+            }
+        }
+        Ok(())
     }
 
     /// Kills what is left, and waits for it: the caller may remove the tree.
@@ -134,6 +168,10 @@ impl Tracer {
     fn begin(&mut self, tid: i32) -> Result<(), Errno> {
         let mut registers = ptrace::registers(tid)?;
         let pid = self.tracee(tid)?.pid;
+        let executes = matches!(registers.orig_rax as i64, libc::SYS_execve | libc::SYS_execveat);
+        if executes && !self.queued.is_empty() {
+            self.handle_queued(pid)?;
+        }
         self.guests.caller = (pid, tid);
         let before = registers;
         match self.call(tid, &mut registers) {
