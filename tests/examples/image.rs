@@ -24,7 +24,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         None => {
-            eprintln!("usage: image NAME, where NAME is programs, proot or one of {}", Kind::ALL.map(Kind::name).join(" "));
+            eprintln!(
+                "usage: image NAME, where NAME is programs, proot or one of {}",
+                Kind::ALL.map(Kind::name).join(" ")
+            );
             ExitCode::FAILURE
         }
     }
