@@ -18,6 +18,8 @@ pub struct Mount {
     /// Canonical host path, likewise.
     host: Vec<u8>,
     fd: OwnedFd,
+    /// No other mount of the container has it.
+    id: u32,
     read_only: bool,
     is_directory: bool,
     is_proc: bool,
@@ -35,7 +37,7 @@ impl Mount {
             b"/" => Vec::new(),
             path => path.to_vec(),
         };
-        Ok(Self { guest: guest.to_vec(), host, fd, read_only, is_directory, is_proc, is_immutable: false })
+        Ok(Self { guest: guest.to_vec(), host, fd, id: 0, read_only, is_directory, is_proc, is_immutable: false })
     }
 
     /// The host path behind it; empty for the host's root.
@@ -51,6 +53,11 @@ impl Mount {
     /// Its root, as an `O_PATH` descriptor.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// What tells it from the other mounts of the container.
+    pub fn id(&self) -> u32 {
+        self.id
     }
 
     /// Whether nothing below it may change.
@@ -74,6 +81,7 @@ impl Mount {
 pub struct Mounts {
     /// The longest guest path first, so the first that fits is the innermost; the root is last.
     list: Vec<Mount>,
+    last_id: u32,
 }
 
 impl Mounts {
@@ -84,7 +92,7 @@ impl Mounts {
     pub fn new(tree: &Path, immutable: bool) -> Result<Self> {
         let mut root = Mount::open(b"", tree, immutable)?;
         root.is_immutable = immutable;
-        Ok(Self { list: vec![root] })
+        Ok(Self { list: vec![root], last_id: 0 })
     }
 
     /// Puts the host path `source` at `guest`, a canonical guest path; one that is there already is replaced, and what
@@ -93,7 +101,9 @@ impl Mounts {
     /// # Errors
     /// Those of realpath(3) and open(2).
     pub fn add(&mut self, guest: &[u8], source: &Path, read_only: bool) -> Result<()> {
-        let mount = Mount::open(guest, source, read_only)?;
+        let mut mount = Mount::open(guest, source, read_only)?;
+        self.last_id += 1;
+        mount.id = self.last_id;
         self.list.retain(|other| other.guest.is_empty() || rest_below(guest, &other.guest).is_none());
         let at = self.list.iter().position(|other| other.guest.len() < guest.len()).unwrap_or(self.list.len() - 1);
         self.list.insert(at, mount);

@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use super::paths::argument;
 use super::pending::Next;
 use super::state::Tracer;
 use crate::engine::path::table::{self, Action, Emulation};
@@ -15,6 +16,9 @@ impl Tracer {
             return Ok(next);
         }
         let Some(call) = table::find(number) else { return Err(Errno::NOSYS) };
+        if !table::has_known_flags(number, |index| argument(registers, index)) {
+            return Err(Errno::INVAL);
+        }
         match call.action {
             Action::Allow => Ok(Next::Pass),
             Action::Refuse(errno) => Err(Errno::from_raw_os_error(errno)),
@@ -29,6 +33,7 @@ impl Tracer {
                 Emulation::Exec => self.exec(tid, registers),
                 Emulation::Address => self.address(tid, call, registers),
                 Emulation::Message => self.message(tid, registers),
+                Emulation::SocketName => self.socket_name(tid, registers),
                 Emulation::Chroot => self.chroot(tid, call, registers),
                 Emulation::Descriptor => self.descriptor(tid, call, registers),
                 Emulation::Attribute => self.attribute(tid, registers),

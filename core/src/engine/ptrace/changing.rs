@@ -2,23 +2,28 @@
 
 use rustix::io::Errno;
 
+use super::guest::SECOND_PATH;
+use super::names::First;
 use super::paths::{argument, as_c_str, last_link, look};
 use super::pending::{AtEnd, Next};
 use super::setup::ATTRIBUTE_REQUESTS;
 use super::state::Tracer;
 use crate::engine::path::table::{Call, Effect};
-use crate::engine::path::{LastLink, Place};
+use crate::engine::path::{LastLink, Limits, Scope};
 use crate::sys::ptrace::{self, Registers};
 
 const O_CREAT: u64 = libc::O_CREAT as u64;
 const O_TMPFILE: u64 = libc::O_TMPFILE as u64;
+/// `sizeof(struct open_how)`, and how long one of a later kernel may be.
+const HOW_BYTES: u64 = 24;
+const PAGE_BYTES: u64 = 4096;
 
 impl Tracer {
-    /// Replaces all paths; refuses what would change a read-only mount.
+    /// Replaces all paths; refuses what the kernel would refuse if binds were mounts.
     pub fn translate(&mut self, tid: i32, call: &Call, registers: &mut Registers) -> Result<Next, Errno> {
         let before = *registers;
         let mut changed = false;
-        let mut first: Option<bool> = None;
+        let mut first: Option<First> = None;
         for (position, path) in call.paths.iter().flatten().enumerate() {
             let address = argument(&before, path.index);
             // utimensat(FD, NULL) and its like: the descriptor itself.
@@ -28,11 +33,13 @@ impl Tracer {
                 self.read_path(tid, address)?;
             }
             let directory = self.directory_of(&before, path);
+            let is_first_of_two = position == 0 && call.paths[1].is_some();
             if self.text.is_empty() {
-                if call.effect != Effect::Read && self.is_descriptor_read_only(tid, directory) {
+                if is_first_of_two {
+                    first = Some(First::Descriptor(self.mount_of(tid, directory)));
+                } else if call.effect != Effect::Read && self.is_descriptor_read_only(tid, directory) {
                     return Err(Errno::ROFS);
                 }
-                first = Some(false);
                 continue;
             }
             let last = last_link(&before, path);
@@ -40,8 +47,11 @@ impl Tracer {
                 continue;
             }
             self.resolve(tid, directory, last)?;
-            self.refuse_change(call, position, first)?;
-            first = Some(self.place.read_only);
+            if is_first_of_two {
+                first = Some(First::Place(self.place.clone()));
+            } else {
+                self.refuse_change(call, &before, first.take())?;
+            }
             if let Some(result) = self.fake_file(tid, call, &before)? {
                 return Ok(Next::Answer(result));
             }
@@ -54,43 +64,18 @@ impl Tracer {
         })
     }
 
-    /// Refuses what changes `self.place` if that may not be. `first`: whether the first path of two is read-only.
-    fn refuse_change(&mut self, call: &Call, position: usize, first: Option<bool>) -> Result<(), Errno> {
-        let Place { read_only, is_mount_point, .. } = self.place;
-        match call.effect {
-            Effect::Read => return Ok(()),
-            Effect::Remove | Effect::Rename if is_mount_point && !read_only => return Err(Errno::BUSY),
-            Effect::Rename | Effect::Link if position == 0 => {
-                // The other path decides; a source that is not there is told first.
-                return if read_only { look(&mut self.place.host).map(drop) } else { Ok(()) };
-            }
-            Effect::Rename | Effect::Link if first != Some(read_only) => return Err(Errno::XDEV),
-            _ if !read_only => return Ok(()),
-            _ => {}
-        }
-        match call.effect {
-            Effect::Create | Effect::Link if look(&mut self.place.host).is_ok() => Err(Errno::EXIST),
-            Effect::Change => Err(look(&mut self.place.host).err().unwrap_or(Errno::ROFS)),
-            _ => Err(Errno::ROFS),
-        }
-    }
-
     pub fn open(&mut self, tid: i32, call: &Call, registers: &mut Registers) -> Result<Next, Errno> {
         let Some(path) = call.paths[0] else { return Ok(Next::Pass) };
         let before = *registers;
-        let mut confined = false;
+        let mut how = Vec::new();
+        let mut limits = Limits::default();
         let flags = match i64::from(call.number) {
             libc::SYS_open => before.rsi,
             libc::SYS_creat => (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u64,
             libc::SYS_openat2 => {
-                let mut how = [0u8; 24];
-                if before.r10 < 24 || ptrace::read_memory(tid, before.rdx, &mut how)? < 24 {
-                    return Ok(Next::Pass);
-                }
-                let word = |at: usize| u64::from_le_bytes(how[at..at + 8].try_into().expect("eight bytes"));
-                // RESOLVE_BENEATH and RESOLVE_IN_ROOT: the kernel does not leave the guest's directory.
-                confined = word(16) & 0x18 != 0;
-                word(0)
+                how = read_how(tid, before.rdx, before.r10)?;
+                limits = limits_of(&how)?;
+                word(&how, 0)
             }
             _ => before.rdx,
         };
@@ -100,25 +85,28 @@ impl Tracer {
                 || flags & (O_CREAT | libc::O_TRUNC as u64) != 0
                 || flags & O_TMPFILE == O_TMPFILE);
         let directory = self.directory_of(&before, &path);
-        if confined {
-            // Files of a read-only mount are reached by a read-only directory.
-            let base = self.base(tid, directory)?;
-            let read_only = self.resolver.mounts().find(&base).0.is_read_only();
-            return if writes && read_only { Err(Errno::ROFS) } else { Ok(Next::Pass) };
-        }
         let exclusive = flags & O_CREAT != 0 && flags & libc::O_EXCL as u64 != 0;
         let last = match exclusive || flags & libc::O_NOFOLLOW as u64 != 0 {
+            // Whatever that is, a file cannot be made of a name with a slash.
+            _ if flags & O_CREAT != 0 && self.text.ends_with(b"/") => LastLink::Name,
             true => LastLink::Keep,
             false => LastLink::Follow,
         };
-        if self.text.is_empty() || !writes && self.may_stay(last) {
+        if self.text.is_empty() || !writes && how.is_empty() && self.may_stay(last) {
             return Ok(Next::Pass);
         }
-        self.resolve(tid, directory, last)?;
+        self.resolve_within(tid, directory, last, limits)?;
         if writes && self.place.read_only {
             self.refuse_writing(flags)?;
         }
         self.pass_place(tid, registers, path.index, false)?;
+        if limits != Limits::default() {
+            // The path is followed already.
+            let rest = word(&how, 16) & libc::RESOLVE_CACHED;
+            how[16..24].copy_from_slice(&rest.to_le_bytes());
+            registers.rdx = self.slot_address(tid, registers)? + SECOND_PATH;
+            ptrace::write_memory(tid, registers.rdx, &how)?;
+        }
         Ok(Next::Change(match flags & O_CREAT {
             0 => AtEnd::Restore { before: Box::new(before), _held: None },
             _ => self.at_creation(tid, before),
@@ -167,4 +155,46 @@ impl Tracer {
             false => Ok(Next::Pass),
         }
     }
+}
+
+fn word(how: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(how[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// The `struct open_how` of openat2, if the kernel takes it.
+fn read_how(tid: i32, address: u64, size: u64) -> Result<Vec<u8>, Errno> {
+    if size < HOW_BYTES {
+        return Err(Errno::INVAL);
+    }
+    if size > PAGE_BYTES {
+        return Err(Errno::TOOBIG);
+    }
+    let mut how = vec![0; size as usize];
+    if ptrace::read_memory(tid, address, &mut how)? < how.len() {
+        return Err(Errno::FAULT);
+    }
+    ptrace::check_open_how(&how)?;
+    Ok(how)
+}
+
+/// What a `struct open_how` forbids. A kernel to come may know more than this engine.
+fn limits_of(how: &[u8]) -> Result<Limits, Errno> {
+    let resolve = word(how, 16);
+    let has = |flag: u64| resolve & flag != 0;
+    let (no_crossing, no_magic, no_links) =
+        (libc::RESOLVE_NO_XDEV, libc::RESOLVE_NO_MAGICLINKS, libc::RESOLVE_NO_SYMLINKS);
+    let (beneath, in_root, cached) = (libc::RESOLVE_BENEATH, libc::RESOLVE_IN_ROOT, libc::RESOLVE_CACHED);
+    if has(!(no_crossing | no_magic | no_links | beneath | in_root | cached)) {
+        return Err(Errno::INVAL);
+    }
+    Ok(Limits {
+        no_crossing: has(no_crossing),
+        no_magic: has(no_magic),
+        no_links: has(no_links),
+        scope: match (has(beneath), has(in_root)) {
+            (true, _) => Scope::Beneath,
+            (false, true) => Scope::InRoot,
+            (false, false) => Scope::All,
+        },
+    })
 }

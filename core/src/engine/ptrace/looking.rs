@@ -104,13 +104,13 @@ impl Tracer {
 
     pub fn readlink(&mut self, tid: i32, call: &Call, registers: &mut Registers) -> Result<Next, Errno> {
         let Some(path) = call.paths[0] else { return Ok(Next::Pass) };
-        self.read_path(tid, argument(registers, path.index))?;
-        if self.text.is_empty() {
-            return Ok(Next::Pass);
-        }
         let size = argument(registers, path.index + 2) as i32;
         if size <= 0 {
             return Err(Errno::INVAL);
+        }
+        self.read_path(tid, argument(registers, path.index))?;
+        if self.text.is_empty() {
+            return Ok(Next::Pass);
         }
         self.resolve(tid, self.directory_of(registers, &path), LastLink::Keep)?;
         let target = match self.resolver.read_magic(&self.place, &self.guests)? {
@@ -137,11 +137,12 @@ impl Tracer {
         let (into, size) = if lists { (registers.rsi, registers.rdx) } else { (registers.rdx, registers.r10) };
         let mut value = vec![0; size.min(XATTR_BYTES) as usize];
         let length = if lists {
-            as_c_str(&mut self.place.host, |path| rustix::fs::llistxattr(path, &mut value[..]))?
+            as_c_str(&mut self.place.host, |path| ptrace::xattrs(path, &mut value))?
         } else {
             self.read_path(tid, registers.rsi)
                 .map_err(|error| if error == Errno::FAULT { error } else { Errno::RANGE })?;
-            as_c_str(&mut self.place.host, |path| rustix::fs::lgetxattr(path, &self.text[..], &mut value[..]))?
+            let Self { place, text, .. } = self;
+            as_c_str(text, |name| as_c_str(&mut place.host, |path| ptrace::xattr(path, name, &mut value)))?
         };
         if size > 0 {
             ptrace::write_memory(tid, into, &value[..length])?;
@@ -166,11 +167,15 @@ impl Tracer {
         Ok(Next::Answer(guest.len() as u64))
     }
 
-    /// The root is the only root.
+    /// The root is the only root. Errors come in the kernel's order.
     pub fn chroot(&mut self, tid: i32, call: &Call, registers: &Registers) -> Result<Next, Errno> {
         let Some(path) = call.paths[0] else { return Ok(Next::Pass) };
         self.read_path(tid, argument(registers, path.index))?;
         self.resolve(tid, libc::AT_FDCWD, LastLink::Follow)?;
+        if look(&mut self.place.host)? != libc::S_IFDIR {
+            return Err(Errno::NOTDIR);
+        }
+        as_c_str(&mut self.place.host, |path| ptrace::access(path, libc::X_OK, libc::AT_EACCESS))?;
         if self.place.guest.is_empty() { Ok(Next::Answer(0)) } else { Err(Errno::PERM) }
     }
 }

@@ -33,6 +33,8 @@ mod image;
 #[cfg(target_arch = "x86_64")]
 mod looking;
 #[cfg(target_arch = "x86_64")]
+mod names;
+#[cfg(target_arch = "x86_64")]
 mod paths;
 #[cfg(target_arch = "x86_64")]
 mod pending;

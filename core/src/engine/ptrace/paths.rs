@@ -7,8 +7,8 @@ use rustix::io::Errno;
 
 use super::guest::SECOND_PATH;
 use super::state::Tracer;
-use crate::engine::path::LastLink;
 use crate::engine::path::table::{Follow, PathArgument};
+use crate::engine::path::{LastLink, Limits, Mount, Scope};
 use crate::sys::ptrace::{self, Registers};
 
 /// PATH_MAX, with its NUL.
@@ -65,6 +65,7 @@ pub(super) fn last_link(registers: &Registers, path: &PathArgument) -> LastLink 
     let follows = match path.follow {
         Follow::Always => true,
         Follow::Never => false,
+        Follow::Name => return LastLink::Name,
         Follow::Unless(index, flag) => !has(index, flag),
         Follow::If(index, flag) => has(index, flag),
         Follow::Open(index) => !has(index, libc::O_NOFOLLOW as u32),
@@ -116,25 +117,41 @@ impl Tracer {
         }
     }
 
-    /// Whether the file behind a descriptor may not change.
-    pub fn is_descriptor_read_only(&self, tid: i32, descriptor: i32) -> bool {
-        let Ok(host) = self.link_of(tid, descriptor) else { return false };
-        let guest = self.resolver.mounts().guest_of(&host);
-        guest.is_some_and(|guest| self.resolver.mounts().find(&guest).0.is_read_only())
+    /// The mount that the file behind a descriptor lies in.
+    fn descriptor_mount(&self, tid: i32, descriptor: i32) -> Option<&Mount> {
+        let host = self.link_of(tid, descriptor).ok()?;
+        let guest = self.resolver.mounts().guest_of(&host)?;
+        Some(self.resolver.mounts().find(&guest).0)
     }
 
+    /// The number of the mount that the file behind a descriptor lies in.
+    pub fn mount_of(&self, tid: i32, descriptor: i32) -> Option<u32> {
+        self.descriptor_mount(tid, descriptor).map(Mount::id)
+    }
+
+    /// Whether the file behind a descriptor may not change.
+    pub fn is_descriptor_read_only(&self, tid: i32, descriptor: i32) -> bool {
+        self.descriptor_mount(tid, descriptor).is_some_and(Mount::is_read_only)
+    }
+
+    /// Which directory a relative path begins at.
     pub fn directory_of(&self, registers: &Registers, path: &PathArgument) -> i32 {
         path.directory.map_or(libc::AT_FDCWD, |index| argument(registers, index) as i32)
     }
 
     /// Resolves the path in the buffer into `self.place`.
     pub fn resolve(&mut self, tid: i32, directory: i32, last: LastLink) -> Result<(), Errno> {
-        let base = match self.text.first() {
-            Some(b'/') => Vec::new(),
-            None => return Err(Errno::NOENT),
+        self.resolve_within(tid, directory, last, Limits::default())
+    }
+
+    /// The same, within the limits of openat2.
+    pub fn resolve_within(&mut self, tid: i32, directory: i32, last: LastLink, limits: Limits) -> Result<(), Errno> {
+        let base = match (self.text.first(), limits.scope) {
+            (None, _) => return Err(Errno::NOENT),
+            (Some(b'/'), Scope::All | Scope::Beneath) => Vec::new(),
             _ => self.base(tid, directory)?,
         };
-        self.resolver.resolve(&base, &self.text, last, &self.guests, &mut self.place)
+        self.resolver.resolve_within(&base, &self.text, last, limits, &self.guests, &mut self.place)
     }
 
     /// Writes the host path of `self.place` into the guest as its argument.
