@@ -334,6 +334,18 @@ pub fn check_open_how(how: &[u8]) -> Result<()> {
     }
 }
 
+/// Whether openat(2) would take these flags: it looks at them before it looks at the path.
+///
+/// # Errors
+/// EINVAL if it would not.
+pub fn check_open_flags(flags: i32) -> Result<()> {
+    // SAFETY: the kernel finds no path at the null address.
+    match check(unsafe { libc::syscall(libc::SYS_openat, -1, ptr::null::<libc::c_char>(), flags, 0) }) {
+        Err(Errno::FAULT) | Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// faccessat2(2) on a path whose last name is not followed, or faccessat(2) where that is missing.
 ///
 /// # Errors

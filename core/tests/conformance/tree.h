@@ -139,7 +139,7 @@ static const struct path *all_paths(void) {
         "ro/sub", "ro/link", "ro/sub/.", "toro", "boundfile", "boundfile/", "boundfile/x", "boundfile/..", "dangling", "dangling/", "loop", "loop/", "loop/x", "none", "none/", "none/.",
         "none/..", "none/x", "fifo", "sock", "hard", "above", "selfexe", "tofd", "private", "closed", "closed/", "closed/x", "closed/..", ".", "..", "./file",
         ".//dir///inner", "empty", "empty/..", "/", "//", "/.", "/..", "/etc", "/etc/passwd", "/etc/hostname", "/home", "/root", "/usr/include", "/proc", "/proc/", "/proc/self", "/proc/self/",
-        "/proc/self/exe", "/proc/self/exe/", "/proc/self/root", "/proc/self/root/", "/proc/self/root/..", "/proc/self/root/etc/passwd", "/proc/self/root/bin/conformance",
+        "/proc/self/exe", "/proc/self/exe/", "/proc/self/root", "/proc/self/root/", "/proc/self/root/..", "/proc/self/root/etc/passwd", "/proc/self/root/etc/hostname",
         "/proc/self/cwd", "/proc/self/cwd/", "/proc/self/cwd/file", "/proc/self/cwd/..", "/proc/self/cwd/reldir/inner", "/proc/self/fd/7", "/proc/self/fd/7/", "/proc/self/fd/8", "/proc/self/fd/8/",
         "/proc/self/fd/8/file", "/proc/self/fd/8/absdir/inner", "/proc/self/fd/8/..", "/proc/self/fd/99", "/proc/self/fd", "/proc/self/fd/7/x", "/proc/thread-self", "/proc/thread-self/cwd/file", "/proc/none",
     };

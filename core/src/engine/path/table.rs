@@ -137,6 +137,8 @@ pub fn has_known_flags(number: u64, argument: impl Fn(u8) -> u64) -> bool {
 /// By number: which argument holds flags, and the flags that it may hold.
 const FLAGS: &[(u32, u8, u32)] = &[
     (21, 1, 7),
+    (188, 4, XATTR_FLAGS),
+    (189, 4, XATTR_FLAGS),
     (260, 4, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH),
     (262, 3, STAT_FLAGS),
     (263, 2, libc::AT_REMOVEDIR as u32),
@@ -160,6 +162,9 @@ const FLAGS: &[(u32, u8, u32)] = &[
 
 /// AT_NO_AUTOMOUNT and AT_STATX_SYNC_TYPE.
 const STAT_FLAGS: u32 = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | 0x6800;
+
+/// XATTR_CREATE and XATTR_REPLACE.
+const XATTR_FLAGS: u32 = 3;
 
 const fn path(index: u8, follow: Follow) -> PathArgument {
     PathArgument { index, directory: None, follow }

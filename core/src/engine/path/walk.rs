@@ -68,6 +68,8 @@ impl Resolver {
         }
         let mount_of = |guest: &[u8]| self.mounts().find(guest).0.id();
         let mut mount = mount_of(guest);
+        // The kernel takes a link to the root for a crossing while it has not had to look where the root is.
+        let mut knows_root = path[0] == b'/' || limits.scope != Scope::All;
         let mut links = 0;
         while let Some(name) = pending.pop() {
             if limits.no_crossing && mount_of(guest) != mount {
@@ -76,6 +78,7 @@ impl Resolver {
             mount = mount_of(guest);
             if name == b".." {
                 self.search(guest)?;
+                knows_root = true;
                 match limits.scope {
                     Scope::Beneath if guest.len() == base.len() => return Err(Errno::XDEV),
                     Scope::InRoot if guest.len() == base.len() => {}
@@ -111,7 +114,7 @@ impl Resolver {
             }
             match magic {
                 Magic::Plain if target.first() == Some(&b'/') => {
-                    if limits.scope == Scope::Beneath || limits.no_crossing && mount != mount_of(top) {
+                    if limits.scope == Scope::Beneath || limits.no_crossing && (!knows_root || mount != mount_of(top)) {
                         return Err(Errno::XDEV);
                     }
                     guest.clear();

@@ -9,7 +9,7 @@ use super::pending::{AtEnd, Next};
 use super::setup::ATTRIBUTE_REQUESTS;
 use super::state::Tracer;
 use crate::engine::path::table::{Call, Effect};
-use crate::engine::path::{LastLink, Limits, Scope};
+use crate::engine::path::{Ending, LastLink, Limits, Scope};
 use crate::sys::ptrace::{self, Registers};
 
 const O_CREAT: u64 = libc::O_CREAT as u64;
@@ -46,7 +46,9 @@ impl Tracer {
             if call.effect == Effect::Read && self.may_stay(last) {
                 continue;
             }
-            self.resolve(tid, directory, last)?;
+            if let Err(error) = self.resolve(tid, directory, last) {
+                return Err(self.fail_second(call, first, error));
+            }
             if is_first_of_two {
                 first = Some(First::Place(self.place.clone()));
             } else {
@@ -79,6 +81,10 @@ impl Tracer {
             }
             _ => before.rdx,
         };
+        // Kernels differ in whether these go together.
+        if how.is_empty() && flags & O_CREAT != 0 && flags & libc::O_DIRECTORY as u64 != 0 {
+            ptrace::check_open_flags(flags as i32)?;
+        }
         self.read_path(tid, argument(&before, path.index))?;
         let writes = flags & libc::O_PATH as u64 == 0
             && (flags & libc::O_ACCMODE as u64 != 0
@@ -115,6 +121,9 @@ impl Tracer {
 
     /// Refuses to open a file of a read-only mount for writing, where the kernel would not refuse it otherwise.
     fn refuse_writing(&mut self, flags: u64) -> Result<(), Errno> {
+        if flags & O_CREAT != 0 && self.place.ending == Ending::Slash {
+            return Err(Errno::ISDIR);
+        }
         let kind = match look(&mut self.place.host) {
             Ok(found) => found,
             Err(Errno::NOENT) if flags & O_CREAT != 0 => return Err(Errno::ROFS),
@@ -124,6 +133,7 @@ impl Tracer {
         let exclusive = flags & O_CREAT != 0 && flags & libc::O_EXCL as u64 != 0;
         match kind {
             libc::S_IFDIR if flags & O_TMPFILE == O_TMPFILE => Err(Errno::ROFS),
+            _ if flags & O_TMPFILE == O_TMPFILE => Err(Errno::NOTDIR),
             libc::S_IFREG if changes && !exclusive => {
                 as_c_str(&mut self.place.host, |path| ptrace::access(path, libc::W_OK, libc::AT_EACCESS))?;
                 Err(Errno::ROFS)

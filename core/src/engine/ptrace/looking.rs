@@ -104,10 +104,6 @@ impl Tracer {
 
     pub fn readlink(&mut self, tid: i32, call: &Call, registers: &mut Registers) -> Result<Next, Errno> {
         let Some(path) = call.paths[0] else { return Ok(Next::Pass) };
-        let size = argument(registers, path.index + 2) as i32;
-        if size <= 0 {
-            return Err(Errno::INVAL);
-        }
         self.read_path(tid, argument(registers, path.index))?;
         if self.text.is_empty() {
             return Ok(Next::Pass);
@@ -117,7 +113,7 @@ impl Tracer {
             Some(target) => target,
             None => rustix::fs::readlinkat(CWD, &self.place.host[..], Vec::new())?.into_bytes(),
         };
-        let length = target.len().min(size as usize);
+        let length = target.len().min(argument(registers, path.index + 2) as usize);
         ptrace::write_memory(tid, argument(registers, path.index + 1), &target[..length])?;
         Ok(Next::Answer(length as u64))
     }

@@ -11,10 +11,6 @@ use crate::engine::path::table::{Call, Effect};
 use crate::engine::path::{Ending, Place, parent};
 use crate::sys::ptrace::{self, Registers};
 
-const RENAME_NOREPLACE: u32 = libc::RENAME_NOREPLACE;
-const RENAME_EXCHANGE: u32 = libc::RENAME_EXCHANGE;
-const RENAME_WHITEOUT: u32 = libc::RENAME_WHITEOUT;
-
 /// The first of two paths.
 #[derive(Debug)]
 pub(super) enum First {
@@ -34,7 +30,6 @@ impl Tracer {
             (Effect::Create, _) if self.place.read_only => Err(self.refuse_creation(call)),
             (Effect::Change, _) if self.place.read_only => Err(match look(&mut self.place.host) {
                 Ok(libc::S_IFDIR) if i64::from(call.number) == libc::SYS_truncate => Errno::ISDIR,
-                Ok(libc::S_IFREG) | Err(Errno::NOENT) if self.place.ending == Ending::Slash => Errno::NOTDIR,
                 Ok(_) => Errno::ROFS,
                 Err(error) => error,
             }),
@@ -45,10 +40,9 @@ impl Tracer {
     /// Why nothing is made in a read-only mount.
     fn refuse_creation(&mut self, call: &Call) -> Errno {
         let makes_directory = matches!(i64::from(call.number), libc::SYS_mkdir | libc::SYS_mkdirat);
-        match (look(&mut self.place.host), self.place.ending) {
+        match (look_name(&mut self.place), self.place.ending) {
             (Ok(_), _) | (_, Ending::Root) => Errno::EXIST,
             (Err(error), Ending::Dot | Ending::DotDot) => error,
-            (Err(Errno::NOTDIR), Ending::Slash) => Errno::EXIST,
             (Err(Errno::NOENT), Ending::Slash) if !makes_directory => Errno::NOENT,
             (Err(Errno::NOENT), _) => Errno::ROFS,
             (Err(error), _) => error,
@@ -64,6 +58,10 @@ impl Tracer {
         let removes_directory = flags != 0;
         match self.place.ending {
             Ending::Name | Ending::Slash => {}
+            // What the dots are in comes first.
+            Ending::Dot | Ending::DotDot if look(&mut self.place.host).is_err() => {
+                return look(&mut self.place.host).map(drop);
+            }
             _ if !removes_directory => return Err(Errno::ISDIR),
             Ending::Dot => return Err(Errno::INVAL),
             Ending::DotDot => return Err(Errno::NOTEMPTY),
@@ -75,7 +73,7 @@ impl Tracer {
         if !self.place.is_mount_point {
             return Ok(());
         }
-        let is_directory = look(&mut self.place.host) == Ok(libc::S_IFDIR);
+        let is_directory = look_name(&mut self.place) == Ok(libc::S_IFDIR);
         if self.place.ending == Ending::Slash && !removes_directory {
             return Err(if is_directory { Errno::ISDIR } else { Errno::NOTDIR });
         }
@@ -89,36 +87,46 @@ impl Tracer {
 
     fn refuse_rename(&mut self, call: &Call, registers: &Registers, mut first: Place) -> Result<(), Errno> {
         let flags = if i64::from(call.number) == libc::SYS_renameat2 { argument(registers, 4) as u32 } else { 0 };
-        let has = |flag: u32| flags & flag != 0;
-        if has(RENAME_EXCHANGE) && has(RENAME_NOREPLACE | RENAME_WHITEOUT) {
-            return Err(Errno::INVAL);
+        let (keeps, exchanges) = (flags & libc::RENAME_NOREPLACE != 0, flags & libc::RENAME_EXCHANGE != 0);
+        let refusal = match (first.ending.is_name(), self.place.ending.is_name()) {
+            _ if first.mount != self.place.mount => Errno::XDEV,
+            (false, _) => Errno::BUSY,
+            (true, false) => {
+                if keeps {
+                    Errno::EXIST
+                } else {
+                    Errno::BUSY
+                }
+            }
+            _ if self.place.read_only => Errno::ROFS,
+            _ if !first.is_mount_point && !self.place.is_mount_point || first.guest == self.place.guest => {
+                return Ok(());
+            }
+            _ => Errno::BUSY,
+        };
+        search_parent(&mut first)?;
+        search_parent(&mut self.place)?;
+        if refusal != Errno::BUSY || !first.ending.is_name() || !self.place.ending.is_name() {
+            return Err(refusal);
         }
-        if first.mount != self.place.mount {
-            return Err(Errno::XDEV);
-        }
-        if !first.ending.is_name() {
-            return Err(Errno::BUSY);
-        }
-        if !self.place.ending.is_name() {
-            return Err(if has(RENAME_NOREPLACE) { Errno::EXIST } else { Errno::BUSY });
-        }
-        if self.place.read_only {
-            return Err(Errno::ROFS);
-        }
-        if !first.is_mount_point && !self.place.is_mount_point || first.guest == self.place.guest {
-            return Ok(());
-        }
-        let (from, to) = (look(&mut first.host)?, look(&mut self.place.host));
+        // A mount point.
+        let (from, to) = (look_name(&mut first)?, look_name(&mut self.place));
+        let is_directory = from == libc::S_IFDIR;
+        let has_slash = |place: &Place| place.ending == Ending::Slash;
         match to {
-            Ok(_) if has(RENAME_NOREPLACE) => return Err(Errno::EXIST),
-            Err(error) if has(RENAME_EXCHANGE) => return Err(error),
+            Ok(_) if keeps => return Err(Errno::EXIST),
+            Err(error) if exchanges => return Err(error),
+            Ok(kind) if exchanges && kind != libc::S_IFDIR && has_slash(&self.place) => return Err(Errno::NOTDIR),
+            _ if !is_directory && (has_slash(&first) || !exchanges && has_slash(&self.place)) => {
+                return Err(Errno::NOTDIR);
+            }
             _ => {}
         }
         self.may_write_beside(&first.guest)?;
         self.may_write_beside(&self.place.guest)?;
         Err(match to {
-            Ok(libc::S_IFDIR) if from != libc::S_IFDIR && !has(RENAME_EXCHANGE) => Errno::ISDIR,
-            Ok(kind) if from == libc::S_IFDIR && kind != libc::S_IFDIR && !has(RENAME_EXCHANGE) => Errno::NOTDIR,
+            Ok(libc::S_IFDIR) if !is_directory && !exchanges => Errno::ISDIR,
+            Ok(kind) if is_directory && kind != libc::S_IFDIR && !exchanges => Errno::NOTDIR,
             _ => Errno::BUSY,
         })
     }
@@ -127,8 +135,10 @@ impl Tracer {
         let mount = match first {
             First::Place(mut place) => {
                 look(&mut place.host)?;
-                // The kernel alone knows what a link of /proc leads to.
-                (!place.is_proc).then_some(place.mount)
+                match place.is_proc {
+                    true => self.mount_behind(&place.host),
+                    false => Some(place.mount),
+                }
             }
             First::Descriptor(mount) => mount,
         };
@@ -138,12 +148,28 @@ impl Tracer {
         if mount.is_none_or(|mount| mount == self.place.mount) {
             return Ok(());
         }
-        Err(match look(&mut self.place.host) {
+        Err(match look_name(&mut self.place) {
             Ok(_) => Errno::EXIST,
-            Err(Errno::NOTDIR) if self.place.ending == Ending::Slash => Errno::EXIST,
-            Err(Errno::NOENT) if self.place.ending.is_name() && self.place.ending != Ending::Slash => Errno::XDEV,
+            Err(Errno::NOENT) if self.place.ending == Ending::Name => Errno::XDEV,
             Err(error) => error,
         })
+    }
+
+    /// The mount that a link of /proc leads into, if it says so.
+    fn mount_behind(&self, link: &[u8]) -> Option<u32> {
+        let target = rustix::fs::readlinkat(rustix::fs::CWD, link, Vec::new()).ok()?.into_bytes();
+        let guest = self.resolver.mounts().guest_of(&target)?;
+        Some(self.resolver.mounts().find(&guest).0.id())
+    }
+
+    /// The second of two paths leads nowhere: the error of the first comes before it.
+    pub fn fail_second(&mut self, call: &Call, first: Option<First>, error: Errno) -> Errno {
+        let Some(First::Place(mut first)) = first else { return error };
+        let earlier = match call.effect {
+            Effect::Link => look(&mut first.host).map(drop),
+            _ => search_parent(&mut first),
+        };
+        earlier.err().unwrap_or(error)
     }
 
     /// Whether the directory that holds this place may be written to.
@@ -152,4 +178,26 @@ impl Tracer {
         let mut host = [mount.host(), rest, b"/."].concat();
         as_c_str(&mut host, |path| ptrace::access(path, libc::W_OK | libc::X_OK, libc::AT_EACCESS))
     }
+}
+
+/// The type (S_IFMT) of what a name is, whatever follows it.
+fn look_name(place: &mut Place) -> Result<u32, Errno> {
+    if place.ending != Ending::Slash {
+        return look(&mut place.host);
+    }
+    place.host.pop();
+    let found = look(&mut place.host);
+    place.host.push(b'/');
+    found
+}
+
+/// Whether names in the directory that a path ends in may be looked at.
+fn search_parent(place: &mut Place) -> Result<(), Errno> {
+    if !place.ending.is_name() {
+        return look(&mut place.host).map(drop);
+    }
+    let end = place.host.len() - usize::from(place.ending == Ending::Slash);
+    let cut = place.host[..end].iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    let mut host = [&place.host[..cut], b"/."].concat();
+    look(&mut host).map(drop)
 }

@@ -8,13 +8,15 @@ use rustix::io::Errno;
 use super::guest::SECOND_PATH;
 use super::state::Tracer;
 use crate::engine::path::table::{Follow, PathArgument};
-use crate::engine::path::{LastLink, Limits, Mount, Scope};
+use crate::engine::path::{Ending, LastLink, Limits, Mount, Place, Scope, parent};
 use crate::sys::ptrace::{self, Registers};
 
 /// PATH_MAX, with its NUL.
 const PATH_BYTES: usize = 4096;
 /// What is read of a path first; most are shorter.
 const FIRST_BYTES: usize = 256;
+/// What the kernel puts behind the path of a file without a name.
+const DELETED: &[u8] = b" (deleted)";
 
 /// Argument `index` of the call.
 pub(super) fn argument(registers: &Registers, index: u8) -> u64 {
@@ -46,6 +48,15 @@ pub(super) fn as_c_str<T>(path: &mut Vec<u8>, with: impl FnOnce(&CStr) -> T) -> 
     let result = with(CStr::from_bytes_until_nul(path).unwrap_or_default());
     path.pop();
     result
+}
+
+/// The link to a descriptor, or to the working directory.
+fn link_path(tid: i32, descriptor: i32) -> Vec<u8> {
+    match descriptor {
+        libc::AT_FDCWD => format!("/proc/{tid}/cwd"),
+        descriptor => format!("/proc/{tid}/fd/{descriptor}"),
+    }
+    .into_bytes()
 }
 
 /// Whether `name` is one name below its directory.
@@ -106,11 +117,7 @@ impl Tracer {
 
     /// What /proc says of a descriptor, or of the working directory.
     pub fn link_of(&self, tid: i32, descriptor: i32) -> Result<Vec<u8>, Errno> {
-        let path = match descriptor {
-            libc::AT_FDCWD => format!("/proc/{tid}/cwd"),
-            descriptor => format!("/proc/{tid}/fd/{descriptor}"),
-        };
-        match rustix::fs::readlinkat(CWD, path, Vec::new()) {
+        match rustix::fs::readlinkat(CWD, link_path(tid, descriptor), Vec::new()) {
             Ok(link) => Ok(link.into_bytes()),
             Err(Errno::NOENT) => Err(Errno::BADF),
             Err(error) => Err(error),
@@ -146,12 +153,52 @@ impl Tracer {
 
     /// The same, within the limits of openat2.
     pub fn resolve_within(&mut self, tid: i32, directory: i32, last: LastLink, limits: Limits) -> Result<(), Errno> {
-        let base = match (self.text.first(), limits.scope) {
+        let mut base = match (self.text.first(), limits.scope) {
             (None, _) => return Err(Errno::NOENT),
             (Some(b'/'), Scope::All | Scope::Beneath) => Vec::new(),
             _ => self.base(tid, directory)?,
         };
+        if base.ends_with(DELETED) && self.leave_deleted(tid, directory, &mut base)? {
+            return Ok(());
+        }
         self.resolver.resolve_within(&base, &self.text, last, limits, &self.guests, &mut self.place)
+    }
+
+    /// A relative path that begins in a directory without a name: all but `.` and `..` are missing in it. True if the path
+    /// ends there.
+    fn leave_deleted(&mut self, tid: i32, directory: i32, base: &mut Vec<u8>) -> Result<bool, Errno> {
+        let host = link_path(tid, directory);
+        match rustix::fs::stat(&host[..]) {
+            Ok(stat) if stat.st_nlink > 0 && stat.st_mode & libc::S_IFMT == libc::S_IFDIR => return Ok(false),
+            Ok(stat) if stat.st_mode & libc::S_IFMT != libc::S_IFDIR => return Err(Errno::NOTDIR),
+            _ => {}
+        }
+        base.truncate(base.len() - DELETED.len());
+        let path = &self.text[..];
+        let mut names = path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
+        match names.next() {
+            None => {
+                let mount = self.resolver.mounts().find(base).0;
+                self.place = Place {
+                    host: [&host[..], b"/."].concat(),
+                    ending: Ending::Dot,
+                    mount: mount.id(),
+                    read_only: mount.is_read_only(),
+                    is_proc: false,
+                    is_mount_point: false,
+                    guest: std::mem::take(base),
+                };
+                Ok(true)
+            }
+            Some(b"..") => {
+                base.truncate(parent(base).len());
+                let start = path.windows(2).position(|pair| pair == b"..").map_or(0, |at| at + 2);
+                let rest = [b".", &path[start..]].concat();
+                self.text = rest;
+                Ok(false)
+            }
+            Some(_) => Err(Errno::NOENT),
+        }
     }
 
     /// Writes the host path of `self.place` into the guest as its argument.
