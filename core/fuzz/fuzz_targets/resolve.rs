@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::fuzz_target;
-use udocker_core::engine::path::{Confined, LastLink, Mounts, Place, Processes, Resolver, Rules};
+use udocker_core::engine::path::{LastLink, Limits, Mounts, Place, Processes, Resolver, Scope};
 
 const NAMES: [&str; 16] =
     ["a", "b", "d", "f", "l", "m", "mnt", "in", "out", "secret", "..", ".", "", "etc/file", "proc/self/root", "proc/self/cwd"];
@@ -72,20 +72,20 @@ fuzz_target!(|data: &[u8]| {
             continue;
         }
         let last = [LastLink::Follow, LastLink::Keep, LastLink::Name][usize::from(what >> 1) % 3];
-        let confined = [Confined::Nowhere, Confined::Nowhere, Confined::Beneath, Confined::InRoot];
-        let rules = Rules {
+        let scopes = [Scope::All, Scope::All, Scope::Beneath, Scope::InRoot];
+        let limits = Limits {
             no_links: what & 64 != 0,
             no_crossing: what & 128 != 0,
-            confined: confined[usize::from(what >> 3) % 4],
-            ..Rules::default()
+            no_magic: false,
+            scope: scopes[usize::from(what >> 3) % 4],
         };
         for base in ["", "/a", "/mnt/in"] {
-            if resolver.resolve_by_rules(base.as_bytes(), first.as_bytes(), last, rules, &Own, &mut place).is_err() {
+            if resolver.resolve_within(base.as_bytes(), first.as_bytes(), last, limits, &Own, &mut place).is_err() {
                 continue;
             }
             let guest = String::from_utf8_lossy(&place.guest).into_owned();
             assert!(!guest.split('/').any(|name| name == ".." || name == "."), "{guest} is not canonical");
-            if rules.confined != Confined::Nowhere {
+            if limits.scope != Scope::All {
                 assert!(guest.starts_with(base), "{guest} is outside of {base}");
             }
             // The kernel's own answer about the directory that the last name lies in, or about all of it.
@@ -94,7 +94,7 @@ fuzz_target!(|data: &[u8]| {
             if let Ok(real) = shown.canonicalize() {
                 let is_source = last != LastLink::Follow && place.is_mount_point;
                 let inside = seen.iter().any(|tree| real.starts_with(tree));
-                assert!(is_source || inside, "{base} {first} {last:?} {rules:?} leads to {}", real.display());
+                assert!(is_source || inside, "{base} {first} {last:?} {limits:?} leads to {}", real.display());
             }
         }
     }

@@ -313,6 +313,52 @@ pub fn statx_bytes(path: &std::ffi::CStr, flags: i32, mask: u32, into: &mut [u8;
         .map(drop)
 }
 
+/// lgetxattr(2); with no room the length alone is told.
+///
+/// # Errors
+/// Those of getxattr(2).
+pub fn xattr(path: &std::ffi::CStr, name: &std::ffi::CStr, into: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel reads both strings and writes at most so many bytes to the slice.
+    let length =
+        unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), into.as_mut_ptr().cast::<libc::c_void>(), into.len()) };
+    check(length as libc::c_long).map(|length| length as usize)
+}
+
+/// llistxattr(2); with no room the length alone is told.
+///
+/// # Errors
+/// Those of listxattr(2).
+pub fn xattrs(path: &std::ffi::CStr, into: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel reads the string and writes at most so many bytes to the slice.
+    let length = unsafe { libc::llistxattr(path.as_ptr(), into.as_mut_ptr().cast(), into.len()) };
+    check(length as libc::c_long).map(|length| length as usize)
+}
+
+/// Whether openat2(2) would take this `struct open_how`: it looks at that before it looks at the path.
+///
+/// # Errors
+/// Those of openat2(2) for a bad structure, ENOSYS.
+pub fn check_open_how(how: &[u8]) -> Result<()> {
+    let nothing = ptr::null::<libc::c_char>();
+    // SAFETY: the kernel reads so many bytes of the slice, and finds no path at the null address.
+    match check(unsafe { libc::syscall(libc::SYS_openat2, -1, nothing, how.as_ptr(), how.len()) }) {
+        Err(Errno::FAULT) | Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether openat(2) would take these flags: it looks at them before it looks at the path.
+///
+/// # Errors
+/// EINVAL if it would not.
+pub fn check_open_flags(flags: i32) -> Result<()> {
+    // SAFETY: the kernel finds no path at the null address.
+    match check(unsafe { libc::syscall(libc::SYS_openat, -1, ptr::null::<libc::c_char>(), flags, 0) }) {
+        Err(Errno::FAULT) | Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// faccessat2(2) on a path whose last name is not followed, or faccessat(2) where that is missing.
 ///
 /// # Errors

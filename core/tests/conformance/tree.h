@@ -1,15 +1,16 @@
-// The tree of the conformance program, and the names that are tried in it.
+// The tree that the cases work on, the paths into it, and what changed in it.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stddef.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <utime.h>
-#include <sys/inotify.h>
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -17,138 +18,152 @@
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <sys/xattr.h>
-#include <linux/fs.h>
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
 
-static char top[128];
-static const int top_fd = 100, inner_fd = 101, file_fd = 102;
+#define BAD ((char *)8)
+// The kernel's answer: a result, or minus an error number.
+#define raw(...) ({ long result_ = syscall(__VA_ARGS__); result_ == -1 ? -(long)errno : result_; })
 
-static char name_255[256], name_256[257], up[256], to_root[600];
-static const char *names[] = {
-    "file", "dir", "dir/inner", "empty", "rel", "abs", "far", "up", "into", "outof", "through", "dangling", "loop", "program", "script",
-    "none", "none/x", "file/x", "dir/", "file/", "none/", "rel/", "abs/inner", "abs/", "dir/.", "dir/..", "dir/../file", ".", "..", "",
-    "bind", "bind/", "bind/file", "bind/dir", "bind/none", "bind/..", "bind/../file", "bind/back", "bind/back/inner", "bindfile",
-    "ro", "ro/file", "ro/dir", "ro/none", "ro/..", "socket", name_255, name_256, to_root,
-};
-static const int name_count = sizeof names / sizeof *names;
+static const char *top;
 
-// For calls with two paths.
-static const char *pairs[] = {
-    "file", "dir", "empty", "rel", "abs", "into", "outof", "dangling", "none", "none/x", "file/x", "dir/", "none/", "dir/inner", "dir/.",
-    "dir/..", "..", "", "bind", "bind/file", "bind/dir", "bind/none", "bind/back/inner", "bindfile", "ro", "ro/file", "ro/none", "/",
-};
-static const int pair_count = sizeof pairs / sizeof *pairs;
-
-static char long_good[4097], long_bad[4098], in_root[600], in_fd[64], in_dir_fd[64], in_thread[600];
-static const char *specials[] = {
-    "/", "//", "/.", "/..", "/../..", "/proc/self", "/proc/self/exe", "/proc/self/cwd", "/proc/self/cwd/file", "/proc/self/root",
-    in_root, in_fd, in_dir_fd, in_thread, "/proc/self/fd/999", "/proc/none", "/proc/self/cwd/..", long_good, long_bad,
-};
-static const int special_count = sizeof specials / sizeof *specials;
-
-static void must(int result, const char *what) {
-    if (result == -1) { fflush(stdout); perror(what); exit(90); }
-}
-static void write_file(const char *path, const char *content, int mode) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    must(fd, path);
-    must(write(fd, content, strlen(content)), path);
-    must(fchmod(fd, mode), path);
-    close(fd);
-}
-static void keep(int fd, int number) {
-    must(fd, "open");
-    must(dup2(fd, number), "dup2");
-    close(fd);
-}
-static int is_mount(const char *name) { return !strcmp(name, "bind") || !strcmp(name, "bindfile") || !strcmp(name, "ro"); }
-
-static void clear(const char *directory, int spares_mounts) {
-    DIR *list = opendir(directory);
-    if (!list) return;
-    for (struct dirent *entry; (entry = readdir(list));) {
-        char path[1024];
-        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") || (spares_mounts && is_mount(entry->d_name))) continue;
-        snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
-        if (unlink(path) == -1 && errno == EISDIR) {
-            chmod(path, 0700);
-            clear(path, 0);
-            must(rmdir(path), path);
-        }
+static const char *error_name(long number) {
+    static char other[32];
+#define NAME(error) case error: return #error;
+    switch (number) {
+    NAME(EPERM) NAME(ENOENT) NAME(ENXIO) NAME(E2BIG) NAME(ENOEXEC) NAME(EBADF) NAME(EACCES) NAME(EFAULT) NAME(EBUSY) NAME(EEXIST)
+    NAME(EXDEV) NAME(ENODEV) NAME(ENOTDIR) NAME(EISDIR) NAME(EINVAL) NAME(ETXTBSY) NAME(EROFS) NAME(ERANGE) NAME(ENAMETOOLONG)
+    NAME(ENOSYS) NAME(ENOTEMPTY) NAME(ELOOP) NAME(ENODATA) NAME(EOVERFLOW) NAME(EOPNOTSUPP) NAME(EADDRINUSE) NAME(ECONNREFUSED)
+    NAME(ENOTTY) NAME(ENOTCONN) NAME(EDESTADDRREQ) NAME(EPROTOTYPE) NAME(ENOTSOCK)
     }
-    closedir(list);
+    sprintf(other, "E%ld", number);
+    return other;
 }
 
-static void make_tree(void) {
-    must(chdir(top), top);
-    clear(top, 1);
-    clear("bind", 0);
-    must(chmod(top, 0755), top);
-    must(chmod("bind", 0755), "bind");
-    write_file("file", "a file\n", 0644);
-    write_file("script", "#!/bin/true\n", 0755);
-    must(setxattr("file", "user.made", "value", 5, 0), "setxattr");
-    must(mkdir("dir", 0755), "dir");
-    must(mkdir("empty", 0755), "empty");
-    write_file("dir/inner", "inner\n", 0600);
-    must(symlink("dir/inner", "rel"), "rel");
-    char path[600];
-    snprintf(path, sizeof path, "%s/dir", top);
-    must(symlink(path, "abs"), "abs");
-    must(symlink("/proc/self/exe", "program"), "program");
-    // What links lead to outside.
-    must(chmod("/etc/only-here", 0644), "only-here");
-    must(chmod("bindfile", 0644), "bindfile");
-    must(symlink("/etc/only-here", "far"), "far");
-    must(symlink(up, "up"), "up");
-    must(symlink("bind/file", "into"), "into");
-    must(symlink("bind/back/inner", "outof"), "outof");
-    must(symlink("abs/../bind/../rel", "through"), "through");
-    must(symlink("dir/new", "dangling"), "dangling");
-    must(symlink("loop", "loop"), "loop");
-    write_file(name_255, "long\n", 0644);
-    write_file("bind/file", "bound\n", 0644);
-    must(mkdir("bind/dir", 0755), "bind/dir");
-    must(symlink(path, "bind/back"), "bind/back");
-    struct sockaddr_un address = {AF_UNIX, "socket"};
-    int s = socket(AF_UNIX, SOCK_STREAM, 0);
-    must(bind(s, (void *)&address, sizeof address), "socket");
-    close(s);
-    // Descriptors of what is there now; numbers that stay.
-    keep(open(".", O_RDONLY | O_DIRECTORY), top_fd);
-    keep(open("dir", O_RDONLY | O_DIRECTORY), inner_fd);
-    keep(open("file", O_RDONLY), file_fd);
-}
+// --- The tree.
 
-static void begin(const char *path) {
-    snprintf(top, sizeof top, "%s", path);
-    memset(name_255, 'n', 255);
-    memset(name_256, 'm', 256);
-    snprintf(up, sizeof up, "../../../../../../../../../..%s/file", top);
-    snprintf(to_root, sizeof to_root, "../../../../../../../../../../../..%s/dir/inner", top);
-    snprintf(in_root, sizeof in_root, "/proc/self/root%s/file", top);
-    snprintf(in_thread, sizeof in_thread, "/proc/thread-self/root%s/rel", top);
-    snprintf(in_fd, sizeof in_fd, "/proc/self/fd/%d", file_fd);
-    snprintf(in_dir_fd, sizeof in_dir_fd, "/proc/self/fd/%d/file", top_fd);
-    char file[600];
-    snprintf(file, sizeof file, "%s/file", top);
-    memset(long_good, '/', 4095);
-    strcpy(long_good + 4095 - strlen(file), file);
-    memset(long_bad, '/', 4096);
-    strcpy(long_bad + 4096 - strlen(file), file);
-    make_tree();
-}
-
-static void list_tree(const char *directory, int depth) {
-    struct dirent **list;
-    int count = scandir(directory, &list, NULL, alphasort);
+static void wipe(int depth) {
+    struct dirent **entries;
+    int count = scandir(".", &entries, NULL, NULL);
     for (int i = 0; i < count; i++) {
-        char path[1024];
-        struct stat found;
-        if (!strcmp(list[i]->d_name, ".") || !strcmp(list[i]->d_name, "..")) continue;
-        snprintf(path, sizeof path, "%s/%s", directory, list[i]->d_name);
-        must(lstat(path, &found), path);
-        printf("tree %.60s %o %ld\n", path, found.st_mode, S_ISDIR(found.st_mode) ? -1 : (long)found.st_size);
-        if (S_ISDIR(found.st_mode) && depth < 5) list_tree(path, depth + 1);
+        const char *name = entries[i]->d_name;
+        struct stat st;
+        if (strcmp(name, ".") && strcmp(name, "..") && strcmp(name, "kept") && unlink(name) && !lstat(name, &st) && S_ISDIR(st.st_mode)) {
+            if (strcmp(name, "ro")) chmod(name, 0755);
+            if (strcmp(name, "ro") && !chdir(name)) { wipe(depth + 1); if (chdir("..")) abort(); }
+            rmdir(name);
+        }
+        free(entries[i]);
     }
+    if (count >= 0) free(entries);
 }
+
+static void put(const char *name, const char *text, int mode) {
+    int fd = open(name, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    if (write(fd, text, strlen(text)) < 0 || fchmod(fd, mode)) abort();
+    close(fd);
+}
+
+// Makes the tree what it was at first. Mount points stay; `kept` too, since a descriptor is open on it.
+static void make_tree(void) {
+    char text[400];
+    chmod("/", 0755), chmod(".", 0755), chmod("boundfile", 0644), chmod("/bin/conformance", 0755), chmod("/proc/self/fd/7", 0644);
+    if (chdir(top)) abort();
+    wipe(0);
+    mkdir("kept", 0755), chmod("kept", 0755);
+    put("file", "guest file\n", 0644), put("script", "#!/bin/conformance --probe-script\n", 0755);
+    put("garbage", "guest\1\2\3garbage", 0755), put("lost", "#!/no/such\n", 0755), put("private", "guest private", 0);
+    syscall(SYS_setxattr, "file", "user.name", "guest", 5, 0);
+    mkdir("dir", 0755), mkdir("dir/sub", 0755), mkdir("empty", 0755), put("dir/inner", "guest inner", 0640);
+    link("file", "hard"), mknod("fifo", S_IFIFO | 0644, 0), mknod("sock", S_IFSOCK | 0644, 0);
+    symlink("file", "rel"), symlink("dir", "reldir"), symlink("bind/inner", "tobind"), symlink("bind", "tobinddir");
+    symlink("ro/inner", "toro"), symlink("dir/none", "dangling"), symlink("loop", "loop"), symlink("/proc/self/exe", "selfexe");
+    symlink("../../../../../../../../../../etc/passwd", "above"), symlink("/proc/self/fd/7", "tofd"), symlink("script", "toscript");
+    sprintf(text, "%s/file", top), symlink(text, "abs");
+    sprintf(text, "%s/dir", top), symlink(text, "absdir");
+    sprintf(text, "%s/bind/inner", top), symlink(text, "tobindabs");
+    mkdir("closed", 0700), put("closed/x", "guest closed", 0644), chmod("closed", 0);
+    put("bind/inner", "bound inner", 0640), mkdir("bind/sub", 0755), symlink("../dir/inner", "bind/backrel");
+    sprintf(text, "%s/dir/inner", top), symlink(text, "bind/back");
+    put("boundfile", "bound file\n", 0644);
+    syscall(SYS_removexattr, "boundfile", "user.other"), syscall(SYS_removexattr, "boundfile", "user.name");
+}
+
+// --- What changed: names, modes, sizes, links and link counts.
+
+struct list { int count; char lines[96][200]; };
+static struct list before, now;
+
+static void list_directory(struct list *list, const char *path) {
+    struct dirent **entries;
+    int count = scandir(*path ? path : ".", &entries, NULL, alphasort);
+    for (int i = 0; i < count; i++) {
+        char name[1000], link[512] = "";
+        struct stat st;
+        snprintf(name, sizeof name, "%s%s%s", path, *path ? "/" : "", entries[i]->d_name);
+        int dots = !strcmp(entries[i]->d_name, ".") || !strcmp(entries[i]->d_name, "..");
+        free(entries[i]);
+        if (dots || lstat(name, &st)) continue;
+        if (S_ISLNK(st.st_mode) && readlink(name, link, sizeof link - 1) < 0) abort();
+        if (list->count < 96) snprintf(list->lines[list->count++], 200, "%.150s:%o:%ld:%ld%s%.20s", name, st.st_mode, S_ISDIR(st.st_mode) ? 0 : (long)st.st_size, S_ISDIR(st.st_mode) ? 0 : (long)st.st_nlink, *link ? ":" : "", link);
+        if (S_ISDIR(st.st_mode)) list_directory(list, name);
+    }
+    if (count >= 0) free(entries);
+}
+static void note_tree(void) { list_directory(&before, ""); }
+static int holds(const struct list *list, const char *line) {
+    for (int i = 0; i < list->count; i++) if (!strcmp(list->lines[i], line)) return 1;
+    return 0;
+}
+static int print_changes(void) {
+    int count = 0;
+    now.count = 0;
+    list_directory(&now, "");
+    for (int i = 0; i < before.count; i++) if (!holds(&now, before.lines[i])) count += printf(" -%s", before.lines[i]);
+    for (int i = 0; i < now.count; i++) if (!holds(&before, now.lines[i])) count += printf(" +%s", now.lines[i]);
+    return count;
+}
+
+// --- Paths.
+
+enum { USED_BY_ALL = 1, EXEC = 2, FEW = 4, SUB = 8 };
+struct path { const char *shown, *text; int kind; };
+
+static const struct path *all_paths(void) {
+    static const char *plain[] = {
+        "file", "", "dir", "dir/", "dir/.", "dir/..", "dir/inner", "dir/sub/..", "dir/../file", "file/", "file/.", "file/x", "file/..",
+        "rel", "rel/", "abs", "abs/", "reldir", "reldir/", "reldir/.", "reldir/..", "reldir/inner", "reldir/../file", "absdir", "absdir/", "absdir/inner",
+        "absdir/../file", "tobind", "tobindabs", "tobinddir", "tobinddir/", "tobinddir/inner", "tobinddir/..", "bind", "bind/", "bind/.", "bind/..",
+        "bind/inner", "bind/back", "bind/backrel", "bind/sub", "bind/none", "bind/../file", "ro", "ro/", "ro/..", "ro/inner", "ro/none", "ro/none/", "ro/none/x",
+        "ro/sub", "ro/link", "ro/sub/.", "toro", "boundfile", "boundfile/", "boundfile/x", "boundfile/..", "dangling", "dangling/", "loop", "loop/", "loop/x", "none", "none/", "none/.",
+        "none/..", "none/x", "fifo", "sock", "hard", "above", "selfexe", "tofd", "private", "closed", "closed/", "closed/x", "closed/..", ".", "..", "./file",
+        ".//dir///inner", "empty", "empty/..", "/", "//", "/.", "/..", "/etc", "/etc/passwd", "/etc/hostname", "/home", "/root", "/usr/include", "/proc", "/proc/", "/proc/self", "/proc/self/",
+        "/proc/self/exe", "/proc/self/exe/", "/proc/self/root", "/proc/self/root/", "/proc/self/root/..", "/proc/self/root/etc/passwd", "/proc/self/root/etc/hostname",
+        "/proc/self/cwd", "/proc/self/cwd/", "/proc/self/cwd/file", "/proc/self/cwd/..", "/proc/self/cwd/reldir/inner", "/proc/self/fd/7", "/proc/self/fd/7/", "/proc/self/fd/8", "/proc/self/fd/8/",
+        "/proc/self/fd/8/file", "/proc/self/fd/8/absdir/inner", "/proc/self/fd/8/..", "/proc/self/fd/99", "/proc/self/fd", "/proc/self/fd/7/x", "/proc/thread-self", "/proc/thread-self/cwd/file", "/proc/none",
+    };
+    static const char *programs[] = {"script", "toscript", "garbage", "lost", "/bin/conformance", "/bin/../bin/./conformance", "/proc/self/fd/10", "bind/script"};
+    static char name255[300], name256[300], name107[120], name108[120], path4095[5000], path4096[5000], path5000[6000];
+    static struct path paths[240];
+    int count = 0;
+    if (paths[0].shown) return paths;
+    for (unsigned i = 0; i < sizeof plain / sizeof *plain; i++)
+        paths[count++] = (struct path){*plain[i] ? plain[i] : "(empty)", plain[i], USED_BY_ALL | (i < 3 ? FEW : 0) | (i % 4 ? 0 : SUB)};
+    for (unsigned i = 0; i < sizeof programs / sizeof *programs; i++) paths[count++] = (struct path){programs[i], programs[i], EXEC};
+    memset(name255, 'n', 255), memset(name256, 'n', 256), memset(name107, 'n', 107), memset(name108, 'n', 108);
+    for (int i = 0; i < 2600; i++) strcat(path5000, "./");
+    memcpy(path4095, path5000, 4091), memcpy(path4095 + 4091, "file", 4);
+    memcpy(path4096, path5000, 4092), memcpy(path4096 + 4092, "file", 4);
+    const struct path made[] = {{"(255)", name255}, {"(256)", name256}, {"(107)", name107}, {"(108)", name108}, {"(4095)", path4095}, {"(4096)", path4096}, {"(5200)", path5000}, {"(null)", NULL}, {"(bad)", BAD}};
+    for (unsigned i = 0; i < sizeof made / sizeof *made; i++) {
+        paths[count] = made[i];
+        paths[count++].kind = USED_BY_ALL | FEW;
+    }
+    return paths;
+}
+
+static const char *sources[] = {"file", "dir", "dir/", "rel", "reldir/", "absdir", "tobind", "bind", "bind/", "bind/inner", "bind/sub", "boundfile", "ro/inner", "none", "none/",
+    "dangling", "dir/..", ".", "/", "fifo", "hard", "empty", "file/x", "closed/x", "/proc/self/fd/7", NULL};
+static const char *targets[] = {"new", "new/", "file", "dir", "empty", "bind", "bind/new", "bind/inner", "boundfile", "ro/new", "ro/inner", "rel", "reldir/", "dangling", "dangling/", "none/x",
+    "dir/new", "dir/..", ".", "/", "file/x", "closed/x", "dir/sub/new", "hard", "", NULL};

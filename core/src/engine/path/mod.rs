@@ -12,6 +12,8 @@ mod mounts;
 mod resolve;
 #[cfg(target_arch = "x86_64")]
 pub mod table;
+mod walk;
 
 pub use mounts::{Mount, Mounts};
-pub use resolve::{Base, Confined, LastLink, MountFacts, Place, Processes, Resolver, Rules};
+pub use resolve::{Base, Ending, LastLink, Place, Processes, Resolver, parent};
+pub use walk::{Limits, Scope};

@@ -18,7 +18,8 @@ pub struct Mount {
     /// Canonical host path, likewise.
     host: Vec<u8>,
     fd: OwnedFd,
-    number: u32,
+    /// No other mount of the container has it.
+    id: u32,
     read_only: bool,
     is_directory: bool,
     is_proc: bool,
@@ -36,8 +37,7 @@ impl Mount {
             b"/" => Vec::new(),
             path => path.to_vec(),
         };
-        let guest = guest.to_vec();
-        Ok(Self { guest, host, fd, number: 0, read_only, is_directory, is_proc, is_immutable: false })
+        Ok(Self { guest: guest.to_vec(), host, fd, id: 0, read_only, is_directory, is_proc, is_immutable: false })
     }
 
     /// The host path behind it; empty for the host's root.
@@ -55,9 +55,9 @@ impl Mount {
         self.fd.as_fd()
     }
 
-    /// Which of its container's mounts it is.
-    pub fn number(&self) -> u32 {
-        self.number
+    /// What tells it from the other mounts of the container.
+    pub fn id(&self) -> u32 {
+        self.id
     }
 
     /// Whether nothing below it may change.
@@ -81,8 +81,7 @@ impl Mount {
 pub struct Mounts {
     /// The longest guest path first, so the first that fits is the innermost; the root is last.
     list: Vec<Mount>,
-    /// How many were added to the root, the hidden ones too.
-    added: u32,
+    last_id: u32,
 }
 
 impl Mounts {
@@ -93,7 +92,7 @@ impl Mounts {
     pub fn new(tree: &Path, immutable: bool) -> Result<Self> {
         let mut root = Mount::open(b"", tree, immutable)?;
         root.is_immutable = immutable;
-        Ok(Self { list: vec![root], added: 0 })
+        Ok(Self { list: vec![root], last_id: 0 })
     }
 
     /// Puts the host path `source` at `guest`, a canonical guest path; one that is there already is replaced, and what
@@ -103,8 +102,8 @@ impl Mounts {
     /// Those of realpath(3) and open(2).
     pub fn add(&mut self, guest: &[u8], source: &Path, read_only: bool) -> Result<()> {
         let mut mount = Mount::open(guest, source, read_only)?;
-        self.added += 1;
-        mount.number = self.added;
+        self.last_id += 1;
+        mount.id = self.last_id;
         self.list.retain(|other| other.guest.is_empty() || rest_below(guest, &other.guest).is_none());
         let at = self.list.iter().position(|other| other.guest.len() < guest.len()).unwrap_or(self.list.len() - 1);
         self.list.insert(at, mount);

@@ -7,13 +7,12 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
 use super::mounts::{Mount, Mounts};
+use super::walk::Limits;
 
-/// As many links as the kernel follows.
-const MAX_LINKS: u32 = 40;
 /// PATH_MAX, with its NUL.
 const MAX_PATH_BYTES: usize = 4096;
 
@@ -36,68 +35,76 @@ pub enum LastLink {
     Follow,
     /// It is not, but by a slash at the end of the path.
     Keep,
-    /// It is not: the name itself is made, removed or moved.
+    /// It is not, whatever follows it: the name is to be made, moved or removed.
     Name,
 }
 
-/// Where a path that openat2(2) confines may not lead.
+/// What a path ends with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Confined {
-    /// It may lead anywhere.
+pub enum Ending {
+    /// A name.
     #[default]
-    Nowhere,
-    /// Out of its base, on pain of EXDEV (RESOLVE_BENEATH).
-    Beneath,
-    /// Out of its base, which is its root (RESOLVE_IN_ROOT).
-    InRoot,
+    Name,
+    /// A name and a slash, which asks for a directory.
+    Slash,
+    /// `.`.
+    Dot,
+    /// `..`.
+    DotDot,
+    /// It has no name: slashes alone.
+    Root,
 }
 
-/// What openat2(2) forbids on the way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// Any link (RESOLVE_NO_SYMLINKS).
-    pub no_links: bool,
-    /// Magic links of /proc (RESOLVE_NO_MAGICLINKS).
-    pub no_magic: bool,
-    /// Other mounts (RESOLVE_NO_XDEV).
-    pub no_crossing: bool,
-    /// The base's outside.
-    pub confined: Confined,
+impl Ending {
+    fn of(path: &[u8]) -> Self {
+        match path.rsplit(|byte| *byte == b'/').next() {
+            Some(b"") if path.iter().all(|byte| *byte == b'/') => Self::Root,
+            Some(b"") => match path.split(|byte| *byte == b'/').rfind(|name| !name.is_empty()) {
+                Some(b".") => Self::Dot,
+                Some(b"..") => Self::DotDot,
+                _ => Self::Slash,
+            },
+            Some(b".") => Self::Dot,
+            Some(b"..") => Self::DotDot,
+            _ => Self::Name,
+        }
+    }
+
+    /// What asks the kernel for the same.
+    fn text(self) -> &'static [u8] {
+        match self {
+            Self::Name | Self::Root => b"",
+            Self::Slash => b"/",
+            Self::Dot | Self::DotDot => b"/.",
+        }
+    }
+
+    /// Whether the path ends with a name that may be made, moved or removed.
+    pub fn is_name(self) -> bool {
+        matches!(self, Self::Name | Self::Slash)
+    }
 }
 
 /// Where a relative path begins.
 pub type Base<'a> = &'a [u8];
 
 /// Where a path leads. Its buffers are reused.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Place {
     /// Canonical guest path; empty for the root.
     pub guest: Vec<u8>,
     /// Absolute host path, with what the guest's path ended with (`/`, `/.`).
     pub host: Vec<u8>,
-    /// The mount that it lies in.
-    pub mount: MountFacts,
-    /// The mount that its name lies in: another one if it is a mount's own root.
-    pub parent: MountFacts,
+    /// That.
+    pub ending: Ending,
+    /// The mount that it lies in ([`Mount::id`]); of a name, the mount that the name lies in, not one that hides it.
+    pub mount: u32,
+    /// Whether that is read-only.
+    pub read_only: bool,
     /// Whether it lies in procfs.
     pub is_proc: bool,
     /// Whether it is a mount's own root, which cannot be renamed or removed.
     pub is_mount_point: bool,
-}
-
-/// What calls that change something ask of a mount.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MountFacts {
-    /// Which one it is.
-    pub number: u32,
-    /// Whether nothing in it may change.
-    pub read_only: bool,
-}
-
-impl MountFacts {
-    fn of(mount: &Mount) -> Self {
-        Self { number: mount.number(), read_only: mount.is_read_only() }
-    }
 }
 
 /// Follows paths of one container.
@@ -106,18 +113,6 @@ pub struct Resolver {
     mounts: Mounts,
     /// Guest directories in an immutable mount whose path is known to hold no link.
     plain: HashSet<Vec<u8>>,
-}
-
-/// Where the walk goes on after it has looked at a link of /proc.
-enum Magic {
-    /// It is an ordinary name.
-    Plain,
-    /// It is an ordinary link whose text depends on who asks: at this canonical guest path.
-    Own(Vec<u8>),
-    /// At this canonical guest path.
-    Jump(Vec<u8>),
-    /// Nowhere by text: the kernel alone can follow it, as the last name.
-    Opaque,
 }
 
 impl Resolver {
@@ -137,7 +132,7 @@ impl Resolver {
         &mut self.mounts
     }
 
-    /// Resolves `path`, from the guest directory `base` if it is relative. The last name need not exist.
+    /// Resolves `path` without limits.
     ///
     /// # Errors
     /// As the kernel: ENOENT, ENOTDIR, ELOOP, EACCES, ENAMETOOLONG. EACCES also for a magic link to what the guest does
@@ -150,19 +145,19 @@ impl Resolver {
         processes: &impl Processes,
         place: &mut Place,
     ) -> Result<()> {
-        self.resolve_by_rules(base, path, last, Rules::default(), processes, place)
+        self.resolve_within(base, path, last, Limits::default(), processes, place)
     }
 
-    /// The same by the rules of openat2(2). A confined path begins at `base` also if it is absolute.
+    /// Resolves `path`, from the guest directory `base` if it is relative. The last name need not exist.
     ///
     /// # Errors
-    /// See [`Self::resolve`]; ELOOP and EXDEV for what the rules forbid.
-    pub fn resolve_by_rules(
+    /// Those of [`Self::resolve`], and ELOOP and EXDEV as the limits say.
+    pub fn resolve_within(
         &mut self,
         base: Base<'_>,
         path: &[u8],
         last: LastLink,
-        rules: Rules,
+        limits: Limits,
         processes: &impl Processes,
         place: &mut Place,
     ) -> Result<()> {
@@ -172,32 +167,36 @@ impl Resolver {
         if path.len() >= MAX_PATH_BYTES {
             return Err(Errno::NAMETOOLONG);
         }
-        let ending = ending(path);
-        let last = if ending.is_empty() || last == LastLink::Name { last } else { LastLink::Follow };
-        if rules != Rules::default() || !self.resolve_by_text(base, path, last, place) {
-            self.walk(base, path, last, rules, processes, place)?;
+        place.ending = Ending::of(path);
+        let walked = match (place.ending, last) {
+            (Ending::Name, _) | (Ending::Slash, LastLink::Name) => last,
+            _ => LastLink::Follow,
+        };
+        if limits != Limits::default() || !self.resolve_by_text(base, path, walked, place) {
+            self.walk(base, path, walked, limits, processes, place)?;
         }
-        self.finish(ending, place);
+        self.finish(last, place);
         if place.host.len() >= MAX_PATH_BYTES { Err(Errno::NAMETOOLONG) } else { Ok(()) }
     }
 
     /// Fills in what follows from the guest path.
-    fn finish(&self, ending: &[u8], place: &mut Place) {
+    fn finish(&self, last: LastLink, place: &mut Place) {
         let (mount, rest) = self.mounts.find(&place.guest);
         place.host.clear();
         place.host.extend_from_slice(mount.host());
         place.host.extend_from_slice(rest);
-        place.host.extend_from_slice(ending);
+        place.host.extend_from_slice(place.ending.text());
         if place.host.is_empty() {
             place.host.push(b'/');
         }
-        place.mount = MountFacts::of(mount);
         place.is_proc = mount.is_proc();
         place.is_mount_point = rest.is_empty();
-        place.parent = match place.guest.iter().rposition(|byte| *byte == b'/') {
-            Some(cut) if place.is_mount_point => MountFacts::of(self.mounts.find(&place.guest[..cut]).0),
-            _ => place.mount,
+        let mount = match rest.is_empty() && last == LastLink::Name {
+            true => self.mounts.find(parent(&place.guest)).0,
+            false => mount,
         };
+        place.mount = mount.id();
+        place.read_only = mount.is_read_only();
     }
 
     /// The short way; whether it could be taken. Only the guest path is filled in.
@@ -241,196 +240,6 @@ impl Resolver {
             }
         }
     }
-
-    /// The long way, name by name. Only the guest path is filled in.
-    fn walk(
-        &self,
-        base: Base<'_>,
-        path: &[u8],
-        last: LastLink,
-        rules: Rules,
-        processes: &impl Processes,
-        place: &mut Place,
-    ) -> Result<()> {
-        let mut pending: Vec<Vec<u8>> = Vec::new();
-        push_names(&mut pending, path);
-        let guest = &mut place.guest;
-        guest.clear();
-        if path[0] != b'/' || rules.confined == Confined::InRoot {
-            guest.extend_from_slice(base);
-        } else if rules.confined == Confined::Beneath {
-            return Err(Errno::XDEV);
-        }
-        // Where `..` and absolute links end.
-        let top = if rules.confined == Confined::Nowhere { 0 } else { base.len() };
-        let first_mount = self.mounts.find(guest).0.number();
-        let mut links = 0;
-        while let Some(name) = pending.pop() {
-            if name == b".." {
-                match self.look(guest, b"/.") {
-                    Ok(_) | Err(Errno::INVAL) => {}
-                    Err(error) => return Err(error),
-                }
-                if guest.len() == top {
-                    if rules.confined == Confined::Beneath {
-                        return Err(Errno::XDEV);
-                    }
-                    continue;
-                }
-                let cut = guest.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-                guest.truncate(cut);
-                self.check_crossing(guest, first_mount, rules)?;
-                continue;
-            }
-            if name.len() > 255 {
-                return Err(Errno::NAMETOOLONG);
-            }
-            let before = guest.len();
-            guest.push(b'/');
-            guest.extend_from_slice(&name);
-            let is_last = pending.is_empty();
-            if self.mounts.find(guest).1.is_empty() {
-                self.check_crossing(guest, first_mount, rules)?;
-                continue;
-            }
-            if is_last && last != LastLink::Follow {
-                continue;
-            }
-            let magic = self.magic(guest, processes)?;
-            if matches!(magic, Magic::Jump(_) | Magic::Opaque) {
-                if rules.no_links || rules.no_magic {
-                    return Err(Errno::LOOP);
-                }
-                if rules.confined != Confined::Nowhere {
-                    return Err(Errno::XDEV);
-                }
-            }
-            match magic {
-                Magic::Plain => {}
-                Magic::Opaque if is_last => continue,
-                Magic::Opaque => return Err(Errno::NOTDIR),
-                Magic::Jump(to) | Magic::Own(to) => {
-                    links += 1;
-                    *guest = to;
-                    if links > MAX_LINKS || rules.no_links {
-                        return Err(Errno::LOOP);
-                    }
-                    self.check_crossing(guest, first_mount, rules)?;
-                    continue;
-                }
-            }
-            match self.look(guest, b"") {
-                Ok(target) => {
-                    links += 1;
-                    if links > MAX_LINKS || rules.no_links {
-                        return Err(Errno::LOOP);
-                    }
-                    let is_absolute = target.first() == Some(&b'/');
-                    // The kernel has not looked up the root yet when a path is relative, and takes it for another mount.
-                    let crosses = rules.no_crossing && path[0] != b'/';
-                    if is_absolute && (crosses || rules.confined == Confined::Beneath) {
-                        return Err(Errno::XDEV);
-                    }
-                    guest.truncate(if is_absolute { top } else { before });
-                    self.check_crossing(guest, first_mount, rules)?;
-                    push_names(&mut pending, &target);
-                }
-                Err(Errno::INVAL) => {}
-                Err(Errno::NOENT) if is_last => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// EXDEV if the rules forbid to leave the mount that the path began in, and `guest` is in another.
-    fn check_crossing(&self, guest: &[u8], first_mount: u32, rules: Rules) -> Result<()> {
-        match rules.no_crossing && self.mounts.find(guest).0.number() != first_mount {
-            true => Err(Errno::XDEV),
-            false => Ok(()),
-        }
-    }
-
-    /// The target of the link at `guest`; EINVAL if something else is there.
-    fn look(&self, guest: &[u8], ending: &[u8]) -> Result<Vec<u8>> {
-        let (mount, rest) = self.mounts.find(guest);
-        let mut path = Vec::with_capacity(mount.host().len() + rest.len() + ending.len() + 1);
-        path.extend_from_slice(mount.host());
-        path.extend_from_slice(rest);
-        path.extend_from_slice(ending);
-        if path.is_empty() {
-            return Err(Errno::INVAL);
-        }
-        Ok(rustix::fs::readlinkat(CWD, path, Vec::new())?.into_bytes())
-    }
-
-    /// What the name at `guest` is if it lies in /proc and is a link that its text does not describe.
-    fn magic(&self, guest: &[u8], processes: &impl Processes) -> Result<Magic> {
-        let (mount, rest) = self.mounts.find(guest);
-        if !mount.is_proc() {
-            return Ok(Magic::Plain);
-        }
-        let top = &guest[..guest.len() - rest.len()];
-        let names: Vec<&[u8]> = rest[1..].split(|byte| *byte == b'/').collect();
-        let (pid, tid) = processes.caller();
-        let number = |name: &[u8]| std::str::from_utf8(name).ok().and_then(|text| text.parse::<i32>().ok());
-        match names[..] {
-            [b"self"] => return Ok(Magic::Own([top, format!("/{pid}").as_bytes()].concat())),
-            [b"thread-self"] => return Ok(Magic::Own([top, format!("/{pid}/task/{tid}").as_bytes()].concat())),
-            _ => {}
-        }
-        let (Some(pid), [_, inside @ ..]) = (names.first().and_then(|name| number(name)), &names[..]) else {
-            return Ok(Magic::Plain);
-        };
-        let inside = match inside {
-            [b"task", _, rest @ ..] => rest,
-            rest => rest,
-        };
-        let is_magic = matches!(inside, [b"exe" | b"cwd" | b"root"] | [b"fd", _] | [b"map_files" | b"ns", _]);
-        if !is_magic {
-            return Ok(Magic::Plain);
-        }
-        match inside {
-            [b"root"] if processes.is_inside(pid) => return Ok(Magic::Jump(Vec::new())),
-            [b"exe"] => {
-                if let Some(program) = processes.program(pid) {
-                    return Ok(Magic::Jump(program.to_vec()));
-                }
-            }
-            _ => {}
-        }
-        let target = self.look(guest, b"")?;
-        match self.mounts.guest_of(&target) {
-            Some(_) if target.ends_with(b" (deleted)") => Ok(Magic::Opaque),
-            Some(to) => Ok(Magic::Jump(to)),
-            // A descriptor is open already: following it shows nothing new.
-            None if matches!(inside, [b"fd", _]) => Ok(Magic::Opaque),
-            None if target.first() != Some(&b'/') => Ok(Magic::Opaque),
-            None => Err(Errno::ACCESS),
-        }
-    }
-
-    /// What readlink(2) of a magic link shows, as a guest path; `None` if the host's answer stands.
-    ///
-    /// # Errors
-    /// Those of readlink(2).
-    pub fn read_magic(&self, place: &Place, processes: &impl Processes) -> Result<Option<Vec<u8>>> {
-        if !place.is_proc || place.is_mount_point {
-            return Ok(None);
-        }
-        let (pid, tid) = processes.caller();
-        match &place.guest[self.mounts.find(&place.guest).0.guest().len()..] {
-            b"/self" => return Ok(Some(pid.to_string().into_bytes())),
-            b"/thread-self" => return Ok(Some(format!("{pid}/task/{tid}").into_bytes())),
-            _ => {}
-        }
-        Ok(match self.magic(&place.guest, processes)? {
-            Magic::Jump(to) if to.is_empty() => Some(b"/".to_vec()),
-            Magic::Jump(to) => Some(to),
-            // Answered above.
-            Magic::Own(_) | Magic::Plain | Magic::Opaque => None,
-        })
-    }
 }
 
 /// Whether `rest` exists below the mount and is no link, nor goes through one or through another mount's place.
@@ -448,19 +257,9 @@ fn is_without_links(mount: &Mount, rest: &[u8]) -> bool {
     }
 }
 
-/// What the kernel asks of the last name: a directory.
-fn ending(path: &[u8]) -> &'static [u8] {
-    match path.rsplit(|byte| *byte == b'/').next() {
-        Some(b"") if path.iter().any(|byte| *byte != b'/') => b"/",
-        Some(b"." | b"..") => b"/.",
-        _ => b"",
-    }
-}
-
-/// Puts the names of `path` on the stack, the first on top.
-fn push_names(pending: &mut Vec<Vec<u8>>, path: &[u8]) {
-    let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".");
-    pending.extend(names.rev().map(<[u8]>::to_vec));
+/// The directory that a canonical guest path lies in.
+pub fn parent(guest: &[u8]) -> &[u8] {
+    &guest[..guest.iter().rposition(|byte| *byte == b'/').unwrap_or(0)]
 }
 
 #[cfg(test)]
@@ -525,7 +324,7 @@ mod tests {
 
     #[test]
     fn paths_lead_where_a_mount_namespace_would_lead_them() {
-        use LastLink::{Follow, Keep};
+        use LastLink::{Follow, Keep, Name};
         let links = [
             ("abs", "/a/b"),
             ("rel", "a/../d"),
@@ -551,6 +350,8 @@ mod tests {
             ("", "/abs", Follow, Ok(("/a/b", "root/a/b"))),
             ("", "/abs", Keep, Ok(("/abs", "root/abs"))),
             ("", "/abs/", Keep, Ok(("/a/b", "root/a/b/"))),
+            ("", "/abs/", Name, Ok(("/abs", "root/abs/"))),
+            ("", "/abs/.", Name, Ok(("/a/b", "root/a/b/."))),
             ("", "/abs/c", Keep, Ok(("/a/b/c", "root/a/b/c"))),
             ("/d", "../rel/f", Follow, Ok(("/d/f", "root/d/f"))),
             ("", "/up", Follow, Ok(("/f", "root/f"))),
@@ -608,11 +409,30 @@ mod tests {
     #[test]
     fn mounts_say_whether_a_place_may_change() {
         let mut tree = Tree::new(&[("l", "/etc/file")]);
-        for (path, read_only, is_mount_point) in
-            [("/f", false, false), ("/l", true, true), ("/mnt", false, true), ("/mnt/f", false, false)]
-        {
-            let place = tree.resolve("", path, LastLink::Follow).unwrap();
-            assert_eq!((place.mount.read_only, place.is_mount_point), (read_only, is_mount_point), "{path}");
+        for (path, last, mount, read_only, is_mount_point) in [
+            ("/f", LastLink::Follow, 0, false, false),
+            ("/l", LastLink::Follow, 2, true, true),
+            ("/etc/file", LastLink::Keep, 2, true, true),
+            ("/etc/file", LastLink::Name, 0, false, true),
+            ("/mnt", LastLink::Follow, 1, false, true),
+            ("/mnt/", LastLink::Name, 0, false, true),
+            ("/mnt/f", LastLink::Name, 1, false, false),
+            ("/", LastLink::Name, 0, false, true),
+        ] {
+            let place = tree.resolve("", path, last).unwrap();
+            let found = (place.mount, place.read_only, place.is_mount_point);
+            assert_eq!(found, (mount, read_only, is_mount_point), "{path} {last:?}");
+        }
+        for (path, ending) in [
+            ("/", Ending::Root),
+            ("f", Ending::Name),
+            ("f/", Ending::Slash),
+            ("f//.", Ending::Dot),
+            ("./", Ending::Dot),
+            ("f/..", Ending::DotDot),
+            ("..//", Ending::DotDot),
+        ] {
+            assert_eq!(Ending::of(path.as_bytes()), ending, "{path}");
         }
     }
 
@@ -638,7 +458,7 @@ mod tests {
             if let Ok(place) = by_text {
                 let host = Path::new(OsStr::from_bytes(&place.host));
                 // The kernel's own answer: no link is left on the way, nor at the end if it was to be followed.
-                let parent = if keep && ending(path.as_bytes()).is_empty() { host.parent().unwrap() } else { host };
+                let parent = if keep && Ending::of(path.as_bytes()) == Ending::Name { host.parent().unwrap() } else { host };
                 if let Ok(real) = parent.canonicalize() {
                     let seen = [tree.host("root"), tree.host("bind"), tree.host("out/f")];
                     // The place of a mount is no link: its source was made canonical.

@@ -7,6 +7,7 @@ use rustix::fs::AtFlags;
 
 const AT_SYMLINK_NOFOLLOW: u32 = AtFlags::SYMLINK_NOFOLLOW.bits();
 const AT_SYMLINK_FOLLOW: u32 = AtFlags::SYMLINK_FOLLOW.bits();
+const AT_EMPTY_PATH: u32 = AtFlags::EMPTY_PATH.bits();
 const IN_DONT_FOLLOW: u32 = libc::IN_DONT_FOLLOW;
 const FAN_MARK_DONT_FOLLOW: u32 = libc::FAN_MARK_DONT_FOLLOW;
 
@@ -46,6 +47,8 @@ pub enum Emulation {
     Address,
     /// Messages with such an address.
     Message,
+    /// Shows such an address: getsockname, getpeername.
+    SocketName,
     /// chroot.
     Chroot,
     /// Changes a file by its descriptor.
@@ -59,8 +62,10 @@ pub enum Emulation {
 pub enum Follow {
     /// It is.
     Always,
-    /// It is not.
+    /// It is not, but by a slash at the end of the path.
     Never,
+    /// It is not: the call is about the name, not about what is there.
+    Name,
     /// It is unless the argument has this flag.
     Unless(u8, u32),
     /// It is if the argument has this flag.
@@ -91,8 +96,6 @@ pub enum Effect {
     Remove,
     /// Changes what is there; ENOENT wins over EROFS.
     Change,
-    /// Cuts a file; EISDIR and EINVAL win over EROFS as well.
-    Truncate,
     /// Moves a name.
     Rename,
     /// Makes a second name.
@@ -123,6 +126,45 @@ pub fn find(number: u64) -> Option<&'static Call> {
         _ => CALLS.binary_search_by_key(&known, |call| call.number).ok().map(|at| &CALLS[at]),
     }
 }
+
+/// Whether the flags of a call are those that it knows. Others are refused here, as by a kernel that does not know them:
+/// they may say of a path what this table does not.
+pub fn has_known_flags(number: u64, argument: impl Fn(u8) -> u64) -> bool {
+    let number = number as u32;
+    FLAGS.iter().filter(|flags| flags.0 == number).all(|(_, index, known)| argument(*index) as u32 & !known == 0)
+}
+
+/// By number: which argument holds flags, and the flags that it may hold.
+const FLAGS: &[(u32, u8, u32)] = &[
+    (21, 1, 7),
+    (188, 4, XATTR_FLAGS),
+    (189, 4, XATTR_FLAGS),
+    (260, 4, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH),
+    (262, 3, STAT_FLAGS),
+    (263, 2, libc::AT_REMOVEDIR as u32),
+    (265, 4, AT_SYMLINK_FOLLOW | AT_EMPTY_PATH),
+    (269, 2, 7),
+    (280, 3, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH),
+    // AT_HANDLE_FID, AT_HANDLE_MNT_ID_UNIQUE, AT_HANDLE_CONNECTABLE.
+    (303, 4, AT_SYMLINK_FOLLOW | AT_EMPTY_PATH | 0x203),
+    (316, 4, libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE | libc::RENAME_WHITEOUT),
+    (332, 2, STAT_FLAGS),
+    (439, 2, 7),
+    (439, 3, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | libc::AT_EACCESS as u32),
+    (452, 3, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH),
+    (463, 2, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH),
+    (464, 2, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH),
+    (465, 2, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH),
+    (466, 2, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH),
+    (468, 4, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH),
+    (469, 4, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH),
+];
+
+/// AT_NO_AUTOMOUNT and AT_STATX_SYNC_TYPE.
+const STAT_FLAGS: u32 = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | 0x6800;
+
+/// XATTR_CREATE and XATTR_REPLACE.
+const XATTR_FLAGS: u32 = 3;
 
 const fn path(index: u8, follow: Follow) -> PathArgument {
     PathArgument { index, directory: None, follow }
@@ -202,8 +244,8 @@ pub const CALLS: &[Call] = &[
     allow(48, "shutdown"),
     emulate(49, "bind", [None, None], Emulation::Address),
     allow(50, "listen"),
-    allow(51, "getsockname"),
-    allow(52, "getpeername"),
+    emulate(51, "getsockname", [None, None], Emulation::SocketName),
+    emulate(52, "getpeername", [None, None], Emulation::SocketName),
     allow(53, "socketpair"),
     allow(54, "setsockopt"),
     allow(55, "getsockopt"),
@@ -227,19 +269,19 @@ pub const CALLS: &[Call] = &[
     allow(73, "flock"),
     allow(74, "fsync"),
     allow(75, "fdatasync"),
-    translate(76, "truncate", [Some(path(0, Follow::Always)), None], Effect::Truncate),
+    translate(76, "truncate", [Some(path(0, Follow::Always)), None], Effect::Change),
     allow(77, "ftruncate"),
     allow(78, "getdents"),
     emulate(79, "getcwd", [None, None], Emulation::Getcwd),
     translate(80, "chdir", [Some(path(0, Follow::Always)), None], Effect::Read),
     allow(81, "fchdir"),
-    translate(82, "rename", [Some(path(0, Follow::Never)), Some(path(1, Follow::Never))], Effect::Rename),
-    translate(83, "mkdir", [Some(path(0, Follow::Never)), None], Effect::Create),
-    translate(84, "rmdir", [Some(path(0, Follow::Never)), None], Effect::Remove),
+    translate(82, "rename", [Some(path(0, Follow::Name)), Some(path(1, Follow::Name))], Effect::Rename),
+    translate(83, "mkdir", [Some(path(0, Follow::Name)), None], Effect::Create),
+    translate(84, "rmdir", [Some(path(0, Follow::Name)), None], Effect::Remove),
     emulate(85, "creat", [Some(path(0, Follow::Always)), None], Emulation::Open),
-    translate(86, "link", [Some(path(0, Follow::Never)), Some(path(1, Follow::Never))], Effect::Link),
-    translate(87, "unlink", [Some(path(0, Follow::Never)), None], Effect::Remove),
-    translate(88, "symlink", [Some(path(1, Follow::Never)), None], Effect::Create),
+    translate(86, "link", [Some(path(0, Follow::Never)), Some(path(1, Follow::Name))], Effect::Link),
+    translate(87, "unlink", [Some(path(0, Follow::Name)), None], Effect::Remove),
+    translate(88, "symlink", [Some(path(1, Follow::Name)), None], Effect::Create),
     emulate(89, "readlink", [Some(path(0, Follow::Never)), None], Emulation::Readlink),
     translate(90, "chmod", [Some(path(0, Follow::Always)), None], Effect::Change),
     emulate(91, "fchmod", [None, None], Emulation::Descriptor),
@@ -284,7 +326,7 @@ pub const CALLS: &[Call] = &[
     allow(130, "rt_sigsuspend"),
     allow(131, "sigaltstack"),
     translate(132, "utime", [Some(path(0, Follow::Always)), None], Effect::Change),
-    translate(133, "mknod", [Some(path(0, Follow::Never)), None], Effect::Create),
+    translate(133, "mknod", [Some(path(0, Follow::Name)), None], Effect::Create),
     refuse(134, "uselib", libc::EPERM),
     allow(135, "personality"),
     allow(136, "ustat"),
@@ -409,15 +451,15 @@ pub const CALLS: &[Call] = &[
     allow(255, "inotify_rm_watch"),
     allow(256, "migrate_pages"),
     emulate(257, "openat", [Some(at(0, 1, Follow::Open(2))), None], Emulation::Open),
-    translate(258, "mkdirat", [Some(at(0, 1, Follow::Never)), None], Effect::Create),
-    translate(259, "mknodat", [Some(at(0, 1, Follow::Never)), None], Effect::Create),
+    translate(258, "mkdirat", [Some(at(0, 1, Follow::Name)), None], Effect::Create),
+    translate(259, "mknodat", [Some(at(0, 1, Follow::Name)), None], Effect::Create),
     translate(260, "fchownat", [Some(at(0, 1, Follow::Unless(4, AT_SYMLINK_NOFOLLOW))), None], Effect::Change),
     translate(261, "futimesat", [Some(at(0, 1, Follow::Always)), None], Effect::Change),
     emulate(262, "newfstatat", [Some(at(0, 1, Follow::Unless(3, AT_SYMLINK_NOFOLLOW))), None], Emulation::Stat),
-    translate(263, "unlinkat", [Some(at(0, 1, Follow::Never)), None], Effect::Remove),
-    translate(264, "renameat", [Some(at(0, 1, Follow::Never)), Some(at(2, 3, Follow::Never))], Effect::Rename),
-    translate(265, "linkat", [Some(at(0, 1, Follow::If(4, AT_SYMLINK_FOLLOW))), Some(at(2, 3, Follow::Never))], Effect::Link),
-    translate(266, "symlinkat", [Some(at(1, 2, Follow::Never)), None], Effect::Create),
+    translate(263, "unlinkat", [Some(at(0, 1, Follow::Name)), None], Effect::Remove),
+    translate(264, "renameat", [Some(at(0, 1, Follow::Name)), Some(at(2, 3, Follow::Name))], Effect::Rename),
+    translate(265, "linkat", [Some(at(0, 1, Follow::If(4, AT_SYMLINK_FOLLOW))), Some(at(2, 3, Follow::Name))], Effect::Link),
+    translate(266, "symlinkat", [Some(at(1, 2, Follow::Name)), None], Effect::Create),
     emulate(267, "readlinkat", [Some(at(0, 1, Follow::Never)), None], Emulation::Readlink),
     translate(268, "fchmodat", [Some(at(0, 1, Follow::Always)), None], Effect::Change),
     emulate(269, "faccessat", [Some(at(0, 1, Follow::Always)), None], Emulation::Access),
@@ -467,7 +509,7 @@ pub const CALLS: &[Call] = &[
     refuse(313, "finit_module", libc::EPERM),
     allow(314, "sched_setattr"),
     allow(315, "sched_getattr"),
-    translate(316, "renameat2", [Some(at(0, 1, Follow::Never)), Some(at(2, 3, Follow::Never))], Effect::Rename),
+    translate(316, "renameat2", [Some(at(0, 1, Follow::Name)), Some(at(2, 3, Follow::Name))], Effect::Rename),
     allow(317, "seccomp"),
     allow(318, "getrandom"),
     allow(319, "memfd_create"),

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::guest::{NAME_OFFSET, SPACE_BYTES, Slot, Space};
 use super::image::{self, Elf, Image};
+use super::paths::look;
 use super::pending::{AtEnd, Next, Pending, restore};
 use super::state::Tracer;
 use crate::engine::path::LastLink;
@@ -66,8 +67,12 @@ impl Tracer {
             }
         }
         let last = if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
+        if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 && !self.text.is_empty() {
+            // AT_EXECVE_CHECK among them: the program would be executed.
+            return Err(Errno::INVAL);
+        }
         self.resolve(tid, directory, last)?;
-        if last == LastLink::Keep && rustix::fs::readlink(&self.place.host[..], Vec::new()).is_ok() {
+        if last == LastLink::Keep && look(&mut self.place.host) == Ok(libc::S_IFLNK) {
             return Err(Errno::LOOP);
         }
         self.exec_place(tid, registers, (before, name), (argv, envp))

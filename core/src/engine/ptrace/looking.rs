@@ -93,7 +93,7 @@ impl Tracer {
         // Only faccessat2 (439) has flags.
         let flags = if call.number == 439 { argument(registers, 3) as i32 } else { 0 };
         as_c_str(&mut self.place.host, |path| ptrace::access(path, mode, flags))?;
-        if mode & libc::W_OK != 0 && self.place.mount.read_only {
+        if mode & libc::W_OK != 0 && self.place.read_only {
             let kind = look(&mut self.place.host)?;
             if matches!(kind, libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK) {
                 return Err(Errno::ROFS);
@@ -108,16 +108,12 @@ impl Tracer {
         if self.text.is_empty() {
             return Ok(Next::Pass);
         }
-        let size = argument(registers, path.index + 2) as i32;
-        if size <= 0 {
-            return Err(Errno::INVAL);
-        }
         self.resolve(tid, self.directory_of(registers, &path), LastLink::Keep)?;
         let target = match self.resolver.read_magic(&self.place, &self.guests)? {
             Some(target) => target,
             None => rustix::fs::readlinkat(CWD, &self.place.host[..], Vec::new())?.into_bytes(),
         };
-        let length = target.len().min(size as usize);
+        let length = target.len().min(argument(registers, path.index + 2) as usize);
         ptrace::write_memory(tid, argument(registers, path.index + 1), &target[..length])?;
         Ok(Next::Answer(length as u64))
     }
@@ -135,15 +131,14 @@ impl Tracer {
         }
         let lists = matches!(i64::from(call.number), libc::SYS_listxattr | libc::SYS_llistxattr);
         let (into, size) = if lists { (registers.rsi, registers.rdx) } else { (registers.rdx, registers.r10) };
-        // Who gives no room asks for the length alone.
-        let room = if size == 0 { XATTR_BYTES } else { size.min(XATTR_BYTES) };
-        let mut value = vec![0; room as usize];
+        let mut value = vec![0; size.min(XATTR_BYTES) as usize];
         let length = if lists {
-            as_c_str(&mut self.place.host, |path| rustix::fs::llistxattr(path, &mut value[..]))?
+            as_c_str(&mut self.place.host, |path| ptrace::xattrs(path, &mut value))?
         } else {
             self.read_path(tid, registers.rsi)
                 .map_err(|error| if error == Errno::FAULT { error } else { Errno::RANGE })?;
-            as_c_str(&mut self.place.host, |path| rustix::fs::lgetxattr(path, &self.text[..], &mut value[..]))?
+            let Self { place, text, .. } = self;
+            as_c_str(text, |name| as_c_str(&mut place.host, |path| ptrace::xattr(path, name, &mut value)))?
         };
         if size > 0 {
             ptrace::write_memory(tid, into, &value[..length])?;
@@ -168,15 +163,15 @@ impl Tracer {
         Ok(Next::Answer(guest.len() as u64))
     }
 
-    /// The root is the only root.
+    /// The root is the only root. Errors come in the kernel's order.
     pub fn chroot(&mut self, tid: i32, call: &Call, registers: &Registers) -> Result<Next, Errno> {
         let Some(path) = call.paths[0] else { return Ok(Next::Pass) };
         self.read_path(tid, argument(registers, path.index))?;
         self.resolve(tid, libc::AT_FDCWD, LastLink::Follow)?;
-        match look(&mut self.place.host)? {
-            libc::S_IFDIR if self.place.guest.is_empty() => Ok(Next::Answer(0)),
-            libc::S_IFDIR => Err(Errno::PERM),
-            _ => Err(Errno::NOTDIR),
+        if look(&mut self.place.host)? != libc::S_IFDIR {
+            return Err(Errno::NOTDIR);
         }
+        as_c_str(&mut self.place.host, |path| ptrace::access(path, libc::X_OK, libc::AT_EACCESS))?;
+        if self.place.guest.is_empty() { Ok(Next::Answer(0)) } else { Err(Errno::PERM) }
     }
 }

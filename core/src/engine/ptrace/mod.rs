@@ -35,8 +35,6 @@ mod looking;
 #[cfg(target_arch = "x86_64")]
 mod names;
 #[cfg(target_arch = "x86_64")]
-mod opening;
-#[cfg(target_arch = "x86_64")]
 mod paths;
 #[cfg(target_arch = "x86_64")]
 mod pending;

@@ -1,171 +1,203 @@
-//! What the kernel would refuse if the binds were mounts: names in a read-only mount, places of mounts, two mounts at once.
+//! What the kernel would refuse if binds were mounts: names of a read-only mount, places of mounts, two mounts at once.
 //!
-//! The kernel that is given host paths knows none of this, as binds may lie on one file system. Errors come in the order of
-//! its own checks (Linux, `fs/namei.c`).
+//! All binds may lie on one file system of the host, so the kernel that is given host paths knows of none of this. Errors
+//! come in the order of the kernel's own checks (`fs/namei.c`).
 
 use rustix::io::Errno;
 
-use super::paths::{argument, look};
+use super::paths::{argument, as_c_str, look};
 use super::state::Tracer;
-use crate::engine::path::MountFacts;
 use crate::engine::path::table::{Call, Effect};
-use crate::sys::ptrace::Registers;
-
-/// What the last name of a path is (`last_type` of the kernel's name lookup).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Name {
-    Plain,
-    Dot,
-    DotDot,
-    Root,
-}
-
-pub(super) fn last_name(path: &[u8]) -> Name {
-    match path.split(|byte| *byte == b'/').rfind(|name| !name.is_empty()) {
-        None => Name::Root,
-        Some(b".") => Name::Dot,
-        Some(b"..") => Name::DotDot,
-        Some(_) => Name::Plain,
-    }
-}
+use crate::engine::path::{Ending, Place, parent};
+use crate::sys::ptrace::{self, Registers};
 
 /// The first of two paths.
-pub(super) struct First {
-    pub guest: Vec<u8>,
-    pub host: Vec<u8>,
-    pub mount: MountFacts,
-    pub parent: MountFacts,
-    pub is_mount_point: bool,
-    pub name: Name,
-    /// Whether it ends with a slash.
-    pub is_closed: bool,
-}
-
-/// ENOTDIR or another error if what a name is to be in is no directory.
-pub(super) fn check_parent(host: &[u8]) -> Result<(), Errno> {
-    let end = host.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
-    let cut = host[..end].iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-    match rustix::fs::stat(&host[..cut.max(1)])?.st_mode & libc::S_IFMT {
-        libc::S_IFDIR => Ok(()),
-        _ => Err(Errno::NOTDIR),
-    }
+#[derive(Debug)]
+pub(super) enum First {
+    /// Where it leads.
+    Place(Place),
+    /// It is empty: a descriptor, in this mount if it is in one.
+    Descriptor(Option<u32>),
 }
 
 impl Tracer {
-    /// Refuses what makes or changes `self.place` in a read-only mount: what is there, or is not, is told first.
-    pub fn refuse_change(&mut self, effect: Effect) -> Result<(), Errno> {
-        if effect == Effect::Truncate && !self.place.mount.read_only && self.guests.is_running(&self.place.guest) {
-            return Err(Errno::TXTBSY);
-        }
-        if !self.place.mount.read_only {
-            return Ok(());
-        }
-        match (effect, look(&mut self.place.host)) {
-            (Effect::Create, Ok(_)) => Err(Errno::EXIST),
-            (Effect::Change, Err(error)) => Err(error),
-            (Effect::Truncate, Ok(libc::S_IFDIR)) => Err(Errno::ISDIR),
-            (Effect::Truncate, Ok(kind)) if kind != libc::S_IFREG => Err(Errno::INVAL),
-            (Effect::Truncate, Err(error)) => Err(error),
-            _ => Err(Errno::ROFS),
+    /// Refuses what `call` does to `self.place`, its last path. `first`: its first, if it has two.
+    pub fn refuse_change(&mut self, call: &Call, registers: &Registers, first: Option<First>) -> Result<(), Errno> {
+        match (call.effect, first) {
+            (Effect::Remove, _) => self.refuse_removal(call, registers),
+            (Effect::Rename, Some(First::Place(first))) => self.refuse_rename(call, registers, first),
+            (Effect::Link, Some(first)) => self.refuse_link(call, first),
+            (Effect::Create, _) if self.place.read_only => Err(self.refuse_creation(call)),
+            (Effect::Change, _) if self.place.read_only => Err(match look(&mut self.place.host) {
+                Ok(libc::S_IFDIR) if i64::from(call.number) == libc::SYS_truncate => Errno::ISDIR,
+                Ok(_) => Errno::ROFS,
+                Err(error) => error,
+            }),
+            _ => Ok(()),
         }
     }
 
-    /// Refuses to remove `self.place`, in the kernel's order (do_unlinkat, do_rmdir): by the name's kind, for a read-only
-    /// mount, for a mount's own place.
-    pub fn refuse_removal(&mut self, call: &Call, registers: &Registers) -> Result<(), Errno> {
-        let is_rmdir = match i64::from(call.number) {
-            libc::SYS_unlinkat => argument(registers, 2) as i32 & libc::AT_REMOVEDIR != 0,
-            number => number == libc::SYS_rmdir,
+    /// Why nothing is made in a read-only mount.
+    fn refuse_creation(&mut self, call: &Call) -> Errno {
+        let makes_directory = matches!(i64::from(call.number), libc::SYS_mkdir | libc::SYS_mkdirat);
+        match (look_name(&mut self.place), self.place.ending) {
+            (Ok(_), _) | (_, Ending::Root) => Errno::EXIST,
+            (Err(error), Ending::Dot | Ending::DotDot) => error,
+            (Err(Errno::NOENT), Ending::Slash) if !makes_directory => Errno::NOENT,
+            (Err(Errno::NOENT), _) => Errno::ROFS,
+            (Err(error), _) => error,
+        }
+    }
+
+    fn refuse_removal(&mut self, call: &Call, registers: &Registers) -> Result<(), Errno> {
+        let flags = match i64::from(call.number) {
+            libc::SYS_unlinkat => registers.rdx as i32,
+            libc::SYS_rmdir => libc::AT_REMOVEDIR,
+            _ => 0,
         };
-        let name = last_name(&self.text);
-        if name != Name::Plain {
-            look(&mut self.place.host)?;
+        let removes_directory = flags != 0;
+        match self.place.ending {
+            Ending::Name | Ending::Slash => {}
+            // What the dots are in comes first.
+            Ending::Dot | Ending::DotDot if look(&mut self.place.host).is_err() => {
+                return look(&mut self.place.host).map(drop);
+            }
+            _ if !removes_directory => return Err(Errno::ISDIR),
+            Ending::Dot => return Err(Errno::INVAL),
+            Ending::DotDot => return Err(Errno::NOTEMPTY),
+            Ending::Root => return Err(Errno::BUSY),
         }
-        match (is_rmdir, name) {
-            (_, Name::Plain) => {}
-            (false, _) => return Err(Errno::ISDIR),
-            (true, Name::Dot) => return Err(Errno::INVAL),
-            (true, Name::DotDot) => return Err(Errno::NOTEMPTY),
-            (true, Name::Root) => return Err(Errno::BUSY),
-        }
-        if self.place.parent.read_only {
+        if self.place.read_only {
             return Err(Errno::ROFS);
         }
         if !self.place.is_mount_point {
             return Ok(());
         }
-        let is_directory = look(&mut self.place.host)? == libc::S_IFDIR;
-        Err(match (is_rmdir, is_directory) {
-            (false, true) => Errno::ISDIR,
+        let is_directory = look_name(&mut self.place) == Ok(libc::S_IFDIR);
+        if self.place.ending == Ending::Slash && !removes_directory {
+            return Err(if is_directory { Errno::ISDIR } else { Errno::NOTDIR });
+        }
+        self.may_write_beside(&self.place.guest)?;
+        Err(match (removes_directory, is_directory) {
             (true, false) => Errno::NOTDIR,
+            (false, true) => Errno::ISDIR,
             _ => Errno::BUSY,
         })
     }
 
-    /// Refuses to rename `first` to `self.place`, in the kernel's order (do_renameat2).
-    pub fn refuse_rename(
-        &mut self,
-        call: &Call,
-        registers: &Registers,
-        first: Option<&mut First>,
-    ) -> Result<(), Errno> {
-        let Some(first) = first else { return Ok(()) };
-        if first.parent.number != self.place.parent.number {
-            return Err(Errno::XDEV);
+    fn refuse_rename(&mut self, call: &Call, registers: &Registers, mut first: Place) -> Result<(), Errno> {
+        let flags = if i64::from(call.number) == libc::SYS_renameat2 { argument(registers, 4) as u32 } else { 0 };
+        let (keeps, exchanges) = (flags & libc::RENAME_NOREPLACE != 0, flags & libc::RENAME_EXCHANGE != 0);
+        let refusal = match (first.ending.is_name(), self.place.ending.is_name()) {
+            _ if first.mount != self.place.mount => Errno::XDEV,
+            (false, _) => Errno::BUSY,
+            (true, false) => {
+                if keeps {
+                    Errno::EXIST
+                } else {
+                    Errno::BUSY
+                }
+            }
+            _ if self.place.read_only => Errno::ROFS,
+            _ if !first.is_mount_point && !self.place.is_mount_point || first.guest == self.place.guest => {
+                return Ok(());
+            }
+            _ => Errno::BUSY,
+        };
+        search_parent(&mut first)?;
+        search_parent(&mut self.place)?;
+        if refusal != Errno::BUSY || !first.ending.is_name() || !self.place.ending.is_name() {
+            return Err(refusal);
         }
-        let is_renameat2 = i64::from(call.number) == libc::SYS_renameat2;
-        let flags = if is_renameat2 { argument(registers, 4) as u32 } else { 0 };
-        if first.name != Name::Plain {
-            return Err(Errno::BUSY);
+        // A mount point.
+        let (from, to) = (look_name(&mut first)?, look_name(&mut self.place));
+        let is_directory = from == libc::S_IFDIR;
+        let has_slash = |place: &Place| place.ending == Ending::Slash;
+        match to {
+            Ok(_) if keeps => return Err(Errno::EXIST),
+            Err(error) if exchanges => return Err(error),
+            Ok(kind) if exchanges && kind != libc::S_IFDIR && has_slash(&self.place) => return Err(Errno::NOTDIR),
+            _ if !is_directory && (has_slash(&first) || !exchanges && has_slash(&self.place)) => {
+                return Err(Errno::NOTDIR);
+            }
+            _ => {}
         }
-        if last_name(&self.text) != Name::Plain {
-            return Err(if flags & libc::RENAME_NOREPLACE != 0 { Errno::EXIST } else { Errno::BUSY });
-        }
-        if self.place.parent.read_only {
-            return Err(Errno::ROFS);
-        }
-        // What is renamed to itself stays, also a mount's own place.
-        if !first.is_mount_point && !self.place.is_mount_point || first.host == self.place.host {
-            return Ok(());
-        }
-        let from = look(&mut first.host)?;
-        let to = look(&mut self.place.host);
-        let exchanges = flags & libc::RENAME_EXCHANGE != 0;
-        let is_directory = |kind: u32| kind == libc::S_IFDIR;
+        self.may_write_beside(&first.guest)?;
+        self.may_write_beside(&self.place.guest)?;
         Err(match to {
-            Ok(_) if flags & libc::RENAME_NOREPLACE != 0 => Errno::EXIST,
-            Err(error) if exchanges => error,
-            _ if !is_directory(from) && (first.is_closed || !exchanges && self.text.ends_with(b"/")) => Errno::NOTDIR,
-            Ok(to) if !exchanges && is_directory(from) && !is_directory(to) => Errno::NOTDIR,
-            Ok(to) if !exchanges && !is_directory(from) && is_directory(to) => Errno::ISDIR,
+            Ok(libc::S_IFDIR) if !is_directory && !exchanges => Errno::ISDIR,
+            Ok(kind) if is_directory && kind != libc::S_IFDIR && !exchanges => Errno::NOTDIR,
             _ => Errno::BUSY,
         })
     }
 
-    /// What we refuse, the kernel refuses after it has looked at the directories of both names.
-    pub fn after_parents(&self, refused: Result<(), Errno>, first: Option<&First>) -> Result<(), Errno> {
-        if let (Err(_), Some(first)) = (refused, first) {
-            check_parent(&first.host)?;
-            check_parent(&self.place.host)?;
+    fn refuse_link(&mut self, call: &Call, first: First) -> Result<(), Errno> {
+        let mount = match first {
+            First::Place(mut place) => {
+                look(&mut place.host)?;
+                match place.is_proc {
+                    true => self.mount_behind(&place.host),
+                    false => Some(place.mount),
+                }
+            }
+            First::Descriptor(mount) => mount,
+        };
+        if self.place.read_only {
+            return Err(self.refuse_creation(call));
         }
-        refused
-    }
-
-    /// Refuses to link `first` to `self.place`, in the kernel's order (do_linkat).
-    pub fn refuse_link(&mut self, first: Option<&mut First>) -> Result<(), Errno> {
-        let Some(first) = first else { return Ok(()) };
-        let is_apart = first.mount.number != self.place.parent.number;
-        if !is_apart && !self.place.parent.read_only {
+        if mount.is_none_or(|mount| mount == self.place.mount) {
             return Ok(());
         }
-        look(&mut first.host)?;
-        check_parent(&self.place.host)?;
-        if look(&mut self.place.host).is_ok() {
-            return Err(Errno::EXIST);
-        }
-        if self.text.ends_with(b"/") {
-            return Err(Errno::NOENT);
-        }
-        Err(if self.place.parent.read_only { Errno::ROFS } else { Errno::XDEV })
+        Err(match look_name(&mut self.place) {
+            Ok(_) => Errno::EXIST,
+            Err(Errno::NOENT) if self.place.ending == Ending::Name => Errno::XDEV,
+            Err(error) => error,
+        })
     }
+
+    /// The mount that a link of /proc leads into, if it says so.
+    fn mount_behind(&self, link: &[u8]) -> Option<u32> {
+        let target = rustix::fs::readlinkat(rustix::fs::CWD, link, Vec::new()).ok()?.into_bytes();
+        let guest = self.resolver.mounts().guest_of(&target)?;
+        Some(self.resolver.mounts().find(&guest).0.id())
+    }
+
+    /// The second of two paths leads nowhere: the error of the first comes before it.
+    pub fn fail_second(&mut self, call: &Call, first: Option<First>, error: Errno) -> Errno {
+        let Some(First::Place(mut first)) = first else { return error };
+        let earlier = match call.effect {
+            Effect::Link => look(&mut first.host).map(drop),
+            _ => search_parent(&mut first),
+        };
+        earlier.err().unwrap_or(error)
+    }
+
+    /// Whether the directory that holds this place may be written to.
+    fn may_write_beside(&self, guest: &[u8]) -> Result<(), Errno> {
+        let (mount, rest) = self.resolver.mounts().find(parent(guest));
+        let mut host = [mount.host(), rest, b"/."].concat();
+        as_c_str(&mut host, |path| ptrace::access(path, libc::W_OK | libc::X_OK, libc::AT_EACCESS))
+    }
+}
+
+/// The type (S_IFMT) of what a name is, whatever follows it.
+fn look_name(place: &mut Place) -> Result<u32, Errno> {
+    if place.ending != Ending::Slash {
+        return look(&mut place.host);
+    }
+    place.host.pop();
+    let found = look(&mut place.host);
+    place.host.push(b'/');
+    found
+}
+
+/// Whether names in the directory that a path ends in may be looked at.
+fn search_parent(place: &mut Place) -> Result<(), Errno> {
+    if !place.ending.is_name() {
+        return look(&mut place.host).map(drop);
+    }
+    let end = place.host.len() - usize::from(place.ending == Ending::Slash);
+    let cut = place.host[..end].iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    let mut host = [&place.host[..cut], b"/."].concat();
+    look(&mut host).map(drop)
 }

@@ -29,6 +29,12 @@ pub(super) enum AtEnd {
     Created { before: Box<Registers>, host: Vec<u8> },
     /// The same; and if it succeeded, the file of this device and inode is gone.
     Removed { before: Box<Registers>, file: (u64, u64) },
+    /// A socket is bound.
+    Bound(Box<Binding>),
+    /// The address of a socket is shown; the guest has so much room for it.
+    SocketName { before: Box<Registers>, room: usize },
+    /// One of many messages is sent. A descriptor that its address went through is closed.
+    Sent { before: Box<Registers>, _held: Option<OwnedFd> },
     /// The same; and if a hard link was refused, a symbolic link takes its place.
     Linked { before: Box<Registers>, link: Box<Link> },
     /// The program is mapped.
@@ -60,6 +66,19 @@ pub(super) struct Pending {
     pub program: Option<(Vec<u8>, Elf)>,
     /// What the kernel executes: the loader, or a program without one.
     pub executed: Elf,
+}
+
+/// A bind that the kernel is doing.
+#[derive(Debug)]
+pub(super) struct Binding {
+    pub before: Registers,
+    /// The directory that the path goes through.
+    pub directory: Option<OwnedFd>,
+    /// The path as the kernel knows it, and as the guest gave it.
+    pub host: Vec<u8>,
+    pub given: Vec<u8>,
+    /// The name that the socket is to have in the directory, if that is not the path's.
+    pub name: Option<Vec<u8>>,
 }
 
 /// Gives a thread back its arguments; the result stays.

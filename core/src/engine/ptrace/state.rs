@@ -19,6 +19,10 @@ pub(super) struct Tracer {
     pub fake: Option<FakeIdentity>,
     /// What chown said of a file, by device and inode.
     pub owners: HashMap<(u64, u64), (u32, u32)>,
+    /// What the guest called the paths that its sockets are bound by.
+    pub addresses: HashMap<Vec<u8>, Vec<u8>>,
+    /// The last descriptor that a socket's path went through, of those that are taken by turns.
+    pub turn: i32,
     /// Buffers that are reused.
     pub text: Vec<u8>,
     pub place: Place,
@@ -46,6 +50,8 @@ impl Tracer {
             guests,
             fake: prepared.fake,
             owners: HashMap::new(),
+            addresses: HashMap::new(),
+            turn: 0,
             text: Vec::new(),
             place: Place::default(),
             leader,

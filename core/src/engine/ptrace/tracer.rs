@@ -205,6 +205,9 @@ impl Tracer {
                 restore(tid, &before)?;
             }
             AtEnd::Owner { address, extended } => self.correct_owner(tid, address, extended)?,
+            AtEnd::Bound(binding) => self.end_bind(tid, *binding)?,
+            AtEnd::SocketName { before, room } => self.end_socket_name(tid, &before, room)?,
+            AtEnd::Sent { before, .. } => self.end_message(tid, &before)?,
             AtEnd::Exec(pending) => self.end_exec(tid, *pending)?,
         }
         self.go_on(tid, 0)
