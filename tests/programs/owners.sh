@@ -1,6 +1,7 @@
 #!/bin/bash
 # Owners that a fake root gives and sees again.
-mkdir /srv/o && cd /srv/o && touch a b c && mkdir d && ln -s a l
+mkdir /srv/o && cd /srv/o || exit
+touch a b c && mkdir d && ln -s a l
 chown daemon:sys a && chown 33 b && chgrp 44 c && chown -R bin:bin d && chown -h 5:6 l
 stat -c '%n %u:%g %a' a b c d l; ls -ln | tail -n +2 | awk '{print $3, $4, $9}'
 chmod 6755 a && stat -c '%a %U' a

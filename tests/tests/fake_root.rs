@@ -63,8 +63,8 @@ fn packages_and_accounts_where_all_belongs_to_root() {
 
 #[test]
 fn owners_are_seen_as_they_were_given() {
-    let container = Container::private().as_root();
     for _ in 0..trials(1) {
+        let container = Container::private().as_root();
         let outcome = container.run(Mode::P2, &["bash", "/mnt/owners.sh"]);
         assert_eq!((outcome.status, outcome.err.as_str()), (0, ""));
         assert_eq!(outcome.out, include_str!("../programs/owners.txt"));
