@@ -286,6 +286,48 @@ fn a_dynamic_program_keeps_its_arguments_and_its_name() {
     assert_eq!(fixture.shell(&options, script), "A=b\n/usr/bin/readlink\ncat\n/usr/bin/cat /proc/self/cmdline ");
 }
 
+/// Stops and continues children around their execve, at times that move over it.
+const STOPS: &str = r#"
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <sys/wait.h>
+static const char *round_of;
+static void late(int s) { (void)s; write(1, round_of, 16); _exit(1); }
+int main(void) {
+    char text[17];
+    signal(SIGALRM, late);
+    for (int round = 0; round < 300; round++) {
+        int status, pid = fork();
+        if (pid == 0) { execl("/usr/bin/sleep", "sleep", "100", (char *)0); _exit(9); }
+        snprintf(text, sizeof text, "lost in %7d\n", round);
+        round_of = text;
+        alarm(10);
+        usleep(round * 10);
+        kill(pid, SIGSTOP);
+        if (waitpid(pid, &status, WUNTRACED) != pid || !WIFSTOPPED(status)) return 2;
+        kill(pid, SIGCONT);
+        if (waitpid(pid, &status, WCONTINUED) != pid || !WIFCONTINUED(status)) return 3;
+        kill(pid, SIGSTOP);
+        kill(pid, SIGCONT);
+        kill(pid, SIGTERM);
+        while (waitpid(pid, &status, 0) == pid && !WIFSIGNALED(status));
+        if (WTERMSIG(status) != SIGTERM) return 4;
+    }
+    puts("none is lost");
+}
+"#;
+
+#[test]
+fn a_stop_that_comes_while_a_program_is_executed_is_not_lost() {
+    let fixture = Fixture::new();
+    compile(STOPS, &fixture.root().join("bin/stops"));
+    let binds = ["/lib", "/lib64", "/usr"].map(|path| format!("--bind={path}:{path}:ro"));
+    let options: Vec<&str> = binds.iter().map(String::as_str).collect();
+    let output = fixture.run(&options, &["stops"]);
+    assert_eq!((String::from_utf8_lossy(&output.stdout).as_ref(), output.status.code()), ("none is lost\n", Some(0)));
+}
+
 #[test]
 fn listings_equal_those_without_a_tracer() {
     let fixture = Fixture::new();

@@ -202,13 +202,12 @@ fn stop_of(status: i32) -> Stop {
     }
 }
 
-/// Sends `signal` to one thread.
-///
-/// # Errors
-/// ESRCH if it is gone.
-pub fn signal_thread(pid: i32, tid: i32, signal: i32) -> Result<()> {
-    // SAFETY: takes numbers only.
-    check(unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) }).map(drop)
+/// Whether `signal` waits to be delivered to a thread or to its process, as proc_pid_status(5) shows.
+pub fn is_pending(tid: i32, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let sets = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
+    let waits = |set: &str| u64::from_str_radix(set.trim(), 16).is_ok_and(|set| set >> (signal - 1) & 1 == 1);
+    sets.into_iter().any(waits)
 }
 
 /// Sends `signal` to a process.

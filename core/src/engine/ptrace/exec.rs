@@ -182,6 +182,10 @@ impl Tracer {
         }
         ptrace::poke(tid, registers.rip, code)?;
         ptrace::set_registers(tid, &registers)?;
+        // A SIGCONT that waits came after the SIGSTOP, and took it back.
+        if std::mem::take(&mut self.tracee(tid)?.was_stopped) && !ptrace::is_pending(tid, libc::SIGCONT) {
+            ptrace::signal_process(pid, libc::SIGSTOP)?;
+        }
         ptrace::swap_signal_mask(tid, mask)?;
         // The old program is gone: as in the kernel, there is nobody to tell of a failure.
         loaded.or_else(|_| ptrace::signal_process(pid, libc::SIGKILL))
@@ -278,6 +282,8 @@ impl Tracer {
                     self.queued.push_back((tid, stop));
                     return Err(Errno::SRCH);
                 }
+                Some((_, Stop::Signal(libc::SIGSTOP))) => self.tracee(tid)?.was_stopped = true,
+                // The filter asks about calls of ours as well.
                 Some(_) => {}
                 None => return Err(Errno::SRCH),
             }

@@ -111,6 +111,15 @@ pub(super) struct Tracee {
     pub at_end: AtEnd,
     /// Without a filter: whether it stops next at the end of a call.
     pub in_call: bool,
+    /// Whether SIGSTOP, which no mask holds back, came while calls were made in its name.
+    pub was_stopped: bool,
+}
+
+impl Tracee {
+    /// A thread of process `pid` that runs.
+    pub fn new(pid: i32, space: &Rc<Space>) -> Self {
+        Self { pid, slot: Slot::take(space), at_end: AtEnd::Nothing, in_call: false, was_stopped: false }
+    }
 }
 
 /// All of them.

@@ -4,8 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use rustix::io::Errno;
 
-use super::guest::{Guests, Slot, Space, Tracee};
-use super::pending::AtEnd;
+use super::guest::{Guests, Space, Tracee};
 use super::setup::{Child, Failure, FakeIdentity, Prepared};
 use crate::engine::path::{Place, Resolver};
 use crate::sys::ptrace::Stop;
@@ -41,10 +40,7 @@ impl Tracer {
     pub fn new(prepared: Prepared, child: Child) -> Self {
         let leader = child.supervised.pid();
         let mut guests = Guests::default();
-        guests.threads.insert(
-            leader,
-            Tracee { pid: leader, slot: Slot::take(&Space::new(0)), at_end: AtEnd::Nothing, in_call: false },
-        );
+        guests.threads.insert(leader, Tracee::new(leader, &Space::new(0)));
         Self {
             resolver: prepared.resolver,
             guests,

@@ -6,7 +6,7 @@ use std::io;
 use rustix::io::Errno;
 
 use super::error::TraceError;
-use super::guest::{Slot, Space, Tracee};
+use super::guest::{Space, Tracee};
 use super::pending::{AtEnd, Next, restore};
 use super::setup::{self, Failure};
 use super::state::Tracer;
@@ -230,9 +230,7 @@ impl Tracer {
         let (maker_pid, space) = (tracee.pid, tracee.slot.space().clone());
         let space = if flags & CLONE_VM != 0 { space } else { Space::new(space.base()) };
         let pid = if flags & CLONE_THREAD != 0 { maker_pid } else { born };
-        self.guests
-            .threads
-            .insert(born, Tracee { pid, slot: Slot::take(&space), at_end: AtEnd::Nothing, in_call: false });
+        self.guests.threads.insert(born, Tracee::new(pid, &space));
         if pid == born {
             self.guests.inherit(maker_pid, born);
         }
