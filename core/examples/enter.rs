@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         };
     }
     udocker_core::sys::signal::restore_sigpipe();
-    let error = StartError::from(native::execute(&parse(&arguments)));
+    let error = StartError::from(native::execute(&parse(&arguments), None));
     let status = error.status();
     eprintln!("{}", Failure::from(error).report());
     ExitCode::from(status)

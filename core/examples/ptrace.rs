@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let own = format!("ptrace-{}", rustix::process::getuid().as_raw());
     let beside = std::path::Path::new(&arguments[0]).with_file_name(&own);
-    match start(&parse(&arguments), &[beside, std::env::temp_dir().join(own)]) {
+    match start(&parse(&arguments), &[beside, std::env::temp_dir().join(own)], None) {
         Ok(Ended::Status(status)) => ExitCode::from(status),
         Ok(Ended::Signal(signal)) => ExitCode::from(128 + signal as u8),
         Err(error) => {

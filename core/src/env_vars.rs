@@ -161,6 +161,9 @@ pub const JOB_FILES: &[&str] = &["PBS_NODEFILE"];
 /// Directory of the PMIx server's rendezvous files; bound in every case.
 pub const PMIX_SERVER_TMPDIR: &str = "PMIX_SERVER_TMPDIR";
 
+/// Variables that hold a rank's number among those that were started with it, in the order of trust.
+pub const RANKS: &[&str] = &["PMIX_RANK", "SLURM_PROCID", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID"];
+
 /// Present in every rank that a PMIx server started.
 pub const PMIX_RANK: &str = "PMIX_RANK";
 

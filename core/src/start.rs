@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::engine::native::{self, EnterError, Step};
 use crate::engine::proot::{self, ProotError};
 use crate::engine::ptrace::{self, TraceError};
-use crate::engine::{Engine, ExecPlan, ProgramError};
+use crate::engine::{Engine, ExecPlan, JoinPlan, ProgramError};
 use crate::error::{ErrorKind, Explain};
+use crate::rendezvous::{Meeting, Running};
 use crate::store::{RunDirectory, StoreError, Temporary};
 use crate::sys::supervised::Ended;
 
@@ -107,19 +108,26 @@ impl Explain for StartError {
     }
 }
 
-/// Carries out `plan`. Where its engine works in place, this process becomes the program, and what returns is why not;
+/// Carries out `plan`; natively in one container with those who meet at `meeting`. Where its engine works in place, this process becomes the program, and what returns is why not;
 /// else it returns once the program has ended. Signals meanwhile are passed on to the program.
 ///
 /// Single-threaded callers only.
 ///
 /// # Errors
 /// The program was never started. After an engine in place, this process is fit for nothing but to report it and exit.
-pub fn start(plan: &ExecPlan, run_dirs: &[PathBuf]) -> Result<Ended, StartError> {
+pub fn start(plan: &ExecPlan, run_dirs: &[PathBuf], meeting: Option<&mut Meeting<'_>>) -> Result<Ended, StartError> {
     match &plan.engine {
-        Engine::Native => Err(native::execute(plan).into()),
+        Engine::Native => Err(native::execute(plan, meeting).into()),
         Engine::Ptrace => Ok(ptrace::execute(plan, scratch(run_dirs)?.path())?),
         Engine::Proot(proot) => Ok(proot::execute(plan, proot, scratch(run_dirs)?.path())?),
     }
+}
+
+/// Becomes one more program of a container that runs; what returns is why not.
+///
+/// Single-threaded callers only.
+pub fn join(running: &Running, plan: &JoinPlan) -> StartError {
+    native::execute_in(running, plan).into()
 }
 
 /// A folder for the files of one run, that goes when the value is dropped.

@@ -130,6 +130,15 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 /// Name of the user's own store; it comes first.
 const USER_STORE: &str = "user";
 
+/// Where the run directory of user `uid` may lie, in order, if no configuration says anything (design, section 6).
+pub fn default_run_dirs(uid: u32) -> Vec<PathBuf> {
+    vec![
+        format!("/run/udocker/{uid}").into(),
+        format!("/dev/shm/udocker-{uid}").into(),
+        format!("/tmp/udocker-{uid}").into(),
+    ]
+}
+
 fn defaults(sources: &Sources) -> Loaded {
     let uid = sources.uid;
     let own = sources.home.join(".udocker");
@@ -143,16 +152,7 @@ fn defaults(sources: &Sources) -> Loaded {
         keep_layers: true,
         sync: true,
     };
-    let settings = Settings {
-        stores: vec![store],
-        run_dirs: vec![
-            format!("/run/udocker/{uid}").into(),
-            format!("/dev/shm/udocker-{uid}").into(),
-            format!("/tmp/udocker-{uid}").into(),
-        ],
-        registries,
-        ..Settings::default()
-    };
+    let settings = Settings { stores: vec![store], run_dirs: default_run_dirs(uid), registries, ..Settings::default() };
     Loaded {
         settings,
         site_name: None,

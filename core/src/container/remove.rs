@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::Container;
 use crate::engine::native::as_mapped_root;
+use crate::members::Kind;
 use crate::run::Range;
 use crate::store::{RunDirectory, Store, StoreError, io_error, remove_tree};
 
@@ -55,19 +56,19 @@ impl Store {
         }
     }
 
-    /// Marks the container as in use by this process. A layered one that is written has one user at a time, since two
-    /// overlays may not share an upper directory (kernel: `Documentation/filesystems/overlayfs.rst`, "Sharing and copying
-    /// layers").
+    /// Marks the container as in use by this process. Who writes into a layered one shares its overlay with all others who
+    /// do (see [`crate::rendezvous`]), since two overlays may not share an upper directory, nor may one lie below another
+    /// while it is written (kernel: `Documentation/filesystems/overlayfs.rst`, "Sharing and copying layers").
     ///
     /// # Errors
-    /// [`StoreError::InUse`]; [`StoreError::Gone`] if it was removed a moment ago; I/O.
+    /// [`StoreError::InUse`] if it is looked at; [`StoreError::Gone`] if it was removed a moment ago; I/O.
     pub fn mark_in_use(&self, container: &Container, writes: bool, run_dirs: &[PathBuf]) -> Result<(), StoreError> {
         if let Some(run) = RunDirectory::open(run_dirs) {
             let users = run.users(&container.id.0)?;
-            if let Some(pid) = users.other().filter(|_| writes && container.is_layered()) {
+            if let Some(pid) = users.other_viewer().filter(|_| writes && container.is_layered()) {
                 return Err(StoreError::InUse { id: container.id.0.clone(), pid });
             }
-            users.enlist()?;
+            users.enlist(if writes { Kind::Rank } else { Kind::Viewer })?;
         }
         container.still_there()
     }

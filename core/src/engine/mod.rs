@@ -4,7 +4,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
 
 use crate::run::ExecMode;
 
@@ -15,11 +16,13 @@ mod plan;
 mod program;
 pub mod proot;
 pub mod ptrace;
+mod shape;
 
 pub use choice::{Choice, ModeNotBuilt, choose};
 pub use plan::plan;
 pub use program::ProgramError;
 pub use proot::ProotPlan;
+pub use shape::Shape;
 
 /// Everything that one exec does, as data: printed by `--dry-run` and `--explain`, compared by tests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +50,19 @@ pub struct ExecPlan {
     #[serde(serialize_with = "crate::text::os_list::serialize")]
     pub env: Vec<OsString>,
     /// Which file descriptors above 2 the program keeps.
+    pub keep_fds: KeepFds,
+}
+
+/// What one more program in a container that runs is: the container decides the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinPlan {
+    /// As in [`ExecPlan`].
+    pub cwd: Cwd,
+    /// As in [`ExecPlan`].
+    pub argv: Vec<OsString>,
+    /// As in [`ExecPlan`].
+    pub env: Vec<OsString>,
+    /// As in [`ExecPlan`].
     pub keep_fds: KeepFds,
 }
 
@@ -176,7 +192,7 @@ pub struct GeneratedFile {
 }
 
 /// Who the program is, and how that comes about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityPlan {
     /// User ID inside.
     pub uid: u32,
@@ -191,7 +207,7 @@ pub struct IdentityPlan {
 }
 
 /// How IDs inside map to IDs outside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IdMap {
     /// One user and one group: `uid`/`gid` inside are the caller's outside. Written by ourselves.
@@ -206,7 +222,7 @@ pub enum IdMap {
 }
 
 /// A namespace made on request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
 pub enum Unshare {
@@ -214,6 +230,30 @@ pub enum Unshare {
     Net,
     Ipc,
     Uts,
+}
+
+impl Unshare {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Pid, Self::Net, Self::Ipc, Self::Uts];
+
+    /// Its name in options and below /proc/PID/ns.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pid => "pid",
+            Self::Net => "net",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+        }
+    }
+
+    pub(crate) fn flag(self) -> UnshareFlags {
+        match self {
+            Self::Pid => UnshareFlags::NEWPID,
+            Self::Net => UnshareFlags::NEWNET,
+            Self::Ipc => UnshareFlags::NEWIPC,
+            Self::Uts => UnshareFlags::NEWUTS,
+        }
+    }
 }
 
 /// The working directory.

@@ -23,7 +23,7 @@ pub fn plan(spec: &RunSpec, choice: &Choice, root: RootPlan) -> ExecPlan {
             fake_root_filter: single && spec.uid == 0,
             docker_capabilities: !single,
         },
-        unshare: Vec::new(),
+        unshare: spec.unshare.clone(),
         cwd: spec.cwd.clone(),
         argv: spec.argv.clone(),
         env: spec.env.clone(),
@@ -58,6 +58,7 @@ mod tests {
                 argv: vec!["true".into()],
                 env: Vec::new(),
                 keep_fds: KeepFds::All,
+                unshare: Vec::new(),
                 remarks: Vec::new(),
             };
             let root = RootPlan::new("/tree", RootWrite::ReadOnly);

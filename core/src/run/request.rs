@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ExecMode;
+use crate::engine::Unshare;
 use crate::platform::Platform;
 
 /// A wish, before policy, image and host are looked at. Same wish, same bytes, from every front end.
@@ -54,6 +55,10 @@ pub struct RunRequest {
     pub platform: Option<Platform>,
     /// When the registry is asked.
     pub pull: PullPolicy,
+    /// Which processes share a container.
+    pub share: Share,
+    /// Namespaces of its own beside user and mount.
+    pub unshare: Vec<Unshare>,
 }
 
 impl RunRequest {
@@ -83,6 +88,8 @@ impl RunRequest {
             accounts: Accounts::Generated,
             platform: None,
             pull: PullPolicy::Missing,
+            share: Share::Node,
+            unshare: Vec::new(),
         }
     }
 }
@@ -172,6 +179,16 @@ pub enum Accounts {
     Host,
     /// The image's, unchanged.
     Container,
+}
+
+/// Which processes share a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Share {
+    /// The ranks of a step on one node.
+    Node,
+    /// None: each rank has its own.
+    Task,
 }
 
 /// When the registry is asked.

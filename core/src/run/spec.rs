@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::{ExecMode, ImageFiles, RunRequest};
-use crate::engine::{Cwd, GeneratedFile, IdMap, KeepFds, MountPlan};
+use crate::engine::{Cwd, GeneratedFile, IdMap, KeepFds, MountPlan, Unshare};
 use crate::image_config::ImageConfig;
 use crate::settings::InteractiveDefaults;
 
@@ -63,6 +63,8 @@ pub struct RunSpec {
     pub env: Vec<OsString>,
     /// File descriptors.
     pub keep_fds: KeepFds,
+    /// Namespaces beside user and mount.
+    pub unshare: Vec<Unshare>,
     /// What was decided that the user may not expect.
     pub remarks: Vec<Remark>,
 }
@@ -172,6 +174,7 @@ impl RunSpec {
             argv,
             env: super::env::assemble(request, config, caller, defaults, container, &identity, &mounts),
             mounts,
+            unshare: request.unshare.clone(),
             remarks: unmatched.into_iter().map(Remark::NoSuchMount).chain(assumed).collect(),
             keep_fds: match defaults {
                 Defaults::Interactive => KeepFds::All,

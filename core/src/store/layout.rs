@@ -11,6 +11,7 @@ use super::repos::write_atomically;
 use super::{TreeFormat, TreeId};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{ErrorKind, Explain};
+use crate::members::MembersError;
 use crate::platform::Platform;
 use crate::settings::{StoreKind, StoreSettings};
 
@@ -33,6 +34,9 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// A list of who runs something.
+    #[error(transparent)]
+    Members(#[from] MembersError),
     /// A newer program wrote it.
     #[error("the store {path} has format {found}, and this version reads formats up to {FORMAT}")]
     NewerFormat {
@@ -100,6 +104,7 @@ impl Explain for StoreError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } => ErrorKind::from_io(source),
+            Self::Members(error) => error.kind(),
             Self::NewerFormat { .. } => ErrorKind::Unsupported,
             Self::Damaged { .. } => ErrorKind::Corrupt,
             Self::ProtectedImage | Self::ProtectedContainer => ErrorKind::Denied,
@@ -135,6 +140,7 @@ impl Explain for StoreError {
             ],
             Self::Busy { path, .. } => vec![format!("`fuser {}` names the processes", path.display())],
             Self::NoBase { image, .. } => vec![format!("`udocker pull {image}` restores it")],
+            Self::Members(error) => error.hints(),
             Self::Io { .. } => Vec::new(),
         }
     }

@@ -1,19 +1,19 @@
 //! The run directory: node-local, private, on tmpfs; and in it, who runs what.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::lock::lock_file;
 use super::{FileLock, Patience, StoreError, io_error};
-use crate::sys::process::start_time;
+use crate::members::{Kind, Member, Members};
 
-/// From here on the dead are dropped from a list of users.
-const LONG_LIST_BYTES: u64 = 16 << 10;
+/// For so long a list is waited for, which is held for moments alone.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A directory of ours that passed its checks.
 #[derive(Clone, Debug)]
@@ -49,39 +49,33 @@ impl RunDirectory {
     }
 
     /// The users of `name`; nobody else adds or removes one until the value is dropped.
+    ///
+    /// # Errors
+    /// I/O; a list that another process holds for 60 s.
     pub fn users(&self, name: &str) -> Result<Users, StoreError> {
         let path = self.path.join(format!("use-{name}"));
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(io_error("open", &path))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(io_error("lock", &path))?;
-        Ok(Users { living: living(&path)?, path, _file: file })
+        Ok(Users(Members::lock(&path, LIMIT, &mut || {})?))
     }
 
     /// Adds this process to the users of `name`. The others are looked at only once their list is long: each rank of a
     /// node does this.
+    ///
+    /// # Errors
+    /// See [`Self::users`].
     pub fn enlist(&self, name: &str) -> Result<(), StoreError> {
-        let path = self.path.join(format!("use-{name}"));
-        let mut file = File::options().append(true).create(true).open(&path).map_err(io_error("open", &path))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(io_error("lock", &path))?;
-        if file.metadata().map_err(io_error("read", &path))?.len() > LONG_LIST_BYTES {
-            drop(file);
-            return self.users(name)?.enlist();
-        }
-        let me = std::process::id();
-        let line = format!("{me} {}\n", start_time(me).unwrap_or(0));
-        file.write_all(line.as_bytes()).map_err(io_error("write", &path))
+        self.users(name)?.enlist(Kind::Rank)
     }
 
     /// Marks the tree of an image, whose root is `root`, as run by this process: `rmi` of the same user on this node spares
-    /// it.
+    /// it. Returns the name of the list.
     ///
     /// # Errors
     /// [`StoreError::TreeGone`] if it was removed a moment ago; I/O.
-    pub fn mark_tree(&self, root: &Path) -> Result<(), StoreError> {
+    pub fn mark_tree(&self, root: &Path) -> Result<String, StoreError> {
         let gone = || StoreError::TreeGone(root.to_owned());
         let name = tree_name(root).ok_or_else(gone)?;
         self.enlist(&name)?;
-        if tree_name(root) == Some(name) { Ok(()) } else { Err(gone()) }
+        if tree_name(root).as_ref() == Some(&name) { Ok(name) } else { Err(gone()) }
     }
 
     /// The users of the tree of an image; `None` if it is not there.
@@ -102,8 +96,11 @@ impl RunDirectory {
 
     /// A living user of `name`, if there is one.
     pub fn user_of(&self, name: &str) -> Option<u32> {
-        let users = living(&self.path.join(format!("use-{name}"))).ok()?;
-        users.first().map(|(pid, _)| *pid)
+        if !self.path.join(format!("use-{name}")).exists() {
+            return None;
+        }
+        let users = self.users(name).ok()?;
+        users.0.living().next().map(|member| member.pid)
     }
 }
 
@@ -123,30 +120,31 @@ impl Drop for NodeLock {
 
 /// The list of those who run something, held by this process.
 #[derive(Debug)]
-pub struct Users {
-    path: PathBuf,
-    living: Vec<(u32, u64)>,
-    _file: File,
-}
+pub struct Users(Members);
 
 impl Users {
     /// Another living user.
     pub fn other(&self) -> Option<u32> {
         let me = std::process::id();
-        self.living.iter().map(|(pid, _)| *pid).find(|pid| *pid != me)
+        self.0.living().map(|member| member.pid).find(|pid| *pid != me)
     }
-    /// Adds this process; the dead are dropped.
-    pub fn enlist(mut self) -> Result<(), StoreError> {
+    /// Another living user that is there to look.
+    pub(crate) fn other_viewer(&self) -> Option<u32> {
         let me = std::process::id();
-        self.living.retain(|(pid, _)| *pid != me);
-        self.living.push((me, start_time(me).unwrap_or(0)));
-        let text: String = self.living.iter().map(|(pid, start)| format!("{pid} {start}\n")).collect();
-        fs::write(&self.path, text).map_err(io_error("write", &self.path))
+        self.0.living().find(|member| member.kind == Kind::Viewer && member.pid != me).map(|member| member.pid)
+    }
+    /// Adds this process.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn enlist(mut self, kind: Kind) -> Result<(), StoreError> {
+        let me = Member::me(0).map_err(io_error("read", Path::new("/proc/self/stat")))?;
+        Ok(self.0.add(Member { kind, ..me })?)
     }
     /// Removes the list of something that is gone. Who waits for it finds its own thing gone as well.
     pub fn forget(self) {
         // An empty list does no harm.
-        let _ = fs::remove_file(&self.path);
+        let _ = self.0.remove();
     }
 }
 
@@ -154,18 +152,6 @@ impl Users {
 fn tree_name(root: &Path) -> Option<String> {
     let status = fs::metadata(root).ok()?;
     Some(format!("tree-{:x}-{}", status.dev(), status.ino()))
-}
-
-fn living(path: &Path) -> Result<Vec<(u32, u64)>, StoreError> {
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(io_error("read", path))?,
-    };
-    let pairs = text.lines().filter_map(|line| {
-        let (pid, start) = line.split_once(' ')?;
-        Some((pid.parse().ok()?, start.parse().ok()?))
-    });
-    Ok(pairs.filter(|(pid, start)| start_time(*pid).ok() == Some(*start)).collect())
 }
 
 #[cfg(test)]
@@ -179,14 +165,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDirectory::open(&[directory.path().join("run")]).unwrap();
         assert_eq!(run.user_of("x"), None);
-        let me = std::process::id();
-        fs::write(run.path().join("use-x"), format!("{me} 1\n1 1\n")).unwrap();
+        run.users("x").unwrap().0.add(Member { start: 1, ..Member::me(0).unwrap() }).unwrap();
         assert_eq!(run.user_of("x"), None);
-        assert_eq!(run.users("x").unwrap().other(), None);
         run.enlist("x").unwrap();
-        assert_eq!(run.user_of("x"), Some(me));
+        assert_eq!(run.user_of("x"), Some(std::process::id()));
+        assert_eq!(run.users("x").unwrap().other(), None);
         let parent = std::os::unix::process::parent_id();
-        fs::write(run.path().join("use-x"), format!("{parent} {}\n", start_time(parent).unwrap())).unwrap();
+        let start = crate::sys::process::start_time(parent).unwrap();
+        run.users("x").unwrap().0.add(Member { pid: parent, start, ..Member::me(0).unwrap() }).unwrap();
         assert_eq!(run.users("x").unwrap().other(), Some(parent));
         run.users("x").unwrap().forget();
         assert_eq!(run.user_of("x"), None);

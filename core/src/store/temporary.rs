@@ -91,12 +91,16 @@ impl RunDirectory {
     /// # Errors
     /// I/O.
     pub fn temporary(&self, kind: &str) -> Result<Temporary, StoreError> {
-        let parent = self.path().join("tmp");
-        for path in left_over_in(&parent)? {
+        self.sweep();
+        temporary_in(self.path().join("tmp"), kind)
+    }
+
+    /// Removes the folders of dead processes.
+    pub(crate) fn sweep(&self) {
+        for path in left_over_in(&self.path().join("tmp")).unwrap_or_default() {
             // Another process may be removing it.
             let _ = remove_tree(&path);
         }
-        temporary_in(parent, kind)
     }
 }
 

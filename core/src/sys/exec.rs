@@ -7,6 +7,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::ptr;
 
+use rustix::fs::Access;
+
 /// Searched when the environment has no `PATH`; what Docker sets.
 pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -45,6 +47,14 @@ impl Command {
             path.unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':').map(join).collect::<Option<_>>()?
         };
         Some(Self { candidates, argv: c_strings(argv)?, env: c_strings(env)? })
+    }
+
+    /// Whether this process may execute the program and not read it: then it becomes one that nobody may look into.
+    pub fn is_unreadable(&self) -> bool {
+        let may =
+            |path: &CStr, what| rustix::fs::accessat(rustix::fs::CWD, path, what, rustix::fs::AtFlags::empty()).is_ok();
+        let program = self.candidates.iter().find(|path| may(path, Access::EXEC_OK));
+        program.is_some_and(|path| !may(path, Access::READ_OK))
     }
 
     /// Replaces this process by the program; returns only if that failed.

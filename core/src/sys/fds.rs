@@ -78,6 +78,25 @@ pub fn close_on_exec_except(keep: &[RawFd]) -> Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor but those in `keep`, standard ones as well. What owned them must not be used any more, so this is
+/// for a process that ends without running destructors.
+pub fn close_all_except(keep: &[RawFd]) {
+    // SAFETY: takes an integer; by contract nobody owns what is closed.
+    let close = |fd: RawFd| unsafe { libc::close(fd) };
+    let open = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    let mut kept = keep.to_vec();
+    kept.sort_unstable();
+    let mut first: RawFd = 0;
+    for fd in kept.iter().copied().chain([RawFd::MAX]) {
+        // SAFETY: takes integers; by contract nobody owns what is closed.
+        let closed = first >= fd || unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) } == 0;
+        if !closed {
+            (first..fd.min(open as RawFd)).for_each(|fd| _ = close(fd));
+        }
+        first = fd.saturating_add(1);
+    }
+}
+
 /// Returns false where the kernel is too old (close_range: 5.9, its CLOEXEC flag: 5.11) or a filter forbids the call.
 fn mark_range(first: RawFd, last: u32) -> Result<bool> {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;

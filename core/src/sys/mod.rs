@@ -3,6 +3,7 @@
 pub mod caps;
 pub mod exec;
 pub mod fds;
+pub mod flock;
 pub mod mount;
 pub mod namespace;
 pub mod process;

@@ -119,6 +119,22 @@ pub fn wait(child: Pid) -> io::Result<WaitStatus> {
     }
 }
 
+/// Waits until process `pid`, which need not be a child, has ended. Where there are no pidfds (before Linux 5.3) it is
+/// looked for once a second.
+pub fn wait_for_stranger(pid: u32) {
+    let Some(process) = Pid::from_raw(pid as i32) else { return };
+    match rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()) {
+        Ok(fd) => {
+            let mut polled = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: the kernel reads and writes one structure, which outlives the call.
+            unsafe { libc::poll(&raw mut polled, 1, -1) };
+        }
+        Err(rustix::io::Errno::SRCH) => {}
+        // The next look tells.
+        Err(_) => std::thread::sleep(Duration::from_secs(1)),
+    }
+}
+
 /// Becomes `uid` and `gid` of the current user namespace, with no supplementary groups.
 ///
 /// # Errors

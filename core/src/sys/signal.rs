@@ -16,3 +16,13 @@ pub fn ignore_sigpipe() {
     // SAFETY: SIG_IGN is a valid disposition and runs no code of ours. It cannot fail for SIGPIPE.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
+
+/// Holds back every signal that can be.
+pub fn block_all() {
+    // SAFETY: the set lives on the stack and is filled before the kernel reads it.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}

@@ -3,8 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use crate::exec::Exec;
 use udocker_core::error::{ErrorKind, Explain};
-use udocker_core::run::{Entrypoint, EnvSpec, MountSpec, RunRequest, UserSpec, WriteSpec, parse_env_file};
+use udocker_core::run::{
+    Entrypoint, EnvSpec, MountSpec, RunRequest, UserSpec, WriteSpec, parse_env_file, parse_unshare,
+};
 
 /// The command line or a variable is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -31,10 +34,14 @@ pub enum Invocation {
     Help,
     Version,
     Run { request: Box<RunRequest>, dry_run: bool },
+    Exec(Exec),
+    Reap,
 }
 
 pub const HELP: &str = "\
 udocker-launch [OPTIONS] IMAGE [--] [COMMAND [ARGUMENT…]]
+udocker-launch exec [--job=JOB] [--step=STEP] [--workdir=DIR] [--env=…] [--] COMMAND [ARGUMENT…]
+udocker-launch reap
 
 Runs COMMAND in IMAGE: as the calling user, on a read-only root, in this process (beside it in the modes P1 and P2).
 
@@ -50,10 +57,15 @@ Runs COMMAND in IMAGE: as the calling user, on a read-only root, in this process
   --user=self|root|image                who the program is (default: self)
   --write=none|tmpfs[:SIZE]|dir:PATH    where writes to the root go (default: none)
   --mode=auto|N1|P1|P2                  how the container is entered: by namespaces, or by a tracer
+  --share=node|task                     one container for the ranks of a step on this node (default), or one for each
+  --unshare=net,ipc,uts                 namespaces of the container's own
   --pull=missing|always|never           when the registry is asked
   --platform=OS/ARCH[/VARIANT]          take the image for this platform
   --dry-run                             print the plan as JSON and run nothing
   --help, --version
+
+`exec` runs COMMAND in a container that runs on this node: of this job, or of the one that is named.
+`reap` removes what dead processes of yours left on this node.
 
 Each option is also a variable UDOCKER_NAME (upper case, `_` for `-`); lists there are separated by `;`.
 ";
@@ -77,7 +89,7 @@ enum Kind {
 /// Name, kind, what it does to the request.
 type Apply = fn(&mut Wish, &OsStr) -> Result<(), UsageError>;
 #[expect(clippy::unit_arg, reason = "a table of one-line setters reads better")]
-const OPTIONS: [(&str, Kind, Apply); 18] = [
+const OPTIONS: [(&str, Kind, Apply); 20] = [
     ("mount", Kind::List, |w, v| Ok(w.request.mounts.push(text(v)?.parse::<MountSpec>().map_err(usage)?))),
     ("umount", Kind::List, |w, v| Ok(w.request.umounts.push(v.to_owned()))),
     ("env", Kind::List, |w, v| Ok(w.request.env.push(EnvSpec::parse(v).map_err(usage)?))),
@@ -94,18 +106,20 @@ const OPTIONS: [(&str, Kind, Apply); 18] = [
     ("mode", Kind::Single, mode),
     ("pull", Kind::Single, |w, v| Ok(w.request.pull = text(v)?.parse().map_err(usage)?)),
     ("platform", Kind::Single, |w, v| Ok(w.request.platform = Some(text(v)?.parse().map_err(usage)?))),
+    ("share", Kind::Single, |w, v| Ok(w.request.share = text(v)?.parse().map_err(usage)?)),
+    ("unshare", Kind::List, |w, v| Ok(w.request.unshare.extend(parse_unshare(text(v)?).map_err(usage)?))),
     ("image", Kind::Single, |w, v| Ok(w.request.image = text(v)?.to_owned())),
     ("dry-run", Kind::Flag, |w, _| Ok(w.dry_run = true)),
 ];
 
 /// Options of the interface whose engine part is not built: refused by name, never accepted.
-const NOT_BUILT: [&str; 16] = [
-    "profile", "name", "save", "share", "gpu", "device", "mpi", "fabric", "module", "unshare", "timeout", "batch",
-    "verbose", "fd", "pass-pmi", "no-gpu",
+const NOT_BUILT: [&str; 14] = [
+    "profile", "name", "save", "gpu", "device", "mpi", "fabric", "module", "timeout", "batch", "verbose", "fd",
+    "pass-pmi", "no-gpu",
 ];
 
 /// Its commands that are not built.
-const NOT_BUILT_COMMANDS: [&str; 3] = ["exec", "explain", "reap"];
+const NOT_BUILT_COMMANDS: [&str; 1] = ["explain"];
 
 /// Whole requests of a batch system's plugin, which are not read yet: passing one over would run something else.
 const REQUESTS: [&str; 2] = ["SLURM_UDOCKER_REQUEST", "UDOCKER_REQUEST"];
@@ -141,6 +155,12 @@ pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocat
     while let Some(word) = rest.next() {
         let Some(option) = word.as_bytes().strip_prefix(b"--") else {
             let word = text(word)?;
+            match word {
+                "reap" if rest.len() == 0 => return Ok(Invocation::Reap),
+                "reap" => return Err(UsageError("`reap` takes no words".into())),
+                "exec" => return exec(rest).map(Invocation::Exec),
+                _ => {}
+            }
             if NOT_BUILT_COMMANDS.contains(&word) {
                 return Err(UsageError(format!("command `{word}` is not supported by this version")));
             }
@@ -187,6 +207,41 @@ pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocat
         return Err(UsageError("image `none` (no container) is not supported by this version".into()));
     }
     Ok(Invocation::Run { request: Box::new(request), dry_run })
+}
+
+/// The words behind `exec`.
+fn exec<'a>(mut rest: impl Iterator<Item = &'a OsString>) -> Result<Exec, UsageError> {
+    let mut exec = Exec::default();
+    while let Some(word) = rest.next() {
+        let (name, value) = match word.as_bytes().strip_prefix(b"--") {
+            Some(b"") => break,
+            None => {
+                exec.argv.push(word.clone());
+                break;
+            }
+            Some(option) => match option.iter().position(|byte| *byte == b'=') {
+                Some(at) => (&option[..at], Some(OsStr::from_bytes(&option[at + 1..]))),
+                None => (option, None),
+            },
+        };
+        let name = String::from_utf8_lossy(name);
+        if !["job", "step", "workdir", "env"].contains(&&*name) {
+            return Err(UsageError(format!("unknown option --{name} of `exec`")));
+        }
+        let value = value.or_else(|| rest.next().map(OsString::as_os_str));
+        let value = value.ok_or_else(|| UsageError(format!("option --{name} needs a value")))?;
+        match &*name {
+            "job" => exec.job = Some(text(value)?.to_owned()),
+            "step" => exec.step = Some(text(value)?.to_owned()),
+            "workdir" => exec.workdir = Some(value.into()),
+            _ => exec.env.push(EnvSpec::parse(value).map_err(usage)?),
+        }
+    }
+    exec.argv.extend(rest.cloned());
+    if exec.argv.is_empty() {
+        return Err(UsageError("no command: expected udocker-launch exec [OPTIONS] COMMAND…".into()));
+    }
+    Ok(exec)
 }
 
 fn variables(wish: &mut Wish, env: &[(OsString, OsString)]) -> Result<(), UsageError> {
@@ -282,7 +337,10 @@ mod tests {
                 "`Q1` is no execution mode: expected one of N1, P1, P2, F1, F2, F3, F4, R1, R2, R3, S1",
             ),
             (&["i"], &[("UDOCKER_GPU", "all")], "variable UDOCKER_GPU: option --gpu is not supported by this version"),
-            (&["reap"], &[], "command `reap` is not supported by this version"),
+            (&["explain"], &[], "command `explain` is not supported by this version"),
+            (&["reap", "i"], &[], "`reap` takes no words"),
+            (&["exec", "--job=5"], &[], "no command: expected udocker-launch exec [OPTIONS] COMMAND…"),
+            (&["exec", "--user=root", "sh"], &[], "unknown option --user of `exec`"),
             (&["none", "true"], &[], "image `none` (no container) is not supported by this version"),
             (&["i"], &[("UDOCKER_REQUEST", "{}")], "variable UDOCKER_REQUEST is not supported by this version"),
             (&[], &[], "no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…"),

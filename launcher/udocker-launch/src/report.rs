@@ -1,13 +1,14 @@
-//! Messages of a rank: one write each, prefixed with node and task where there is a job.
+//! Messages of a rank: one write each, prefixed with node and task where there is a job. What all ranks of a node have to
+//! say is said by one of them.
 
-use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 
 use udocker_core::error::Failure;
+use udocker_core::reference::ImageReference;
+use udocker_core::rendezvous::{Notice, Step, speaks_first};
+use udocker_core::store::RunDirectory;
 use udocker_core::sys::signal::ignore_sigpipe;
-
-/// Variables that hold a task's rank, in the order of trust.
-const RANK_VARIABLES: [&str; 5] = ["PMIX_RANK", "SLURM_PROCID", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID"];
 
 /// Prints `text` on stdout; a reader that went away is no failure.
 pub fn print(text: &str) -> u8 {
@@ -19,22 +20,45 @@ pub fn print(text: &str) -> u8 {
     }
 }
 
-/// Reports `failure` in one write, so that lines of several ranks do not mix, and returns `status`.
-pub fn fail(failure: &Failure, env: &[(OsString, OsString)], status: u8) -> u8 {
-    ignore_sigpipe();
-    let text = format!("udocker: {}{}\n", prefix(env), failure.report());
-    // Nobody is left to tell if stderr is gone.
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
-    status
+/// This rank on stderr.
+pub struct Voice<'a> {
+    pub step: &'a Step,
+    /// Candidates of the directory where the ranks agree who speaks.
+    pub run_dirs: Vec<PathBuf>,
 }
 
-fn prefix(env: &[(OsString, OsString)]) -> String {
-    let value = |name: &str| env.iter().find(|(n, _)| n == name).map(|(_, v)| v.to_string_lossy().into_owned());
-    match RANK_VARIABLES.iter().find_map(|name| value(name)) {
-        Some(rank) => {
-            let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            format!("[{} task {rank}] ", node.split('.').next().unwrap_or(&node))
+impl Voice<'_> {
+    /// Reports `failure` and returns `status`.
+    pub fn fail(&self, failure: &Failure, status: u8) -> u8 {
+        self.say(&failure.report());
+        status
+    }
+
+    /// Tells what a rank meets on its way into a shared container.
+    pub fn notice(&self, notice: Notice) {
+        self.say(&notice.to_string());
+    }
+
+    /// Tells that another rank of this node gets the image.
+    pub fn waits_for_image(&self, reference: &ImageReference) {
+        self.say(&format!("waiting for the task of this node that gets {reference}"));
+    }
+
+    fn say(&self, text: &str) {
+        if self.step.rank.is_some()
+            && let Some(run) = RunDirectory::open(&self.run_dirs)
+            && !speaks_first(&run, self.step, text)
+        {
+            return;
         }
-        None => String::new(),
+        ignore_sigpipe();
+        // One write, so that lines of several ranks do not mix. Nobody is left to tell if stderr is gone.
+        let _ = std::io::stderr().lock().write_all(format!("udocker: {}{text}\n", self.prefix()).as_bytes());
+    }
+
+    fn prefix(&self) -> String {
+        let Some(rank) = &self.step.rank else { return String::new() };
+        let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        format!("[{} task {rank}] ", node.split('.').next().unwrap_or(&node))
     }
 }

@@ -80,6 +80,7 @@ pub enum Command {
     Create(cmd::create::Args),
     Doctor(cmd::doctor::Args),
     Run(Box<cmd::run::Args>),
+    Exec(cmd::exec::Args),
     Images(cmd::images::Args),
     Ps(cmd::ps::Args),
     Name(cmd::name::Args),

@@ -123,6 +123,7 @@ fn dispatch(command: Command, context: &mut Context) -> cmd::Outcome {
         Command::Pull(args) => cmd::pull::run(&args, context),
         Command::Create(args) => cmd::create::run(&args, context),
         Command::Doctor(args) => cmd::doctor::run(&args, context),
+        Command::Exec(args) => cmd::exec::run(&args, context),
         Command::Run(args) => cmd::run::run(&args, context),
         Command::Images(args) => cmd::images::run(&args, context),
         Command::Ps(args) => cmd::ps::run(&args, context),

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use udocker_core::engine::ExecPlan;
 use udocker_core::error::Failure;
+use udocker_core::rendezvous::Meeting;
 use udocker_core::start::start;
 use udocker_core::sys::signal::restore_sigpipe;
 use udocker_core::sys::supervised::{Ended as Wait, Supervised};
@@ -19,11 +20,17 @@ use crate::ui::Ui;
 /// How the program ended.
 pub struct Ended(Wait);
 
-/// Runs `plan`; returns when its program has ended. Where `stays` is false and the mode allows it, it never returns.
-pub fn run(ui: Ui, plan: &ExecPlan, run_dirs: &[PathBuf], stays: bool) -> Result<Ended, Failure> {
+/// Runs `plan`, in one container with those who meet at `meeting`; returns when its program has ended. Where `stays` is false and the mode allows it, it never returns.
+pub fn run(
+    ui: Ui,
+    plan: &ExecPlan,
+    run_dirs: &[PathBuf],
+    meeting: Option<&mut Meeting<'_>>,
+    stays: bool,
+) -> Result<Ended, Failure> {
     let here = || {
         restore_sigpipe();
-        start(plan, run_dirs).unwrap_or_else(|error| {
+        start(plan, run_dirs, meeting).unwrap_or_else(|error| {
             let status = error.status();
             ui.error(&refusal::of_start(error).report());
             Wait::Status(status)

@@ -8,40 +8,123 @@ use std::iter;
 use rustix::fs::Mode;
 use rustix::pipe::PipeFlags;
 use rustix::process::{DumpableBehavior, Pid, Signal};
+use rustix::thread::UnshareFlags;
 
 use super::error::{During, EnterError, Step};
 use super::mounts::{self, Stopped};
 use super::root::{NewRoot, Trees};
-use crate::engine::{Cwd, ExecPlan, IdMap, IdentityPlan, KeepFds, ProgramError, RootWrite};
+use crate::engine::{Cwd, ExecPlan, IdMap, IdentityPlan, JoinPlan, KeepFds, ProgramError, RootWrite, Unshare};
+use crate::members::{Found, Member, Members};
+use crate::rendezvous::{Meeting, RendezvousError, Running, holder};
 use crate::run::Range;
 use crate::sys::caps::{self, CapabilitySet};
 use crate::sys::exec::Command;
+use crate::sys::namespace::Namespace;
 use crate::sys::{fds, mount, namespace, process, seccomp};
 
 /// Enters the container of `plan` and executes its program in place: same pid, same parent, same open files, nothing
-/// left behind. Returns only if that failed, and then this process is fit for nothing but to report it and exit.
+/// left behind. With a `meeting` the container is shared with whoever meets there. Returns only if that failed, and then
+/// this process is fit for nothing but to report it and exit.
 ///
 /// Single-threaded callers only.
-pub fn execute(plan: &ExecPlan) -> EnterError {
-    match enter(plan) {
+pub fn execute(plan: &ExecPlan, meeting: Option<&mut Meeting<'_>>) -> EnterError {
+    match enter(plan, meeting) {
         Ok(never) => match never {},
         Err(error) => error,
     }
 }
 
-fn enter(plan: &ExecPlan) -> Result<Infallible, EnterError> {
-    if let Some(namespace) = plan.unshare.first() {
-        return Err(EnterError::Unsupported(*namespace));
+fn enter(plan: &ExecPlan, meeting: Option<&mut Meeting<'_>>) -> Result<Infallible, EnterError> {
+    if plan.unshare.contains(&Unshare::Pid) {
+        return Err(EnterError::Unsupported(Unshare::Pid));
     }
     let command = Command::new(&plan.argv, &plan.env).ok_or(ProgramError::BadCommand)?;
     if let KeepFds::Only(keep) = &plan.keep_fds {
         fds::close_on_exec_except(keep).during(Step::Descriptors)?;
     }
-    enter_namespaces(&plan.identity)?;
-    make_root(plan)?;
+    let shared = match meeting {
+        None => {
+            enter_namespaces(&plan.identity, &plan.unshare)?;
+            make_root(plan)?;
+            None
+        }
+        Some(meeting) => Some(share(plan, meeting)?),
+    };
     change_directory(&plan.cwd)?;
     drop_privileges(&plan.identity)?;
+    if let Some((list, namespace)) = shared {
+        stay_within_reach(list, namespace, &command)?;
+    }
     Err(ProgramError::new(&plan.argv, command.exec()).into())
+}
+
+/// Enters a container that runs, and executes a program there as [`execute`] does.
+///
+/// Single-threaded callers only.
+pub fn execute_in(running: &Running, plan: &JoinPlan) -> EnterError {
+    match enter_running(running, plan) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+fn enter_running(running: &Running, plan: &JoinPlan) -> Result<Infallible, EnterError> {
+    let command = Command::new(&plan.argv, &plan.env).ok_or(ProgramError::BadCommand)?;
+    if let KeepFds::Only(keep) = &plan.keep_fds {
+        fds::close_on_exec_except(keep).during(Step::Descriptors)?;
+    }
+    let (mut list, found) = running.lock()?;
+    let me = Member::me(0).during(Step::Member)?;
+    let Found::Joinable(pid, mounts) = found else { return Err(RendezvousError::Ended.into()) };
+    join(pid, &mounts, &running.head.unshare)?;
+    list.add(Member { namespace: mounts.inode(), ..me }).map_err(RendezvousError::from)?;
+    change_directory(&plan.cwd)?;
+    drop_privileges(&running.head.identity)?;
+    stay_within_reach(list, mounts.inode(), &command)?;
+    Err(ProgramError::new(&plan.argv, command.exec()).into())
+}
+
+/// Joins the container that others made, or makes it; returns the list with this process in it, still locked, and the
+/// inode of the mount namespace.
+fn share(plan: &ExecPlan, meeting: &mut Meeting<'_>) -> Result<(Members, u64), EnterError> {
+    let (mut list, found) = meeting.meet()?;
+    // /proc may not be visible inside.
+    let me = Member::me(0).during(Step::Member)?;
+    let namespace = match found {
+        Found::Joinable(pid, mounts) => {
+            join(pid, &mounts, &plan.unshare)?;
+            mounts.inode()
+        }
+        Found::Nobody | Found::OutOfReach(_) => {
+            enter_namespaces(&plan.identity, &plan.unshare)?;
+            let namespace = namespace::own_inode("mnt").during(Step::Member)?;
+            make_root(plan)?;
+            namespace
+        }
+    };
+    list.add(Member { namespace, ..me }).map_err(RendezvousError::from)?;
+    Ok((list, namespace))
+}
+
+/// Enters the namespaces of process `pid`, whose mount namespace is `mounts`.
+pub(super) fn join(pid: u32, mounts: &Namespace, unshare: &[Unshare]) -> Result<(), EnterError> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).during(Step::Dumpable)?;
+    let others = unshare.iter().map(|kind| Namespace::of(pid, kind.name())).collect::<io::Result<Vec<_>>>();
+    let others = others.during(Step::Join)?;
+    // Not its user namespace, which may be a nested one of the program's.
+    mounts.owner().and_then(|owner| owner.enter()).during(Step::Join)?;
+    others.iter().try_for_each(Namespace::enter).during(Step::Join)?;
+    mounts.enter().during(Step::Join)
+}
+
+/// Sees to it that others can join once this process is the program of `command`, and lets them.
+fn stay_within_reach(mut list: Members, namespace: u64, command: &Command) -> Result<(), EnterError> {
+    // A change of the user takes this away; an exec of what can be read keeps it.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).during(Step::Dumpable)?;
+    if command.is_unreadable() {
+        holder::start(&mut list, namespace).during(Step::Holder)?;
+    }
+    Ok(())
 }
 
 /// Does `work` in a child that is root in a user namespace where the caller's subordinate IDs are mapped: files of theirs
@@ -52,7 +135,7 @@ fn enter(plan: &ExecPlan) -> Result<Infallible, EnterError> {
 pub fn as_mapped_root((uids, gids): (Range, Range), work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let map = IdMap::Subordinate { uids, gids };
     let identity = IdentityPlan { uid: 0, gid: 0, map, fake_root_filter: false, docker_capabilities: false };
-    let status = process::in_child(|| match enter_namespaces(&identity) {
+    let status = process::in_child(|| match enter_namespaces(&identity, &[]) {
         Err(_) => libc::EPERM as u8,
         Ok(()) => work().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO) as u8),
     })?;
@@ -64,24 +147,28 @@ pub fn as_mapped_root((uids, gids): (Range, Range), work: impl FnOnce() -> io::R
 }
 
 /// Makes and enters the namespaces, maps the IDs, and cuts the mounts off from the host's.
-pub(super) fn enter_namespaces(identity: &IdentityPlan) -> Result<(), EnterError> {
+pub(super) fn enter_namespaces(identity: &IdentityPlan, unshare: &[Unshare]) -> Result<(), EnterError> {
+    let flags = unshare.iter().fold(UnshareFlags::NEWNS, |flags, kind| flags | kind.flag());
     // Other ranks join by /proc/PID/ns, and the kernel shows that of dumpable processes only.
     rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).during(Step::Dumpable)?;
     match &identity.map {
         IdMap::Single => {
             let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-            namespace::unshare_user_and_mount().during(Step::Unshare)?;
+            namespace::unshare_with_user(flags).during(Step::Unshare)?;
             namespace::deny_setgroups().during(Step::Setgroups)?;
             namespace::write_gid_map(identity.gid, gid).during(Step::GidMap)?;
             namespace::write_uid_map(identity.uid, uid).during(Step::UidMap)?;
         }
-        IdMap::Subordinate { uids, gids } => map_by_helpers(*uids, *gids)?,
+        IdMap::Subordinate { uids, gids } => map_by_helpers(flags, *uids, *gids)?,
+    }
+    if unshare.contains(&Unshare::Net) {
+        namespace::raise_loopback().during(Step::Loopback)?;
     }
     mount::make_all_slaves().during(Step::Propagation)
 }
 
 /// Starts a child outside that maps our IDs by newuidmap and newgidmap once we are inside, and reaps it.
-fn map_by_helpers(uids: (u32, u32), gids: (u32, u32)) -> Result<(), EnterError> {
+fn map_by_helpers(flags: UnshareFlags, uids: (u32, u32), gids: (u32, u32)) -> Result<(), EnterError> {
     let pid = rustix::process::getpid();
     let user = helper_command("newuidmap", pid, rustix::process::geteuid().as_raw(), uids);
     let group = helper_command("newgidmap", pid, rustix::process::getegid().as_raw(), gids);
@@ -100,7 +187,7 @@ fn map_by_helpers(uids: (u32, u32), gids: (u32, u32)) -> Result<(), EnterError> 
         }
     })
     .during(Step::Fork)?;
-    let entered = namespace::unshare_user_and_mount();
+    let entered = namespace::unshare_with_user(flags);
     rustix::io::write(&tell, if entered.is_ok() { b"y" } else { b"n" }).during(Step::Fork)?;
     let status = process::wait(child).during(Step::Fork)?;
     entered.during(Step::Unshare)?;

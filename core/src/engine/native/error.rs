@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use crate::engine::{ProgramError, Unshare};
 use crate::error::{ErrorKind, Explain};
+use crate::rendezvous::RendezvousError;
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
@@ -35,6 +36,14 @@ steps! {
     Fork => "start a helper process",
     /// unshare(2).
     Unshare => "make a user and a mount namespace",
+    /// setns(2).
+    Join => "join the container that other tasks of this node are in",
+    /// This process's pid and start time.
+    Member => "tell who this process is",
+    /// The process that keeps a container within reach.
+    Holder => "keep the container within reach of other tasks",
+    /// The loopback device of a network namespace.
+    Loopback => "bring up the loopback device",
     /// /proc/self/setgroups.
     Setgroups => "write /proc/self/setgroups",
     /// /proc/self/uid_map.
@@ -105,7 +114,7 @@ impl Step {
 #[derive(Debug, thiserror::Error)]
 pub enum EnterError {
     /// A namespace that this engine does not make.
-    #[error("cannot make a {0:?} namespace: mode N1 shares the host's")]
+    #[error("cannot make a {} namespace: mode N1 shares the host's", .0.name())]
     Unsupported(Unshare),
     /// A system call failed.
     #[error("cannot {}{}{}", step.as_str(), quoted(object), asked(origin))]
@@ -138,6 +147,9 @@ pub enum EnterError {
         /// Which; it has said why on stderr.
         program: &'static str,
     },
+    /// Ranks could not meet.
+    #[error(transparent)]
+    Rendezvous(#[from] RendezvousError),
     /// Everything was ready for the program, and it did not start.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -175,6 +187,7 @@ impl Explain for EnterError {
             }
             Self::System { source, .. } => ErrorKind::from_io(source),
             Self::IdHelper { .. } => ErrorKind::Denied,
+            Self::Rendezvous(error) => error.kind(),
             Self::Program(error) => error.kind(),
         }
     }
@@ -186,6 +199,7 @@ impl Explain for EnterError {
             Self::IdHelper { .. } => vec![
                 "the user needs a range in /etc/subuid and /etc/subgid, and newuidmap and newgidmap must be set-id",
             ],
+            Self::Rendezvous(error) => return error.hints(),
             Self::Program(error) => return error.hints(),
             Self::KindMismatch { .. } => Vec::new(),
         };

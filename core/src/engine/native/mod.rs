@@ -17,6 +17,6 @@ mod probe;
 mod root;
 mod underlay;
 
-pub use enter::{as_mapped_root, execute};
+pub use enter::{as_mapped_root, execute, execute_in};
 pub use error::{EnterError, Step};
 pub use probe::{ProbeError, probe_layer, probe_overlay, probe_user_namespace};

@@ -46,7 +46,7 @@ impl Explain for ProbeError {
 /// # Errors
 /// The step that failed.
 pub fn probe_user_namespace() -> Result<(), ProbeError> {
-    probe(|| enter_namespaces(&caller()))
+    probe(|| enter_namespaces(&caller(), &[]))
 }
 
 /// Whether `lower` can be the root below an overlay with its upper on a tmpfs.
@@ -55,7 +55,7 @@ pub fn probe_user_namespace() -> Result<(), ProbeError> {
 /// The step that failed.
 pub fn probe_overlay(lower: &Path) -> Result<(), ProbeError> {
     probe(|| {
-        enter_namespaces(&caller())?;
+        enter_namespaces(&caller(), &[])?;
         let plan = RootPlan::new(lower, RootWrite::Tmpfs { size: PROBE_BYTES });
         NewRoot::make(&plan, &Trees::open(&plan)?, true).map(drop)
     })
@@ -69,7 +69,7 @@ pub fn probe_overlay(lower: &Path) -> Result<(), ProbeError> {
 /// The step that failed.
 pub fn probe_layer(lower: &Path, upper: &Path, work: &Path) -> Result<(), ProbeError> {
     probe(|| {
-        enter_namespaces(&caller())?;
+        enter_namespaces(&caller(), &[])?;
         let tree = open_directory(lower).on(Step::Tree, lower)?;
         let upper_fd = open_directory(upper).on(Step::Layer, upper)?;
         let work_fd = open_directory(work).on(Step::Layer, work)?;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{PullPolicy, UserSpec, WriteSpec};
+use super::{PullPolicy, Share, UserSpec, WriteSpec};
+use crate::engine::Unshare;
 use crate::error::{ErrorKind, Explain};
 
 mod environment;
@@ -57,6 +58,12 @@ pub enum WishError {
     /// A pull policy.
     #[error("cannot read the pull policy `{0}`: expected missing, always or never")]
     Pull(String),
+    /// Who shares a container.
+    #[error("cannot read who shares a container from `{0}`: expected node or task")]
+    Share(String),
+    /// Namespaces.
+    #[error("cannot read the namespaces `{0}`: expected some of pid,net,ipc,uts")]
+    Unshare(String),
 }
 
 impl Explain for WishError {
@@ -149,6 +156,32 @@ impl FromStr for WriteSpec {
             _ => Err(WishError::Write(quote(text))),
         }
     }
+}
+
+impl FromStr for Share {
+    type Err = WishError;
+    fn from_str(text: &str) -> Result<Self, WishError> {
+        match text {
+            "node" => Ok(Self::Node),
+            "task" => Ok(Self::Task),
+            _ => Err(WishError::Share(quote(text))),
+        }
+    }
+}
+
+/// Reads names of namespaces, separated by commas.
+///
+/// # Errors
+/// [`WishError::Unshare`].
+pub fn parse_unshare(text: &str) -> Result<Vec<Unshare>, WishError> {
+    let mut list: Vec<Unshare> = Vec::new();
+    for name in text.split(',') {
+        let known = Unshare::ALL.into_iter().find(|kind| kind.name() == name);
+        list.push(known.ok_or_else(|| WishError::Unshare(quote(text)))?);
+    }
+    list.sort_unstable();
+    list.dedup();
+    Ok(list)
 }
 
 impl fmt::Display for WriteSpec {

@@ -9,6 +9,7 @@ use udocker_core::settings::{RegistrySettings, Settings};
 pub mod clone;
 pub mod create;
 pub mod doctor;
+pub mod exec;
 pub mod export;
 pub mod images;
 pub mod import;

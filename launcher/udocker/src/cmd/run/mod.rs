@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use udocker_core::container::nvidia_mounts;
 use udocker_core::engine::{self, ExecPlan, ModeNotBuilt};
 use udocker_core::error::{ErrorKind, Explain, Failure};
+use udocker_core::rendezvous::{Meeting, Notice, Step, parent_process};
 use udocker_core::run::{
     Accounts, Caller, ContainerFacts, Defaults, ExecMode, ImageFiles, Remark, RunRequest, RunSpec, UserSpec,
     has_program,
@@ -177,14 +178,30 @@ fn plan(context: &Context, request: &RunRequest, target: &Target) -> Result<Exec
 }
 
 fn start(args: &Args, context: &Context, target: &Target, plan: ExecPlan) -> Outcome {
+    let writes = args.write()?.is_none();
     if let Some((store, container)) = &target.container {
-        store.mark_in_use(container, args.write()?.is_none(), &context.settings.run_dirs)?;
+        store.mark_in_use(container, writes, &context.settings.run_dirs)?;
     }
-    if let (Some(tree), Some(run)) = (&target.tree, RunDirectory::open(&context.settings.run_dirs)) {
+    let run = RunDirectory::open(&context.settings.run_dirs);
+    if let (Some(tree), Some(run)) = (&target.tree, &run) {
         run.mark_tree(tree)?;
     }
+    let environment: Vec<_> = std::env::vars_os().collect();
+    let step = Step::of(&environment, parent_process);
+    let mut notice = |notice: Notice| context.ui.info(&notice.to_string());
+    // Ranks share a container, and so do all who write into one.
+    let mut meeting = match (&run, &target.container) {
+        (Some(run), Some((_, container))) if writes && plan.engine.is_in_place() => {
+            let id = container.id().to_string();
+            Some(Meeting::of_container(run, (&id, container.is_layered()), &step, &plan, &mut notice))
+        }
+        (Some(run), _) if step.rank.is_some() && plan.engine.is_in_place() => {
+            Some(Meeting::of_step(run, &step, &target.id, &plan, &mut notice))
+        }
+        _ => None,
+    };
     let stays = target.private.is_some() || args.rm && target.container.is_some();
-    Ok(crate::monitor::run(context.ui, &plan, &context.settings.run_dirs, stays)?.end())
+    Ok(crate::monitor::run(context.ui, &plan, &context.settings.run_dirs, meeting.as_mut(), stays)?.end())
 }
 
 /// `--rm`: removes the container, unless it is protected.

@@ -1,0 +1,130 @@
+//! The text at the beginning of a list: whose the container is, and what who enters it later must do.
+//!
+//! ```text
+//! udocker-container 1
+//! job slurm 5            scheduler and job
+//! step 0
+//! image alpine:3
+//! identity {…}           JSON of an IdentityPlan
+//! unshare ["net"]
+//! ```
+
+use super::Step;
+use crate::engine::{ExecPlan, IdentityPlan, Unshare};
+use crate::members::HEAD_BYTES;
+use crate::text::{escape, unescape};
+
+const FIRST: &str = "udocker-container 1";
+/// Longer texts are cut: they are for people.
+const LONGEST: usize = 200;
+
+/// See the module's head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Scheduler, or empty.
+    pub scheduler: String,
+    /// Its job, or empty.
+    pub job: String,
+    /// The step, in words of [`Step::name`].
+    pub step: String,
+    /// The image as it was asked for, or the container's ID.
+    pub image: String,
+    /// Who its processes are.
+    pub identity: IdentityPlan,
+    /// Namespaces beside user and mount.
+    pub unshare: Vec<Unshare>,
+}
+
+impl Head {
+    pub(super) fn new(step: &Step, image: &str, plan: &ExecPlan) -> Self {
+        Self {
+            scheduler: step.scheduler.to_owned(),
+            job: step.job.clone(),
+            step: step.name.clone(),
+            image: image.to_owned(),
+            identity: plan.identity.clone(),
+            unshare: plan.unshare.clone(),
+        }
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let text = |text: &str| {
+            let mut escaped = escape(text.as_bytes());
+            while escaped.len() > LONGEST {
+                escaped.pop();
+            }
+            escaped
+        };
+        let json = |part: serde_json::Result<String>| part.expect("plain data serialises");
+        let lines = format!(
+            "{FIRST}\njob {} {}\nstep {}\nimage {}\nidentity {}\nunshare {}\n",
+            text(&self.scheduler),
+            text(&self.job),
+            text(&self.step),
+            text(&self.image),
+            json(serde_json::to_string(&self.identity)),
+            json(serde_json::to_string(&self.unshare)),
+        );
+        debug_assert!(lines.len() <= HEAD_BYTES);
+        lines.into_bytes()
+    }
+
+    /// Reads the head of a list; `None` if it is none that this version wrote.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        let mut lines = std::str::from_utf8(&bytes[..end]).ok()?.lines();
+        (lines.next()? == FIRST).then_some(())?;
+        let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
+        let plain = |text: &str| unescape(text).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let (scheduler, job) = field("job")?.split_once(' ')?;
+        Some(Self {
+            scheduler: plain(scheduler)?,
+            job: plain(job)?,
+            step: plain(field("step")?)?,
+            image: plain(field("image")?)?,
+            identity: serde_json::from_str(field("identity")?).ok()?,
+            unshare: serde_json::from_str(field("unshare")?).ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::IdMap;
+
+    fn head(job: &str, image: &str) -> Head {
+        let map = IdMap::Subordinate { uids: (u32::MAX, u32::MAX), gids: (u32::MAX, u32::MAX) };
+        Head {
+            scheduler: "slurm".into(),
+            job: job.into(),
+            step: "of parent 7 99".into(),
+            image: image.into(),
+            identity: IdentityPlan {
+                uid: u32::MAX,
+                gid: u32::MAX,
+                map,
+                fake_root_filter: false,
+                docker_capabilities: false,
+            },
+            unshare: vec![Unshare::Pid, Unshare::Net, Unshare::Ipc, Unshare::Uts],
+        }
+    }
+
+    #[test]
+    fn a_head_is_read_as_written() {
+        let head = head("5 restart 1", "a\nb");
+        let mut bytes = head.to_bytes();
+        bytes.resize(HEAD_BYTES, 0);
+        assert_eq!(Head::parse(&bytes), Some(head));
+        assert_eq!(Head::parse(b"udocker-container 2\n"), None);
+        assert_eq!(Head::parse(&[]), None);
+    }
+
+    #[test]
+    fn the_longest_head_fits() {
+        let long = "x".repeat(5000);
+        let bytes = Head { step: long.clone(), scheduler: long.clone(), ..head(&long, &long) }.to_bytes();
+        assert!(bytes.len() <= HEAD_BYTES, "{}", bytes.len());
+    }
+}

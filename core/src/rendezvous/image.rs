@@ -1,0 +1,121 @@
+//! What the first rank of a step on this node found of its image, left for the others: they touch no store, and a tag that
+//! moves meanwhile cannot split the step.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use super::{Step, step_id};
+use crate::digest::Digest;
+use crate::run::ImageFiles;
+use crate::store::{Record, RunDirectory};
+use crate::text::{escape, unescape};
+
+const HEAD: &[u8] = b"udocker-step-image 1";
+
+/// An image, as far as a rank needs it.
+#[derive(Clone, Debug)]
+pub struct StepImage {
+    /// Its record.
+    pub record: Record,
+    /// Its root.
+    pub tree: PathBuf,
+    /// Under which name its users are listed, see [`RunDirectory::enlist`].
+    pub tree_name: String,
+    /// Its accounts.
+    pub files: ImageFiles,
+}
+
+impl StepImage {
+    /// What another rank of `step` has left under `wish` (image and platform as they were asked for).
+    pub fn read(run: &RunDirectory, step: &Step, wish: &str) -> Option<Self> {
+        let bytes = std::fs::read(run.path().join(name(step, wish))).ok()?;
+        Self::parse(&bytes)
+    }
+
+    /// Leaves it. One that cannot be left costs the others a look into the store.
+    pub fn leave(&self, run: &RunDirectory, step: &Step, wish: &str) {
+        let name = name(step, wish);
+        let temporary = run.path().join(format!("{name}.{}", std::process::id()));
+        if std::fs::write(&temporary, self.to_bytes()).is_ok() {
+            let _ = std::fs::rename(&temporary, run.path().join(name));
+        }
+    }
+
+    /// ```text
+    /// udocker-step-image 1 / TREE (escaped) / TREE_NAME / bytes of the three parts / record, passwd, group
+    /// ```
+    fn to_bytes(&self) -> Vec<u8> {
+        let parts = [self.record.to_bytes(), self.files.passwd.clone(), self.files.group.clone()];
+        let [record, passwd, group] = parts.each_ref().map(Vec::len);
+        let tree = escape(self.tree.as_os_str().as_bytes());
+        let mut out = HEAD.to_vec();
+        out.extend_from_slice(format!("\n{tree}\n{}\n{record} {passwd} {group}\n", self.tree_name).as_bytes());
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+        out
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut lines = bytes.splitn(5, |byte| *byte == b'\n');
+        (lines.next()? == HEAD).then_some(())?;
+        let mut text = || std::str::from_utf8(lines.next()?).ok();
+        let tree = PathBuf::from(OsString::from_vec(unescape(text()?)?));
+        let tree_name = text()?.to_owned();
+        let lengths: Vec<usize> = text()?.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
+        let [record, passwd, group] = lengths[..] else { return None };
+        let rest = lines.next()?;
+        let part = |from: usize, length: usize| rest.get(from..from.checked_add(length)?);
+        Some(Self {
+            record: Record::parse_head(part(0, record)?).ok()?,
+            tree,
+            tree_name,
+            files: ImageFiles { passwd: part(record, passwd)?.to_vec(), group: part(record + passwd, group)?.to_vec() },
+        })
+    }
+}
+
+/// The name of its file, and of the lock under which it is made.
+pub fn name(step: &Step, wish: &str) -> String {
+    format!("image-{}-{}", step_id(step), &Digest::sha256_of(wish.as_bytes()).hex()[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image_config::ImageConfig;
+    use crate::store::{TreeFormat, TreeId};
+
+    #[test]
+    fn what_is_left_is_read_again() {
+        let blob = Digest::sha256_of(b"l");
+        let record = Record {
+            manifest: blob.clone(),
+            index: None,
+            config_digest: blob.clone(),
+            platform: "linux/amd64".parse().unwrap(),
+            tree: TreeId::of(TreeFormat::Private1, &[blob]),
+            layers: 1,
+            packed_bytes: 2,
+            tree_bytes: 3,
+            entries: 4,
+            config: ImageConfig::default(),
+            changed: Vec::new(),
+        };
+        let files = ImageFiles { passwd: b"root:x:0:0\n".to_vec(), group: Vec::new() };
+        let image = StepImage { record, tree: "/a\nb".into(), tree_name: "tree-1-2".into(), files };
+        let directory = tempfile::tempdir().unwrap();
+        let run = RunDirectory::open(&[directory.path().join("run")]).unwrap();
+        let step = Step { scheduler: "", job: String::new(), name: "1".into(), rank: None };
+        assert!(StepImage::read(&run, &step, "i").is_none());
+        image.leave(&run, &step, "i");
+        let read = StepImage::read(&run, &step, "i").unwrap();
+        assert_eq!(
+            (read.record, read.tree, read.tree_name),
+            (image.record.clone(), image.tree.clone(), "tree-1-2".into())
+        );
+        assert_eq!((read.files.passwd, read.files.group), (image.files.passwd.clone(), Vec::new()));
+        assert!(StepImage::read(&run, &step, "j").is_none());
+        let bytes = image.to_bytes();
+        assert!((0..bytes.len()).all(|cut| StepImage::parse(&bytes[..cut]).is_none()));
+    }
+}

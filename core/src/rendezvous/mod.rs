@@ -1,0 +1,166 @@
+//! One container per node and step: its ranks share one user and one mount namespace, without a process that holds them.
+//!
+//! ```text
+//! RUN-DIRECTORY/step-STEP-SHAPE      the processes of one step's container (see members)
+//! RUN-DIRECTORY/image-STEP-IMAGE     what its first rank found of an image
+//! RUN-DIRECTORY/said-STEP-TEXT       one of its ranks has said this for all
+//! RUN-DIRECTORY/container-ID-SHAPE   the processes of a container that lies in a store, or of a layered one
+//! RUN-DIRECTORY/container-ID         all of them, and
+//! RUN-DIRECTORY/container-ID.shape   how it runs
+//! ```
+//! Ranks of several user namespaces may not read each other's memory (process_vm_readv(2) answers EPERM), and MPI libraries
+//! abort, hang or crawl then. Who comes first makes the container while it holds the list's lock; who comes later joins any
+//! process that lives. The list dies with its readers' interest: it names pids and start times, and the dead count nothing.
+
+mod error;
+mod head;
+pub(crate) mod holder;
+mod image;
+mod reap;
+mod running;
+mod step;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use error::RendezvousError;
+pub use head::Head;
+pub use image::{StepImage, name as image_name};
+pub use reap::reap;
+pub use running::{Running, running};
+pub use step::{Step, parent_process};
+
+use crate::digest::Digest;
+use crate::engine::{ExecPlan, Shape};
+use crate::members::{Found, Members};
+use crate::store::RunDirectory;
+
+/// For so long a process waits for the one that makes the container.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What the ranks of a node said is said again after so long: they do not arrive that far apart, another run does.
+const REPEAT: Duration = Duration::from_secs(10);
+
+/// What a process should be told while it meets the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// It has waited for 5 s.
+    Waiting,
+    /// This process lives in the container and cannot be joined, so there are two containers on this node now.
+    Split(u32),
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting => f.write_str("waiting for the task of this node that makes the container"),
+            Self::Split(pid) => write!(
+                f,
+                "process {pid} of the container cannot be joined, so the tasks of this node are split over two containers: \
+                 MPI ranks of one cannot read the memory of the other"
+            ),
+        }
+    }
+}
+
+/// Where the processes of a container meet.
+pub struct Meeting<'a> {
+    path: PathBuf,
+    head: Head,
+    /// Its shape, where the path does not depend on it.
+    exclusive: Option<Shape>,
+    notice: &'a mut dyn FnMut(Notice),
+}
+
+impl<'a> Meeting<'a> {
+    /// For the ranks of `step` that run `plan`.
+    pub fn of_step(
+        run: &RunDirectory,
+        step: &Step,
+        image: &str,
+        plan: &ExecPlan,
+        notice: &'a mut dyn FnMut(Notice),
+    ) -> Self {
+        let path = run.path().join(format!("step-{}-{}", step_id(step), Shape::of(plan).hash()));
+        Self { path, head: Head::new(step, image, plan), exclusive: None, notice }
+    }
+
+    /// For all processes on this node that run the container `id` of a store in the same way, whatever started them. Those
+    /// of a layered one share its writable layer, so they must agree: `layered`.
+    pub fn of_container(
+        run: &RunDirectory,
+        (id, layered): (&str, bool),
+        step: &Step,
+        plan: &ExecPlan,
+        notice: &'a mut dyn FnMut(Notice),
+    ) -> Self {
+        let shape = Shape::of(plan);
+        let (name, exclusive) = match layered {
+            true => (format!("container-{id}"), Some(shape)),
+            false => (format!("container-{id}-{}", shape.hash()), None),
+        };
+        Self { path: run.path().join(name), head: Head::new(step, id, plan), exclusive, notice }
+    }
+
+    /// Locks the list, and finds whom to join.
+    ///
+    /// # Errors
+    /// [`RendezvousError`].
+    pub fn meet(&mut self) -> Result<(Members, Found), RendezvousError> {
+        let mut list = Members::lock(&self.path, LIMIT, &mut || (self.notice)(Notice::Waiting))?;
+        let found = list.find();
+        match &found {
+            Found::Nobody => {
+                if let Some(shape) = &self.exclusive {
+                    let path = shape_path(&self.path);
+                    let written = std::fs::write(&path, shape.as_str());
+                    written.map_err(|source| RendezvousError::Shape { action: "write", path, source })?;
+                }
+                list.begin(self.head.to_bytes())?;
+                reap::reap_some(self.path.parent().expect("a file in the run directory"));
+            }
+            Found::OutOfReach(pid) | Found::Joinable(pid, _) => {
+                if let Some(shape) = &self.exclusive {
+                    let theirs = std::fs::read_to_string(shape_path(&self.path)).unwrap_or_default();
+                    if shape.as_str() != theirs {
+                        let differs = shape.differences(&theirs).join(", ");
+                        return Err(RendezvousError::Differs { pid: *pid, differs });
+                    }
+                }
+                if let Found::OutOfReach(pid) = found {
+                    (self.notice)(Notice::Split(pid));
+                }
+            }
+        }
+        Ok((list, found))
+    }
+}
+
+/// Whether this process is the first of its step on this node that has `text` to say, or others said it long ago. Where
+/// that cannot be found out, it is.
+pub fn speaks_first(run: &RunDirectory, step: &Step, text: &str) -> bool {
+    let path = run.path().join(format!("said-{}-{}", step_id(step), &Digest::sha256_of(text.as_bytes()).hex()[..16]));
+    let Err(made) = std::fs::File::create_new(&path) else { return true };
+    if made.kind() != std::io::ErrorKind::AlreadyExists {
+        return true;
+    }
+    let said = std::fs::metadata(&path).and_then(|status| status.modified()).ok();
+    let is_old = said.is_some_and(|time| time.elapsed().is_ok_and(|age| age > REPEAT));
+    // Of several that find it old one removes it.
+    is_old && std::fs::remove_file(&path).is_ok() && std::fs::File::create_new(&path).is_ok()
+}
+
+fn shape_path(list: &Path) -> PathBuf {
+    list.with_extension("shape")
+}
+
+/// What tells a step from every other of this user on this machine. Processes of several pid namespaces, or of several
+/// simulated nodes, do not meet.
+fn step_id(step: &Step) -> String {
+    let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let pids = crate::sys::namespace::own_inode("pid").unwrap_or(0);
+    let uid = rustix::process::getuid().as_raw();
+    let text = format!("{uid}\n{}\n{}\n{}\n{node}\n{pids}\n", step.scheduler, step.job, step.name);
+    Digest::sha256_of(text.as_bytes()).hex()[..16].to_owned()
+}

@@ -1,0 +1,122 @@
+//! Which ranks belong together: job and step, from variables that a launcher gives to each of them. Pure.
+
+use std::ffi::{OsStr, OsString};
+
+use crate::env_vars::RANKS;
+use crate::sys::process::start_time;
+
+/// What started this process, as far as others were started with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Who counts the jobs; empty if there is no job.
+    pub scheduler: &'static str,
+    /// The scheduler's job, and its restart if it was requeued; empty without one.
+    pub job: String,
+    /// What was started together: a PMIx namespace, a step of Slurm, … at last the processes of one parent.
+    pub name: String,
+    /// This process's number in it; `None`: nothing numbered it, so it is alone as far as messages go.
+    pub rank: Option<String>,
+}
+
+/// Variables that hold a job's ID.
+const JOBS: [(&str, &str); 4] =
+    [("slurm", "SLURM_JOB_ID"), ("pbs", "PBS_JOBID"), ("pals", "PALS_APID"), ("flux", "FLUX_JOB_ID")];
+
+impl Step {
+    /// Reads `env`; `parent` tells pid and start time of the parent, and is asked only if no variable names a step.
+    pub fn of(env: &[(OsString, OsString)], parent: impl FnOnce() -> (u32, u64)) -> Self {
+        let variable = |name: &str| {
+            let found = env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str());
+            found.and_then(OsStr::to_str).filter(|value| !value.is_empty())
+        };
+        let job = JOBS.iter().find_map(|(scheduler, name)| Some((*scheduler, variable(name)?.to_owned())));
+        let (scheduler, mut job) = job.unwrap_or_default();
+        if let Some(count) = variable("SLURM_RESTART_COUNT").filter(|count| *count != "0") {
+            job.push_str(&format!(" restart {count}"));
+        }
+        let name = variable("PMIX_NAMESPACE")
+            .map(str::to_owned)
+            .or_else(|| variable("SLURM_STEP_ID").map(slurm_step))
+            .or_else(|| variable("PALS_APID").map(str::to_owned))
+            .or_else(|| variable("OMPI_MCA_ess_base_jobid").map(str::to_owned))
+            .unwrap_or_else(|| {
+                let (pid, start) = parent();
+                format!("of parent {pid} {start}")
+            });
+        Self { scheduler, job, name, rank: RANKS.iter().find_map(|name| variable(name)).map(str::to_owned) }
+    }
+}
+
+/// Pid and start time of the process that started this one, for [`Step::of`].
+pub fn parent_process() -> (u32, u64) {
+    let pid = std::os::unix::process::parent_id();
+    (pid, start_time(pid).unwrap_or(0))
+}
+
+/// Slurm's numbers for steps that nobody started by srun (SLURM_BATCH_SCRIPT and SLURM_INTERACTIVE_STEP of slurm.h) differ
+/// in sign between releases.
+fn slurm_step(id: &str) -> String {
+    match id {
+        "4294967291" | "-5" => "batch",
+        "4294967290" | "-6" => "interactive",
+        other => other,
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(env: &[(&str, &str)]) -> (&'static str, String, String, Option<String>) {
+        let env: Vec<_> = env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let Step { scheduler, job, name, rank } = Step::of(&env, || (7, 99));
+        (scheduler, job, name, rank)
+    }
+
+    #[test]
+    fn a_step_is_what_was_started_together() {
+        for (case, env, scheduler, job, name, rank) in [
+            ("a shell", &[][..], "", "", "of parent 7 99", None),
+            (
+                "srun",
+                &[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "0"), ("SLURM_PROCID", "3")],
+                "slurm",
+                "5",
+                "0",
+                Some("3"),
+            ),
+            ("a batch script", &[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "4294967291")], "slurm", "5", "batch", None),
+            (
+                "26.05's interactive step",
+                &[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "-6")],
+                "slurm",
+                "5",
+                "interactive",
+                None,
+            ),
+            (
+                "requeued",
+                &[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "0"), ("SLURM_RESTART_COUNT", "2")],
+                "slurm",
+                "5 restart 2",
+                "0",
+                None,
+            ),
+            (
+                "mpirun of Open MPI in a step",
+                &[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "1"), ("PMIX_NAMESPACE", "ns1"), ("PMIX_RANK", "0")],
+                "slurm",
+                "5",
+                "ns1",
+                Some("0"),
+            ),
+            ("MPICH's mpirun", &[("PMI_RANK", "2"), ("PMI_FD", "9")], "", "", "of parent 7 99", Some("2")),
+            ("PBS", &[("PBS_JOBID", "4[1].head"), ("PMIX_NAMESPACE", "")], "pbs", "4[1].head", "of parent 7 99", None),
+            ("PALS", &[("PBS_JOBID", "4"), ("PALS_APID", "a"), ("PALS_RANKID", "1")], "pbs", "4", "a", Some("1")),
+        ] {
+            let expected = (scheduler, job.to_owned(), name.to_owned(), rank.map(str::to_owned));
+            assert_eq!(of(env), expected, "{case}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Why a rank cannot be started, beside what the libraries say.
+
+use std::path::PathBuf;
+
+use udocker_core::engine::{ModeNotBuilt, Unshare};
+use udocker_core::error::{ErrorKind, Explain};
+use udocker_core::reference::ImageReference;
+use udocker_core::run::{ExecMode, WriteSpec};
+
+/// A rank cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error("image {0} is in no store, and `--pull=never` forbids asking the registry")]
+    NotHere(ImageReference),
+    #[error("cannot {work} {reference}: `udocker {work}` ended with status {status}")]
+    Failed { work: &'static str, reference: ImageReference, status: i32 },
+    #[error("cannot run `udocker {work}` for {reference}")]
+    NotRun {
+        work: &'static str,
+        reference: ImageReference,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("image {0} was made ready and is in no store")]
+    StillMissing(ImageReference),
+    #[error("cannot run in the mode that {asked} asks for")]
+    ModeNotBuilt {
+        asked: String,
+        #[source]
+        source: ModeNotBuilt,
+    },
+    #[error("cannot run with --write={write} in mode {mode}: it lays no writable layer over an image")]
+    NeedsOverlay { mode: ExecMode, write: WriteSpec },
+    #[error("cannot run container {id} in mode {mode}: it is a layer over its image, and the mode has no layers")]
+    IsLayered { id: String, mode: ExecMode },
+    #[error("cannot make {}, where writes should go", path.display())]
+    WriteDirectory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot make a {} namespace in mode {mode}: only mode N1 makes namespaces", namespace.name())]
+    NeedsNamespaces { namespace: Unshare, mode: ExecMode },
+    #[error(
+        "cannot let the ranks of this node share a container: none of {} is a directory of mode 0700 that is yours",
+        named(.0)
+    )]
+    NoRunDirectory(Vec<PathBuf>),
+    #[error("{0} is a container, and `--pull=always` and `--platform` choose images")]
+    IsContainer(String),
+}
+
+impl Explain for LaunchError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::IsContainer(_) => ErrorKind::Usage,
+            Self::ModeNotBuilt { .. }
+            | Self::NeedsOverlay { .. }
+            | Self::NeedsNamespaces { .. }
+            | Self::IsLayered { .. } => ErrorKind::Unsupported,
+            // 125: neither the image nor a policy stands in the way.
+            Self::WriteDirectory { .. } | Self::NoRunDirectory(_) => ErrorKind::System,
+            _ => ErrorKind::NotFound,
+        }
+    }
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
+            Self::Failed { .. } => vec!["the lines above are its own".into()],
+            Self::NotRun { .. } => vec!["`udocker` must lie beside `udocker-launch` or on PATH".into()],
+            Self::ModeNotBuilt { source, .. } => source.hints(),
+            Self::NeedsOverlay { .. } => vec!["leave it away: the root is read-only then; or use mode N1".into()],
+            Self::NeedsNamespaces { .. } => vec!["leave `--unshare` away, or use mode N1".into()],
+            Self::NoRunDirectory(_) => vec![
+                "`ls -ld` shows whose they are; `[paths] run_dir` names another".into(),
+                "`--share=task` gives each rank its own, in which MPI ranks cannot read each other's memory".into(),
+            ],
+            Self::IsLayered { id, .. } => {
+                vec![format!("`udocker setup --execmode=P1 {id}` gives it a root of its own")]
+            }
+            Self::WriteDirectory { .. } => vec!["`--write=dir:PATH` names a directory that you may write".into()],
+            Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
+            Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
+        }
+    }
+}
+
+fn named(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,208 @@
+//! What is run: an image or a container of a store, pulled or extracted first if it must be.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use udocker_core::container::Container;
+use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
+use udocker_core::error::Failure;
+use udocker_core::image_config::ImageConfig;
+use udocker_core::platform::Platform;
+use udocker_core::reference::ImageReference;
+use udocker_core::rendezvous::{StepImage, image_name};
+use udocker_core::run::{ContainerFacts, ImageFiles, PullPolicy, RunRequest, WriteSpec};
+use udocker_core::settings::Settings;
+use udocker_core::store::{FoundImage, Patience, RunDirectory, Store, Stores};
+
+use crate::error::LaunchError;
+use crate::options;
+use crate::report::Voice;
+
+/// A tree, and how it is run.
+pub struct Target {
+    pub config: ImageConfig,
+    pub root: RootPlan,
+    /// Its accounts.
+    pub files: ImageFiles,
+    /// How it is run.
+    pub choice: Choice,
+    pub facts: ContainerFacts,
+    /// To be marked as in use; an image is marked already.
+    pub container: Option<(Store, Container)>,
+}
+
+/// Where it is looked for.
+pub struct Places<'a> {
+    pub settings: &'a Settings,
+    pub run: Option<&'a RunDirectory>,
+    pub voice: &'a Voice<'a>,
+}
+
+/// Finds the image or container of `request`; what no store has is pulled. The ranks of a step find together: one looks and
+/// pulls, the others take what it found.
+pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure> {
+    let platform = request.platform.clone().unwrap_or_else(Platform::native);
+    let wish = format!("{} {platform}", request.image);
+    let step = places.voice.step;
+    let shared = places.run.filter(|_| step.rank.is_some());
+    let left = || shared.and_then(|run| Some((run, StepImage::read(run, step, &wish)?)));
+    if let Some((run, image)) = left() {
+        run.enlist(&image.tree_name)?;
+        return of_image(image, request, places);
+    }
+    let stores = Stores::open(places.settings)?;
+    if let Some((store, container)) = stores.find_container(&request.image)? {
+        return of_container(&stores, store, container, request, places);
+    }
+    let reference: ImageReference = request.image.parse().map_err(options::usage)?;
+    let found = match request.pull {
+        PullPolicy::Always => None,
+        _ => stored(&stores, &reference, &platform, places)?,
+    };
+    let mut lock = None;
+    let image = match found {
+        Some(image) => image,
+        None => {
+            let tell = || places.voice.waits_for_image(&reference);
+            lock = shared.map(|run| run.lock(&image_name(step, &wish), &Patience::long(&tell))).transpose()?;
+            if let Some((run, image)) = left() {
+                run.enlist(&image.tree_name)?;
+                return of_image(image, request, places);
+            }
+            make(&reference, &platform, request, places)?
+        }
+    };
+    if let Some(run) = shared {
+        image.leave(run, step, &wish);
+    }
+    drop(lock);
+    of_image(image, request, places)
+}
+
+/// Gets what no store has, or what was never extracted.
+fn make(
+    reference: &ImageReference,
+    platform: &Platform,
+    request: &RunRequest,
+    places: &Places<'_>,
+) -> Result<StepImage, Failure> {
+    let stores = Stores::open(places.settings)?;
+    let work = if request.pull != PullPolicy::Always && stores.find_image(reference, platform)?.is_some() {
+        // It is here and was never extracted: udocker wrote it, or its store holds blobs alone.
+        "stage"
+    } else if request.pull == PullPolicy::Never {
+        return Err(LaunchError::NotHere(reference.clone()).into());
+    } else {
+        "pull"
+    };
+    run_udocker(work, reference, platform)?;
+    let stores = Stores::open(places.settings)?;
+    stored(&stores, reference, platform, places)?.ok_or_else(|| LaunchError::StillMissing(reference.clone()).into())
+}
+
+/// The image of a store, marked as in use by this process.
+fn stored(
+    stores: &Stores,
+    reference: &ImageReference,
+    platform: &Platform,
+    places: &Places<'_>,
+) -> Result<Option<StepImage>, Failure> {
+    let Some(FoundImage { record: Some(record), tree: Some(tree), .. }) = stores.find_image(reference, platform)?
+    else {
+        return Ok(None);
+    };
+    let tree_name = places.run.map(|run| run.mark_tree(&tree)).transpose()?.unwrap_or_default();
+    let files = ImageFiles::of_root(&RootPlan::new(&tree, RootWrite::ReadOnly))?;
+    Ok(Some(StepImage { record, tree, tree_name, files }))
+}
+
+fn of_image(image: StepImage, request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure> {
+    let choice = choose(request, None, places)?;
+    let facts = ContainerFacts {
+        id: image.record.tree.hex()[..32].to_owned(),
+        names: Vec::new(),
+        root: image.tree.clone(),
+        mode: choice.mode,
+    };
+    Ok(Target {
+        config: image.record.config,
+        root: RootPlan::new(image.tree, root_write(request, places.settings)),
+        files: image.files,
+        choice,
+        facts,
+        container: None,
+    })
+}
+
+fn root_write(request: &RunRequest, settings: &Settings) -> RootWrite {
+    match &request.write {
+        WriteSpec::None => RootWrite::ReadOnly,
+        WriteSpec::Tmpfs { size } => RootWrite::Tmpfs {
+            size: size.or(settings.limits.tmpfs_bytes).unwrap_or_else(udocker_core::host::half_of_memory),
+        },
+        WriteSpec::Directory(path) => RootWrite::Layer { upper: path.join("upper"), work: path.join("work") },
+    }
+}
+
+/// A job sees a container as it is and does not write into it: its ranks share it, as they share an image.
+fn of_container(
+    stores: &Stores,
+    store: &Store,
+    container: Container,
+    request: &RunRequest,
+    places: &Places<'_>,
+) -> Result<Target, Failure> {
+    if request.pull == PullPolicy::Always || request.platform.is_some() {
+        return Err(LaunchError::IsContainer(container.id().to_string()).into());
+    }
+    let choice = choose(request, Some(&container), places)?;
+    if container.is_layered() && !choice.engine.is_in_place() {
+        return Err(LaunchError::IsLayered { id: container.id().to_string(), mode: choice.mode }.into());
+    }
+    let config = container.config()?;
+    let root = RootPlan { write: root_write(request, places.settings), ..store.container_view(&container, stores)? };
+    let names = container.names().iter().map(ToString::to_string).collect();
+    let facts = ContainerFacts { id: container.id().to_string(), names, root: root.tree.clone(), mode: choice.mode };
+    let files = ImageFiles::of_root(&root)?;
+    Ok(Target { config, root, files, choice, facts, container: Some((store.clone(), container)) })
+}
+
+/// The mode of the request, else of the container, else one that works here.
+fn choose(request: &RunRequest, container: Option<&Container>, places: &Places<'_>) -> Result<Choice, Failure> {
+    let of_container = || container.and_then(|container| Some((container.mode()?, container.id())));
+    let (mode, asked) = match (request.mode, of_container()) {
+        (Some(mode), _) => (Some(mode), "`--mode`".to_owned()),
+        (None, Some((mode, id))) => (Some(mode), format!("the setup of container {id}")),
+        (None, None) => (None, String::new()),
+    };
+    let native = || udocker_core::host::user_namespaces(places.run);
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let choice = engine::choose(mode, &places.settings.engines, &search, native)
+        .map_err(|source| LaunchError::ModeNotBuilt { asked, source })?;
+    if !choice.engine.is_in_place() && request.write != WriteSpec::None {
+        return Err(LaunchError::NeedsOverlay { mode: choice.mode, write: request.write.clone() }.into());
+    }
+    if let Some(namespace) = request.unshare.first().filter(|_| !choice.engine.is_in_place()) {
+        return Err(LaunchError::NeedsNamespaces { namespace: *namespace, mode: choice.mode }.into());
+    }
+    Ok(choice)
+}
+
+/// Heavy work crosses an exec boundary: the sibling program pulls or extracts, with its messages on our stderr.
+fn run_udocker(work: &'static str, reference: &ImageReference, platform: &Platform) -> Result<(), LaunchError> {
+    let beside = std::env::current_exe().ok().map(|path| path.with_file_name("udocker")).filter(|path| path.is_file());
+    let program = beside.unwrap_or_else(|| "udocker".into());
+    let mut command = Command::new(program);
+    if rustix::process::geteuid().is_root() {
+        command.arg("--allow-root");
+    }
+    command.arg(work).arg(format!("--platform={platform}")).arg(reference.to_string());
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let status =
+        command.status().map_err(|source| LaunchError::NotRun { work, reference: reference.clone(), source })?;
+    if status.success() {
+        return Ok(());
+    }
+    let status = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    Err(LaunchError::Failed { work, reference: reference.clone(), status })
+}

@@ -1,0 +1,88 @@
+//! `udocker exec`: one more program in a container that runs.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use udocker_core::engine::KeepFds;
+use udocker_core::error::{ErrorKind, Explain, Failure};
+use udocker_core::rendezvous::running;
+use udocker_core::run::EnvSpec;
+use udocker_core::start::join;
+use udocker_core::store::RunDirectory;
+use udocker_core::sys::signal::restore_sigpipe;
+
+use super::Outcome;
+use super::run::NOT_STARTED;
+use crate::context::Context;
+
+/// Run a command in a container that runs on this machine.
+///
+/// The command sees the container's mounts and the environment that its first program began with. Its streams and its
+/// terminal are those of `udocker exec`.
+///
+/// Example: udocker exec work ps aux
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Set a variable: NAME=VALUE, or NAME to take the caller's value.
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = clap::builder::OsStringValueParser::new())]
+    pub env: Vec<OsString>,
+    /// Begin in this directory; default: where its first program is.
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// Accepted: standard input is always passed on.
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Accepted: a terminal is always passed on.
+    #[arg(short, long)]
+    pub tty: bool,
+    /// A container's ID or name.
+    #[arg(value_name = "CONTAINER")]
+    pub name: String,
+    /// The command and its arguments.
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub argv: Vec<OsString>,
+}
+
+/// There is nothing to enter.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    #[error("cannot run a command in {0}: there is no such container")]
+    NoContainer(String),
+    #[error("cannot run a command in container {0}: nothing runs in it on this machine in mode N1")]
+    NotRunning(String),
+}
+
+impl Explain for ExecError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::NotFound
+    }
+    fn hints(&self) -> Vec<String> {
+        vec![match self {
+            Self::NoContainer(_) => "`udocker ps` lists containers and their names".into(),
+            Self::NotRunning(id) => {
+                format!("`udocker run {id}` starts it; the other modes have no namespaces that can be entered")
+            }
+        }]
+    }
+}
+
+pub fn run(args: &Args, context: &Context) -> Outcome {
+    enter(args, context).or_else(|failure| Ok(context.ui.failed(&failure, NOT_STARTED)))
+}
+
+fn enter(args: &Args, context: &Context) -> Outcome {
+    let wishes = args.env.iter().map(|entry| EnvSpec::parse(entry)).collect::<Result<Vec<_>, _>>()?;
+    let stores = context.stores()?;
+    let found = stores.find_container(&args.name)?;
+    let id = found.ok_or_else(|| ExecError::NoContainer(args.name.clone()))?.1.id().to_string();
+    let run = RunDirectory::open(&context.settings.run_dirs);
+    let all = run.as_ref().map(running).unwrap_or_default();
+    let container = all.iter().find(|running| running.head.image == id).ok_or(ExecError::NotRunning(id))?;
+    let caller: Vec<_> = std::env::vars_os().collect();
+    let plan = container.plan(args.argv.clone(), &wishes, args.workdir.as_deref(), &caller, KeepFds::All);
+    restore_sigpipe();
+    let error = join(container, &plan);
+    let status = error.status();
+    Ok(ExitCode::from(context.ui.failed(&Failure::from(error), status)))
+}
