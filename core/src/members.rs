@@ -260,7 +260,6 @@ impl Members {
         self.file.set_len(0).map_err(io_error("clear", &self.path))?;
         self.members.clear();
         self.head = head;
-        self.head.resize(HEAD_BYTES, 0);
         Ok(())
     }
 
@@ -277,6 +276,7 @@ impl Members {
             let length = (HEAD_BYTES + bytes.len()) as u64;
             self.file.set_len(length).map_err(io_error("write", &self.path))?;
         }
+        self.head.resize(HEAD_BYTES, 0);
         let (bytes, at) = match self.members.is_empty() {
             true => ([&self.head[..], &member.to_bytes()].concat(), 0),
             false => (member.to_bytes().to_vec(), HEAD_BYTES + self.members.len() * RECORD_BYTES),

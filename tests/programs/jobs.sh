@@ -22,7 +22,9 @@ coproc cat; echo through cat >&"${COPROC[1]}"; read -r line <&"${COPROC[0]}"; ec
 until jobs -s | grep -q lives; do :; done
 # Bash may still take it for stopped, and then tells that.
 kill -CONT $pid; until wait $pid; do :; done; echo over
-trap 'echo interrupted' USR1; (sleep 0.2; kill -USR1 $$) & sleep 1 & wait $!; echo "wait $(($? > 128))"; kill %% 2>/dev/null; wait
+trap 'interrupted=yes' USR1; (until [ -e /tmp/seen ]; do kill -USR1 $$; sleep 0.1; done) & pinger=$!
+sleep 100 & sleeper=$!; wait $sleeper; echo "wait $(($? > 128)) $interrupted"
+touch /tmp/seen; until wait $pinger; do :; done; kill $sleeper; wait $sleeper
 read -r comm </proc/self/comm; echo "$comm"; tr '\0' ' ' </proc/$$/cmdline; echo
 ulimit -c 0; sh -c 'kill -ABRT $$'; echo "status $?"
 grep -v -E 'Killed|Terminated|Aborted' /tmp/said

@@ -16,7 +16,7 @@ use crate::text::{escape, unescape};
 
 const FIRST: &str = "udocker-container 1";
 /// Longer texts are cut: they are for people.
-const LONGEST: usize = 200;
+const LONGEST: usize = 150;
 
 /// See the module's head.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,21 +9,20 @@ use rustix::io::{Errno, Result};
 
 extern "C" fn nothing(_: libc::c_int) {}
 
-/// Locks the file that `fd` is open on; after `tell_after` calls `told` once, after `limit` gives up. Both in whole
-/// seconds, at least one. Nobody else may use alarm(2) meanwhile: afterwards no alarm is set, and SIGALRM is as it was.
+/// Locks the file that `fd` is open on; after `tell_after` calls `told` once, after `limit` gives up.
 ///
 /// # Errors
-/// [`Errno::TIMEDOUT`] after `limit`, else those of flock(2).
+/// [`Errno::TIMEDOUT`] after `limit`, else those of flock(2) and timer_create(2).
 pub fn lock_exclusive(fd: impl AsFd, tell_after: Duration, limit: Duration, told: &mut dyn FnMut()) -> Result<()> {
     match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => {}
         other => return other,
     }
-    let alarms = Alarms::catch();
+    let alarm = Alarm::new()?;
     let since = Instant::now();
     let mut next = tell_after.min(limit);
     loop {
-        alarms.ring_in(next.saturating_sub(since.elapsed()));
+        alarm.ring_in(next.saturating_sub(since.elapsed()));
         match flock(&fd, FlockOperation::LockExclusive) {
             Err(Errno::INTR) if since.elapsed() >= limit => return Err(Errno::TIMEDOUT),
             Err(Errno::INTR) if since.elapsed() >= next => {
@@ -37,46 +36,54 @@ pub fn lock_exclusive(fd: impl AsFd, tell_after: Duration, limit: Duration, told
     }
 }
 
-/// SIGALRM that interrupts system calls and does nothing else, until dropped.
-struct Alarms {
+/// A timer whose signal, SIGALRM, interrupts this thread's system calls and does nothing else, until dropped.
+struct Alarm {
+    timer: libc::timer_t,
     action: libc::sigaction,
     mask: libc::sigset_t,
 }
 
-impl Alarms {
-    fn catch() -> Self {
+impl Alarm {
+    fn new() -> Result<Self> {
         // SAFETY: all structures live on the stack and are filled before they are read; the handler does nothing.
         unsafe {
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = libc::SIGALRM;
+            event.sigev_notify_thread_id = libc::gettid();
+            let mut alarm = Self { timer: std::mem::zeroed(), action: std::mem::zeroed(), mask: std::mem::zeroed() };
+            if libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut alarm.timer) != 0 {
+                return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN));
+            }
             let mut ours: libc::sigaction = std::mem::zeroed();
             ours.sa_sigaction = nothing as *const () as usize;
             let mut only: libc::sigset_t = std::mem::zeroed();
             libc::sigaddset(&raw mut only, libc::SIGALRM);
-            let mut before = Self { action: std::mem::zeroed(), mask: std::mem::zeroed() };
-            libc::sigaction(libc::SIGALRM, &raw const ours, &raw mut before.action);
-            libc::sigprocmask(libc::SIG_UNBLOCK, &raw const only, &raw mut before.mask);
-            before
+            libc::sigaction(libc::SIGALRM, &raw const ours, &raw mut alarm.action);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const only, &raw mut alarm.mask);
+            Ok(alarm)
         }
     }
 
-    /// The next one; one that rings before the lock is asked for is lost, so they are repeated every second.
+    /// One that rings before the lock is asked for is lost, so it is repeated every second.
     fn ring_in(&self, wait: Duration) {
-        let first = libc::timeval {
+        let first = libc::timespec {
             tv_sec: wait.as_secs() as libc::time_t,
-            tv_usec: libc::suseconds_t::from(wait.subsec_micros().max(1)),
+            tv_nsec: libc::c_long::from(wait.subsec_nanos().max(1)),
         };
-        let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 1, tv_usec: 0 }, it_value: first };
-        // SAFETY: reads one structure that outlives the call.
-        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+        let times = libc::itimerspec { it_interval: libc::timespec { tv_sec: 1, tv_nsec: 0 }, it_value: first };
+        // SAFETY: the timer lives as long as `self`; the kernel reads one structure that outlives the call.
+        unsafe { libc::timer_settime(self.timer, 0, &raw const times, std::ptr::null_mut()) };
     }
 }
 
-impl Drop for Alarms {
+impl Drop for Alarm {
     fn drop(&mut self) {
-        // SAFETY: the structures were filled by the kernel in `catch`; the calls read them.
+        // SAFETY: the timer and the structures were made in `new`; a signal of the timer that waits is taken by our
+        // handler when the mask is still open.
         unsafe {
-            let none: libc::itimerval = std::mem::zeroed();
-            libc::setitimer(libc::ITIMER_REAL, &raw const none, std::ptr::null_mut());
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, std::ptr::null_mut());
+            libc::timer_delete(self.timer);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.mask, std::ptr::null_mut());
             libc::sigaction(libc::SIGALRM, &raw const self.action, std::ptr::null_mut());
         }
     }
