@@ -15,6 +15,7 @@ use udocker_core::sys::signal::restore_sigpipe;
 use super::Outcome;
 use super::run::NOT_STARTED;
 use crate::context::Context;
+use crate::usage_text;
 
 /// Run a command in a container that runs on this machine.
 ///
@@ -38,9 +39,9 @@ pub struct Args {
     pub tty: bool,
     /// A container's ID or name.
     #[arg(value_name = "CONTAINER")]
-    pub name: String,
+    pub name: Option<String>,
     /// The command and its arguments.
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub argv: Vec<OsString>,
 }
 
@@ -68,14 +69,17 @@ impl Explain for ExecError {
 }
 
 pub fn run(args: &Args, context: &Context) -> Outcome {
-    enter(args, context).or_else(|failure| Ok(context.ui.failed(&failure, NOT_STARTED)))
+    let Some(name) = args.name.as_deref().filter(|_| !args.argv.is_empty()) else {
+        return Err(usage_text("must specify a container and a command").into());
+    };
+    enter(name, args, context).or_else(|failure| Ok(context.ui.failed(&failure, NOT_STARTED)))
 }
 
-fn enter(args: &Args, context: &Context) -> Outcome {
+fn enter(name: &str, args: &Args, context: &Context) -> Outcome {
     let wishes = args.env.iter().map(|entry| EnvSpec::parse(entry)).collect::<Result<Vec<_>, _>>()?;
     let stores = context.stores()?;
-    let found = stores.find_container(&args.name)?;
-    let id = found.ok_or_else(|| ExecError::NoContainer(args.name.clone()))?.1.id().to_string();
+    let found = stores.find_container(name)?;
+    let id = found.ok_or_else(|| ExecError::NoContainer(name.to_owned()))?.1.id().to_string();
     let run = RunDirectory::open(&context.settings.run_dirs);
     let all = run.as_ref().map(running).unwrap_or_default();
     let container = all.iter().find(|running| running.head.image == id).ok_or(ExecError::NotRunning(id))?;
