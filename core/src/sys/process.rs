@@ -13,19 +13,28 @@ use rustix::process::{Pid, WaitOptions, WaitStatus};
 /// in particular.
 ///
 /// # Errors
-/// ENOENT or ESRCH if there is no such process, `InvalidData` if the line is not as documented.
+/// ENOENT or ESRCH if there is no such process, ESRCH also if it has ended and its parent has not asked for it yet;
+/// `InvalidData` if the line is not as documented.
 pub fn start_time(pid: u32) -> io::Result<u64> {
     // The kernel gives the line in one read(2), and it is shorter than this whatever the numbers are.
     let mut line = [0; 1024];
     let length = io::Read::read(&mut fs::File::open(format!("/proc/{pid}/stat"))?, &mut line)?;
-    parse_start_time(&line[..length]).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    match parse_start_time(&line[..length]) {
+        Some(Some(start)) => Ok(start),
+        Some(None) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        None => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
-/// The program's name is in parentheses and may hold any byte, so fields are counted from the last `)`.
-fn parse_start_time(line: &[u8]) -> Option<u64> {
+/// The program's name is in parentheses and may hold any byte, so fields are counted from the last `)`. `Some(None)`: it is
+/// a zombie; a process whose first thread alone has ended is none, and has others.
+fn parse_start_time(line: &[u8]) -> Option<Option<u64>> {
     let name_end = line.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(line.get(name_end + 1..)?).ok()?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = std::str::from_utf8(line.get(name_end + 1..)?).ok()?.split_ascii_whitespace();
+    let state = fields.next()?;
+    let threads = fields.nth(16)?;
+    let start = fields.nth(1)?.parse().ok()?;
+    Some((!matches!(state, "Z" | "X") || threads.parse::<u32>().ok()? > 1).then_some(start))
 }
 
 /// Runs `body` in a forked copy of this process and returns how that ended; its exit status is what `body` returns.
@@ -158,8 +167,14 @@ mod tests {
 
     #[test]
     fn start_time_is_read_behind_any_name() {
-        let line = b"12 (a) b (c)) S 1 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1000 1";
-        assert_eq!(parse_start_time(line), Some(987_654));
+        let line = |state, threads| {
+            format!("12 (a) b (c)) {state} 1 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 987654 1000 1")
+        };
+        for (state, threads, expected) in
+            [("S", 1, Some(987_654)), ("Z", 1, None), ("Z", 2, Some(987_654)), ("X", 0, None)]
+        {
+            assert_eq!(parse_start_time(line(state, threads).as_bytes()), Some(expected), "{state} {threads}");
+        }
         assert_eq!(parse_start_time(b"12 (cut"), None);
         assert_eq!(start_time(std::process::id()).unwrap(), start_time(std::process::id()).unwrap());
     }
