@@ -6,6 +6,7 @@
 //! FaultProxy     HTTP in front of it: delays, cut and corrupted bodies, other answers
 //! token_server   a registry that wants tokens, and the server that gives them
 //! engines        real programs in a root, run by each engine and compared
+//! rank           a program as a batch system starts it, bare and in containers
 //! hub            what answers searches as Docker Hub does
 //! web            a small server of HTTP
 //! Peer           PyPI's udocker in a virtual environment, to compare with
@@ -24,6 +25,7 @@ pub mod hub;
 pub mod images;
 mod peer;
 pub mod random;
+pub mod rank;
 pub mod token_server;
 pub mod tree;
 pub mod udocker_store;

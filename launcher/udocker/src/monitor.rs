@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use udocker_core::engine::ExecPlan;
 use udocker_core::error::Failure;
 use udocker_core::start::start;
+use udocker_core::sys::relay::Looks;
 use udocker_core::sys::signal::restore_sigpipe;
 use udocker_core::sys::supervised::{Ended as Wait, Supervised};
 
@@ -33,7 +34,7 @@ pub fn run(ui: Ui, plan: &ExecPlan, run_dirs: &[PathBuf], stays: bool) -> Result
         return Ok(Ended(here()));
     }
     let child = || Ended(here()).status();
-    Ok(Ended(Supervised::start(child)?.wait()?))
+    Ok(Ended(Supervised::start(Looks::Witness, child)?.wait()?))
 }
 
 impl Ended {

@@ -20,6 +20,7 @@ use crate::engine::{ExecPlan, KeepFds, MountPlan, MountSource, ProgramError, Roo
 use crate::sys::exec::{Command, ExecFailure};
 use crate::sys::fds;
 use crate::sys::ptrace;
+use crate::sys::relay::Looks;
 use crate::sys::supervised::Supervised;
 use crate::sys::trace_filter::{Verdict, install_trace_filter};
 
@@ -214,7 +215,7 @@ pub(super) fn start(plan: &ExecPlan, prepared: &Prepared) -> Result<Child, Trace
     };
     let ((go, tell), (failure, report)) = (pipe()?, pipe()?);
     let verdicts = verdicts(prepared.fake, prepared.resolver.mounts().all_writable());
-    let supervised = Supervised::start(|| {
+    let supervised = Supervised::start(Looks::Tracer, || {
         // Else it would hold the parent's end open and never see it closed.
         let go = go.as_fd();
         begin(plan, &command, &verdicts, go, report.as_fd())
