@@ -131,7 +131,16 @@ impl Ranks {
         Rank::start(self.behind(&["setsid"], &self.command(how, &argv)))
     }
 
-    /// The same for a script of the shell, which must begin with `ready PID` on its standard output.
+    /// The same in a group of its own of this session, as a shell with job control starts it.
+    pub fn start_in_group(&self, how: How, words: &[&str]) -> Rank {
+        let program = self.program();
+        let argv = [&[program.to_str().expect("UTF-8")], words].concat();
+        let mut command = self.command(how, &argv);
+        command.process_group(0);
+        Rank::start(command)
+    }
+
+    /// The same as [`Self::start`] for a script of the shell, which must begin with `ready PID` on its standard output.
     pub fn start_script(&self, how: How, script: &str) -> Rank {
         let argv = ["/bin/busybox", "sh", "-c", &format!("echo ready $$; {script}")];
         Rank::start(self.behind(&["setsid"], &self.command(how, &argv)))
@@ -197,6 +206,13 @@ impl Rank {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("text");
         line.trim_end().to_owned()
+    }
+
+    /// The rest of its output: it ends when nobody has it open.
+    pub fn rest(&mut self) -> String {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut self.output, &mut text).expect("text");
+        text
     }
 
     /// Writes a line to it, and returns the answer.
@@ -273,7 +289,7 @@ impl Drop for Rank {
     fn drop(&mut self) {
         if !self.done {
             // It may be stopped, or wait for us.
-            self.signal(9, ToWhom::Session);
+            self.signal(Signal::KILL.as_raw(), ToWhom::Session);
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

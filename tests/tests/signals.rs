@@ -127,3 +127,205 @@ fn each_is_counted_once() {
         counted_once(how, trials(10).max(200));
     }
 }
+
+#[test]
+fn a_job_of_a_shell_is_stopped_and_continued() {
+    let ranks = Ranks::new();
+    let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+    let cases: Vec<_> = stops.into_iter().flat_map(|s| [(s, ToWhom::Alone), (s, ToWhom::Group)]).collect();
+    as_bare(&How::CONTAINED, &cases, |how| ranks.start_in_group(how, &["waiting"]));
+    // With a child, as `^Z` stops a shell that waits for a program.
+    let script = ["/bin/busybox", "sh", "-c", "echo ready $$; sleep 1000; true"];
+    let run = |how: How| {
+        let mut command = ranks.command(how, &script);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut rank = Rank::start(command);
+        let mut seen = Vec::new();
+        for signal in [libc::SIGTSTP, libc::SIGSTOP] {
+            rank.signal(signal, ToWhom::Group);
+            seen.push(rank.change());
+            rank.signal(libc::SIGCONT, ToWhom::Group);
+        }
+        rank.signal(libc::SIGTERM, ToWhom::Group);
+        seen.push(rank.change());
+        as_a_shell_tells(&seen)
+    };
+    for how in [How::Bare].into_iter().chain(How::CONTAINED) {
+        let expected = [Change::Stopped(libc::SIGTSTP), Change::Stopped(libc::SIGSTOP), Change::Exited(128 + 15)];
+        assert_eq!(run(how), expected, "{how:?}");
+    }
+}
+
+#[test]
+fn a_program_that_stops_itself_is_continued() {
+    let ranks = Ranks::new();
+    for how in [How::Bare].into_iter().chain(How::CONTAINED) {
+        for to in ToWhom::ALL {
+            let mut rank = ranks.start_script(how, "kill -STOP $$; echo goes on; exit 9");
+            assert_eq!(rank.change(), Change::Stopped(libc::SIGSTOP), "{how:?} {to:?}");
+            rank.signal(libc::SIGCONT, to);
+            assert_eq!((rank.line().as_str(), rank.change()), ("goes on", Change::Exited(9)), "{how:?} {to:?}");
+        }
+    }
+}
+
+/// Stopped and continued at any distance, it goes on and counts each SIGCONT (18) once.
+fn stopped_and_continued(how: How, rounds: u64) {
+    let ranks = Ranks::new();
+    let mut rank = ranks.start(how, &["counting"]);
+    let mut random = Random::new(rounds);
+    let is_right = |counts: &str, round: u64| {
+        let count = counts.strip_prefix("18:").and_then(|count| count.parse::<u64>().ok());
+        match how {
+            // A SIGSTOP takes the SIGCONT back that a witness has not seen yet; it is passed on then.
+            How::RanAndRemoved(_) => count.is_some_and(|count| count >= round),
+            _ => count == Some(round),
+        }
+    };
+    for round in 1..=rounds {
+        let to = ToWhom::ALL[random.below(4) as usize];
+        rank.signal(libc::SIGSTOP, to);
+        let longest = if random.once_in(8) { 250_000 } else { 2000 };
+        std::thread::sleep(Duration::from_micros(random.below(longest)));
+        rank.signal(libc::SIGCONT, to);
+        let since = std::time::Instant::now();
+        loop {
+            let counts = rank.ask("?");
+            if is_right(&counts, round) {
+                break;
+            }
+            assert!(since.elapsed() < Duration::from_secs(10), "{how:?} round {round} to {to:?}: {counts}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    std::thread::sleep(SOON);
+    let counts = rank.ask("?");
+    assert!(is_right(&counts, rounds), "{how:?} later: {counts}");
+    rank.end_input();
+    while let Change::Stopped(_) = rank.change() {}
+}
+
+#[test]
+fn stopping_and_continuing_loses_nothing() {
+    at_once([How::Bare].into_iter().chain(How::CONTAINED), |how| stopped_and_continued(how, trials(10).max(200)));
+}
+
+/// What scripts do about signals, and what their parent sees of it.
+#[test]
+fn scripts_end_as_without_a_container() {
+    let ranks = Ranks::new();
+    let scripts = [
+        // Waits for a child and does nothing itself.
+        "sleep 1000; exit 3",
+        "sleep 1000 >/dev/null & wait; exit 3",
+        "trap 'exit 9' USR1 TERM INT HUP; sleep 1000 >/dev/null & wait; exit 3",
+        // The trap comes when the child has ended, which it does by what all get.
+        "trap 'echo trapped; exit 9' USR1 TERM INT HUP; sleep 1000; exit 3",
+        "trap '' USR1 TERM INT HUP; sleep 1; exit 3",
+        "trap 'echo trapped' USR1 TERM INT HUP; for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done; exit 3",
+        // In a pipeline, whose status is the last one's.
+        "sleep 1000 | sleep 1000",
+        "exec sleep 1000",
+    ];
+    let signals = [libc::SIGUSR1, libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+    // Backwards, a shell may see the end of its child before its own signal, or after: also without a container.
+    let whole = [ToWhom::Group, ToWhom::Session];
+    let mut cases = Vec::new();
+    for script in scripts {
+        for signal in signals {
+            cases.extend(whole.map(|to| (script, signal, to)));
+        }
+    }
+    let run = |how: How| {
+        at_once(&cases, |(script, signal, to)| {
+            let mut rank = ranks.start_script(how, script);
+            // The children are there.
+            std::thread::sleep(Duration::from_millis(150));
+            rank.signal(*signal, *to);
+            let change = rank.change();
+            let rest = rank.rest();
+            // Background jobs of a shell ignore SIGINT.
+            rank.signal(libc::SIGKILL, ToWhom::Session);
+            (change, rest)
+        })
+    };
+    let bare = run(How::Bare);
+    for how in How::LAUNCHED {
+        for ((case, bare), found) in cases.iter().zip(&bare).zip(run(how)) {
+            assert_eq!(&found, bare, "{how:?}: {case:?}");
+        }
+    }
+}
+
+#[test]
+fn a_program_signals_its_own_group() {
+    let ranks = Ranks::new();
+    let script = "trap 'echo once' USR1; kill -USR1 0; sleep 0.5; trap - USR1; kill -USR1 0; sleep 10";
+    for how in [How::Bare].into_iter().chain(How::CONTAINED) {
+        let mut rank = ranks.start_script(how, script);
+        let change = as_a_shell_tells(&[rank.change()]);
+        assert_eq!((change[0], rank.rest().as_str()), (Change::Exited(128 + libc::SIGUSR1), "once\n"), "{how:?}");
+    }
+}
+
+#[test]
+fn what_the_caller_set_stays_set() {
+    let ranks = Ranks::new();
+    let shown = |how: How, ignored: &str| {
+        let command = ranks.command(how, &["/bin/busybox", "cat", "/proc/self/status"]);
+        let words = ["env", "--block-signal=USR1,TERM", &format!("--ignore-signal={ignored}")];
+        let output = ranks.behind(&words, &command).output().expect("env of coreutils");
+        let text = udocker_tests::stdout(&output);
+        let lines = text.lines().filter(|line| line.starts_with("Sig") || line.starts_with("ShdPnd"));
+        lines.filter(|line| !line.starts_with("SigQ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let bare = shown(How::Bare, "HUP,QUIT");
+    assert_eq!(bare.len(), 5);
+    for how in How::CONTAINED {
+        assert_eq!(shown(how, "HUP,QUIT"), bare, "{how:?}");
+    }
+    // What `udocker run` had of SIGPIPE is lost before our first line.
+    for how in How::LAUNCHED {
+        assert_eq!(shown(how, "PIPE"), shown(How::Bare, "PIPE"), "{how:?}");
+    }
+}
+
+#[test]
+fn an_alarm_that_was_set_before_goes_off() {
+    let ranks = Ranks::new();
+    let program = ranks.program();
+    for how in [How::Bare].into_iter().chain(How::LAUNCHED) {
+        let command = ranks.command(how, &[program.to_str().unwrap(), "waiting"]);
+        let mut rank = Rank::start(ranks.behind(&["perl", "-e", "alarm 2; exec @ARGV"], &command));
+        assert_eq!(rank.change(), Change::Killed(libc::SIGALRM), "{how:?}");
+    }
+}
+
+#[test]
+fn real_time_signals_arrive() {
+    let ranks = Ranks::new();
+    for how in [How::Bare].into_iter().chain(How::LAUNCHED) {
+        let mut rank = ranks.start(how, &["counting"]);
+        for signal in [34, 40, 63, 64] {
+            let pid = rank.pid().as_raw_nonzero().to_string();
+            udocker_tests::run(std::process::Command::new("/bin/busybox").args(["kill", &format!("-{signal}"), &pid]));
+        }
+        std::thread::sleep(SOON);
+        assert_eq!(rank.ask("?"), "34:1 40:1 63:1 64:1", "{how:?}");
+    }
+}
+
+/// A batch system that loses patience.
+#[test]
+fn what_ignores_the_end_is_killed() {
+    let ranks = Ranks::new();
+    for how in [How::Bare].into_iter().chain(How::CONTAINED) {
+        let mut rank = ranks.start_script(how, "trap '' TERM; while true; do sleep 0.1; done");
+        rank.signal(libc::SIGTERM, ToWhom::Session);
+        assert_eq!(rank.change_within(SOON), Change::Nothing, "{how:?}");
+        rank.signal(libc::SIGKILL, ToWhom::Session);
+        assert_eq!(rank.change(), Change::Killed(libc::SIGKILL), "{how:?}");
+        // Nobody holds its streams open.
+        assert_eq!(rank.rest(), "", "{how:?}");
+    }
+}

@@ -120,7 +120,14 @@ pub(super) struct Tracee {
 impl Tracee {
     /// A thread of process `pid` that runs.
     pub fn new(pid: i32, space: &Rc<Space>) -> Self {
-        Self { pid, slot: Slot::take(space), at_end: AtEnd::Nothing, in_call: false, was_stopped: false, is_stopped: false }
+        Self {
+            pid,
+            slot: Slot::take(space),
+            at_end: AtEnd::Nothing,
+            in_call: false,
+            was_stopped: false,
+            is_stopped: false,
+        }
     }
 }
 
