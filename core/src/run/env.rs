@@ -167,18 +167,6 @@ fn set_udockers_own(out: &mut Environment, caller: &Caller, container: &Containe
     out.set("container_names", container.names.join(","));
 }
 
-/// The descriptors above 2 that the environment names: the process manager's sockets. The caller checks what they are.
-pub(crate) fn inherited_fds(env: &[(OsString, OsString)]) -> Vec<i32> {
-    let mut out = Vec::new();
-    for name in env_vars::PMI_FDS {
-        let value = env.iter().rev().find(|(n, _)| n == name).and_then(|(_, value)| value.to_str());
-        if let Some(fd) = value.and_then(|text| text.parse().ok()).filter(|fd| *fd > 2 && !out.contains(fd)) {
-            out.push(fd);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -352,13 +340,5 @@ mod tests {
         request.umounts = vec!["/local/1".into()];
         let env = environment(&request, &[], BATCH, Defaults::Job, &root());
         assert!(!env.iter().any(|entry| entry.starts_with("TMPDIR=")), "{env:?}");
-    }
-
-    #[test]
-    fn pmi_descriptors_are_kept() {
-        for (value, expected) in [("11", &[11][..]), ("2", &[]), ("-1", &[]), ("x", &[]), ("", &[])] {
-            assert_eq!(inherited_fds(&pairs(&[("PMI_FD", value)])), expected, "{value}");
-        }
-        assert_eq!(inherited_fds(&pairs(&[("PMI_CONTROL_FD", "5"), ("PMI_FD", "5")])), [5]);
     }
 }

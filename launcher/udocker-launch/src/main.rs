@@ -10,12 +10,14 @@ mod report;
 use std::ffi::OsString;
 #[cfg(not(test))]
 use std::ffi::{c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
 
 use udocker_core::container::Container;
-use udocker_core::engine::{self, Choice, ModeNotBuilt, RootPlan, RootWrite};
+use udocker_core::engine::{self, Choice, KeepFds, ModeNotBuilt, RootPlan, RootWrite};
+use udocker_core::env_vars::{self, matches_any};
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
@@ -26,9 +28,10 @@ use udocker_core::run::{
 use udocker_core::settings::Settings;
 use udocker_core::start::start;
 use udocker_core::store::{FoundImage, RunDirectory, Store, Stores};
+use udocker_core::sys::fds;
 use udocker_site_config::Sources;
 
-use options::Invocation;
+use options::{Here, Invocation};
 
 /// Statuses of a task that could not be started (docs: statuses).
 mod status {
@@ -71,6 +74,12 @@ enum LaunchError {
         #[source]
         source: std::io::Error,
     },
+    #[error("cannot keep descriptor {0} (from --fd): it is not open")]
+    NotOpen(i32),
+    #[error("cannot make a descriptor {0} (from --fd): {1}")]
+    NumberTaken(i32, &'static str),
+    #[error("cannot sort out the file descriptors")]
+    Descriptors(#[source] std::io::Error),
     #[error("{0} is a container, and `--pull=always` and `--platform` choose images")]
     IsContainer(String),
 }
@@ -78,10 +87,10 @@ enum LaunchError {
 impl Explain for LaunchError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::IsContainer(_) => ErrorKind::Usage,
+            Self::IsContainer(_) | Self::NotOpen(_) | Self::NumberTaken(..) => ErrorKind::Usage,
             Self::ModeNotBuilt { .. } | Self::NeedsOverlay { .. } | Self::IsLayered { .. } => ErrorKind::Unsupported,
             // 125: neither the image nor a policy stands in the way.
-            Self::WriteDirectory { .. } => ErrorKind::System,
+            Self::WriteDirectory { .. } | Self::Descriptors(_) => ErrorKind::System,
             _ => ErrorKind::NotFound,
         }
     }
@@ -96,6 +105,9 @@ impl Explain for LaunchError {
                 vec![format!("`udocker setup --execmode=P1 {id}` gives it a root of its own")]
             }
             Self::WriteDirectory { .. } => vec!["`--write=dir:PATH` names a directory that you may write".into()],
+            Self::NotOpen(_) => vec!["a shell opens one by `7<FILE`, `7>FILE` or `7<>FILE` behind the command".into()],
+            Self::NumberTaken(..) => vec!["`--fd=N:M` with another M".into()],
+            Self::Descriptors(_) => Vec::new(),
             Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
             Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
         }
@@ -128,7 +140,7 @@ fn run() -> u8 {
     match invocation {
         Invocation::Help => report::print(options::HELP),
         Invocation::Version => report::print(concat!("udocker-launch ", env!("CARGO_PKG_VERSION"), "\n")),
-        Invocation::Run { request, dry_run } => match launch(&request, dry_run, &env) {
+        Invocation::Run { request, here } => match launch(&request, &here, &env) {
             Ok(status) => status,
             Err(failure) => report::fail(&failure, &env, status_of(&failure)),
         },
@@ -145,8 +157,11 @@ fn status_of(failure: &Failure) -> u8 {
     }
 }
 
-fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> Result<u8, Failure> {
-    let caller = Caller::gather(env.to_vec(), &request.user);
+fn launch(request: &RunRequest, here: &Here, env: &[(OsString, OsString)]) -> Result<u8, Failure> {
+    let is_manager_s = |name: &OsString| matches_any(env_vars::PROCESS_MANAGER, name.as_bytes());
+    let for_caller = env.iter().filter(|(name, _)| !(here.without_pmi && is_manager_s(name))).cloned();
+    let caller = Caller::gather(for_caller.collect(), &request.user);
+    sort_descriptors(&here.fds, &caller.sockets)?;
     let settings = udocker_site_config::load(&Sources::of_caller(&caller))?.settings;
     let target = find(request, &settings)?;
     if let RootWrite::Layer { upper, work } = &target.root.write {
@@ -160,8 +175,11 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
         Accounts::Generated | Accounts::Container => ImageFiles::of_root(&target.root)?,
     };
     let spec = RunSpec::build(request, &target.config, &files, &caller, Defaults::Job, &target.facts)?;
-    let plan = engine::plan(&spec, &target.choice, target.root);
-    if dry_run {
+    let mut plan = engine::plan(&spec, &target.choice, target.root);
+    if let KeepFds::Only(kept) = &mut plan.keep_fds {
+        kept.extend(here.fds.iter().map(|(_, to)| *to).filter(|fd| *fd > 2));
+    }
+    if here.dry_run {
         let text = serde_json::to_string_pretty(&plan).expect("a plan serialises");
         return Ok(report::print(&(text + "\n")));
     }
@@ -183,6 +201,27 @@ fn launch(request: &RunRequest, dry_run: bool, env: &[(OsString, OsString)]) -> 
             Ok(report::fail(&failure, env, if lacks_feature { status::NODE } else { status }))
         }
     }
+}
+
+/// Renumbers what `--fd` names, and closes what the caller left open by accident, before anything else is opened: a
+/// process beside the program holds none of it.
+fn sort_descriptors(wanted: &[(i32, i32)], sockets: &[i32]) -> Result<(), LaunchError> {
+    let closed = wanted.iter().map(|(from, _)| *from).find(|from| !fds::is_open(*from));
+    if let Some(from) = closed {
+        return Err(LaunchError::NotOpen(from));
+    }
+    for (index, (from, to)) in wanted.iter().enumerate() {
+        if from != to && sockets.contains(to) {
+            return Err(LaunchError::NumberTaken(*to, "that is the process manager's socket"));
+        }
+        if wanted[..index].iter().any(|(other, same)| same == to && other != from) {
+            return Err(LaunchError::NumberTaken(*to, "two are to have that number"));
+        }
+    }
+    let moved: Vec<_> = wanted.iter().copied().filter(|(from, to)| from != to).collect();
+    let kept: Vec<i32> = wanted.iter().map(|(_, to)| *to).chain(sockets.iter().copied()).collect();
+    let sorted = fds::renumber(&moved).and_then(|()| fds::close_inherited_except(&kept));
+    sorted.map_err(|error| LaunchError::Descriptors(error.into()))
 }
 
 struct Target {

@@ -222,6 +222,10 @@ pub(super) fn start(plan: &ExecPlan, prepared: &Prepared) -> Result<Child, Trace
     })
     .map_err(|source| TraceError::System { step: "start a child", source: io::Error::other(source) })?;
     drop(report);
+    if let KeepFds::Only(keep) = &plan.keep_fds {
+        // They are the program's alone: who is at the other end must see it when the program closes them.
+        fds::close(keep);
+    }
     if let Err(error) = ptrace::seize(supervised.pid()) {
         let refused = super::probe::refused(supervised.pid(), error);
         // It waits on the pipe and would run on the host's paths.
