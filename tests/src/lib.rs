@@ -99,7 +99,11 @@ impl TestEnv {
     }
     /// The same for an ordinary user: [`ORDINARY_USER`] if the tests run as root, else the one who runs them.
     pub fn ordinary() -> Self {
-        let env = Self { uid: is_root().then_some(ORDINARY_USER), ..Self::new() };
+        Self::of_user(is_root().then_some(ORDINARY_USER))
+    }
+    /// The same for this user, which only root can choose.
+    pub fn of_user(uid: Option<u32>) -> Self {
+        let env = Self { uid, ..Self::new() };
         for name in ["home", "store", "work"] {
             env.own_directory(name, 0o700);
         }

@@ -64,7 +64,11 @@ impl Default for Ranks {
 impl Ranks {
     /// Imports the image, as an ordinary user, and compiles the program.
     pub fn new() -> Self {
-        let env = TestEnv::ordinary();
+        Self::of(TestEnv::ordinary())
+    }
+
+    /// The same as the user of `env`.
+    pub fn of(env: TestEnv) -> Self {
         env.import_busybox("bb:1");
         let source: &[u8] = include_bytes!("../programs/rank.c");
         let compiled = cached("rank", &[source], |directory| {

@@ -98,6 +98,11 @@ pub(crate) fn assemble(
         if defaults == Defaults::Job && name == "TMPDIR" && invisible() {
             continue;
         }
+        // It begins elsewhere.
+        let stays = || request.workdir.is_none() && mount::is_visible(mounts, &caller.cwd);
+        if defaults == Defaults::Job && name == "PWD" && !stays() {
+            continue;
+        }
         out.set(name, value);
     }
     // The host's HOME stands for the caller; what the image sets comes later and wins, as in udocker.
@@ -332,6 +337,21 @@ mod tests {
                 "PATH=/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
             ]
         );
+    }
+
+    #[test]
+    fn pwd_is_where_the_program_begins() {
+        let has_pwd = |request: &RunRequest| {
+            let env = environment(request, &[], &[("PWD", "/work/alice")], Defaults::Job, &root());
+            env.contains(&"PWD=/work/alice".to_owned())
+        };
+        assert!(has_pwd(&job()));
+        let mut request = job();
+        request.umounts = vec!["/work/alice".into()];
+        assert!(!has_pwd(&request));
+        let mut request = job();
+        request.workdir = Some("/srv".into());
+        assert!(!has_pwd(&request));
     }
 
     #[test]

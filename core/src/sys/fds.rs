@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::fmt::{self, Write};
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::{Errno, FdFlags, Result};
@@ -90,6 +90,23 @@ pub fn close(inherited: &[RawFd]) {
         // SAFETY: takes a number; by contract it belongs to no owner.
         unsafe { libc::close(*fd) };
     }
+}
+
+/// Opens /dev/null where standard streams are closed, until an exec: what this process opens must not take their numbers,
+/// or messages would be written into it. The program gets them closed.
+///
+/// # Errors
+/// Those of open(2).
+pub fn hold_standard_streams() -> Result<()> {
+    let mut streams = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: the kernel reads and writes three structures, which outlive the call.
+    unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) };
+    for _ in streams.iter().filter(|stream| stream.revents & libc::POLLNVAL != 0) {
+        let held = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        // The lowest number that is free is the next of those.
+        let _stays_open = held.into_raw_fd();
+    }
+    Ok(())
 }
 
 /// Whether the number is an open socket.
@@ -179,7 +196,6 @@ fn with_raw<T>(fd: RawFd, change: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::IntoRawFd;
     use std::os::unix::net::UnixStream;
 
     use super::*;

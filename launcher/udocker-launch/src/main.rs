@@ -131,6 +131,8 @@ fn main() {
 }
 
 fn run() -> u8 {
+    // Where even /dev/null is missing there are no messages.
+    let _may_be_missing = fds::hold_standard_streams();
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let invocation = match options::parse(&words, &env) {

@@ -271,13 +271,11 @@ fn begin(plan: &ExecPlan, command: &Command, verdicts: &[Verdict], go: impl AsFd
     if install_trace_filter(verdicts).is_err() && ptrace::signal_process(process::id() as i32, NO_FILTER).is_err() {
         return 125;
     }
-    let fallback = plan.cwd.fallback.as_deref();
-    if let Err(error) = std::iter::once(plan.cwd.path.as_path())
-        .chain(fallback)
-        .map(rustix::process::chdir)
-        .reduce(|first, second| first.or(second))
-        .unwrap_or(Ok(()))
-    {
+    let entered = match (rustix::process::chdir(&plan.cwd.path), &plan.cwd.fallback) {
+        (Err(_), Some(fallback)) => rustix::process::chdir(fallback),
+        (first, _) => first,
+    };
+    if let Err(error) = entered {
         tell(report, b'w', error.raw_os_error(), no_name);
         return 125;
     }
