@@ -48,6 +48,7 @@ fn job() -> Job {
             home: "/home/alice".into(),
             cwd: "/".into(),
             env,
+            sockets: Vec::new(),
             subordinate: None,
             interactive: Default::default(),
         },

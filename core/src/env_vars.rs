@@ -151,6 +151,24 @@ pub const PER_RANK: &[&str] = &[
     "NVIDIA_VISIBLE_DEVICES",
 ];
 
+/// Those of [`PER_RANK`] that make a program a rank of a process manager's: without them it is a program by itself.
+pub const PROCESS_MANAGER: &[&str] = &[
+    "PMI_*",
+    "PMI2_*",
+    "PMIX_*",
+    "PALS_*",
+    "OMPI_COMM_WORLD_*",
+    "OMPI_UNIVERSE_SIZE",
+    "OMPI_APP_CTX_NUM_PROCS",
+    "OMPI_FILE_LOCATION",
+    "OMPI_MCA_ess_*",
+    "OMPI_MCA_orte_*",
+    "PRTE_MCA_*",
+    "MPI_LOCALRANKID",
+    "MPI_LOCALNRANKS",
+    "HYDI_*",
+];
+
 /// Variables whose value is the number of an open socket to the process manager.
 pub const PMI_FDS: &[&str] = &["PMI_FD", "PMI_CONTROL_FD", "HYDI_CONTROL_FD"];
 
@@ -237,9 +255,9 @@ pub const ALL: &[Variable] = &[
     both("PBS_NODEFILE", "Jobs: the file is bound."),
     both(PMIX_SERVER_TMPDIR, "Jobs: its directory is bound, writable, whatever else is mounted."),
     both(PMIX_RANK, "Tells that the run is a rank under PMIx: the program then keeps its caller's uid."),
-    both("PMI_FD", "Descriptor of the PMI socket; stays open."),
-    both("PMI_CONTROL_FD", "Descriptor of a PMI control socket; stays open."),
-    both("HYDI_CONTROL_FD", "Descriptor of a Hydra control socket; stays open."),
+    both("PMI_FD", "Descriptor of the PMI socket; stays open if it is a socket."),
+    both("PMI_CONTROL_FD", "Descriptor of a PMI control socket; stays open if it is a socket."),
+    both("HYDI_CONTROL_FD", "Descriptor of a Hydra control socket; stays open if it is a socket."),
 ];
 
 /// The reference page of [`ALL`] and of the tables that jobs follow, in Markdown.
@@ -260,6 +278,7 @@ pub fn reference_page() -> String {
         ("Dropped from a job's environment", JOB_DROP),
         ("Kept although the list above names them", JOB_KEEP),
         ("Of one rank: in a job the host's values beat the image's", PER_RANK),
+        ("Of those, what makes it a rank: removed by `udocker-launch --pass-pmi=none`", PROCESS_MANAGER),
     ];
     for (title, names) in lists {
         out.push_str(&format!("\n## {title}\n\n"));
@@ -334,6 +353,7 @@ mod tests {
         for name in tables.into_iter().flatten().copied() {
             assert_eq!(documented(name), 1, "{name}");
         }
+        assert!(PROCESS_MANAGER.iter().all(|name| PER_RANK.contains(name)));
         assert!(ALL.iter().all(|v| documented(v.name) == 1 && v.meaning.ends_with('.')));
     }
 }

@@ -260,7 +260,7 @@ fn code(status: ExitStatus) -> i32 {
 }
 
 /// The processes of a session: its leader's number is its own.
-fn members(leader: u32) -> Vec<(i32, String)> {
+pub(crate) fn members(leader: u32) -> Vec<(i32, String)> {
     let entries = fs::read_dir("/proc").expect("/proc is there");
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
     pids.filter_map(|pid| {

@@ -6,6 +6,7 @@
 //! FaultProxy     HTTP in front of it: delays, cut and corrupted bodies, other answers
 //! token_server   a registry that wants tokens, and the server that gives them
 //! engines        real programs in a root, run by each engine and compared
+//! rank           a program as a batch system starts it, bare and in containers
 //! hub            what answers searches as Docker Hub does
 //! web            a small server of HTTP
 //! Peer           PyPI's udocker in a virtual environment, to compare with
@@ -24,6 +25,7 @@ pub mod hub;
 pub mod images;
 mod peer;
 pub mod random;
+pub mod rank;
 pub mod token_server;
 pub mod tree;
 pub mod udocker_store;
@@ -97,7 +99,11 @@ impl TestEnv {
     }
     /// The same for an ordinary user: [`ORDINARY_USER`] if the tests run as root, else the one who runs them.
     pub fn ordinary() -> Self {
-        let env = Self { uid: is_root().then_some(ORDINARY_USER), ..Self::new() };
+        Self::of_user(is_root().then_some(ORDINARY_USER))
+    }
+    /// The same for this user, which only root can choose.
+    pub fn of_user(uid: Option<u32>) -> Self {
+        let env = Self { uid, ..Self::new() };
         for name in ["home", "store", "work"] {
             env.own_directory(name, 0o700);
         }

@@ -25,7 +25,9 @@ pub(crate) fn start(list: &mut Members, namespace: u64) -> io::Result<()> {
     let middle = fork_child(|| {
         let born = fork_child(|| {
             signal::block_all();
-            fds::close_all_except(&[list.as_raw_fd(), theirs.as_raw_fd()]);
+            fds::close(&[0, 1, 2]);
+            // Without /proc some may stay: they are nobody's who waits for their end.
+            let _all_it_can = fds::close_inherited_except(&[list.as_raw_fd(), theirs.as_raw_fd()]);
             let told = rustix::io::write(&theirs, &std::process::id().to_le_bytes());
             // Until the rank has added us, or died: the lock is one of both, and goes with the last of us.
             while told.is_ok() && rustix::io::read(&theirs, &mut [0; 1]).is_ok_and(|count| count > 0) {}

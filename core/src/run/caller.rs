@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::account::passwd_entries;
 use super::{Caller, Range, UserSpec};
+use crate::env_vars;
+use crate::sys::fds;
 
 /// Longest account file that is read, in bytes; the rest of a longer one is passed over.
 const MAX_ACCOUNT_BYTES: u64 = 4 << 20;
@@ -36,8 +38,23 @@ impl Caller {
         });
         // A directory that was removed, or lies outside our root, has no absolute path.
         let cwd = cwd.ok().filter(|path| path.is_absolute()).unwrap_or_else(|| "/".into());
-        Self { uid, gid, name, home, cwd, env, subordinate: subordinate.flatten(), interactive: Default::default() }
+        let sockets = manager_fds(&env).filter(|fd| fds::is_socket(*fd)).collect();
+        let subordinate = subordinate.flatten();
+        Self { uid, gid, name, home, cwd, env, sockets, subordinate, interactive: Default::default() }
     }
+}
+
+/// The descriptors above 2 that the variables of process managers name. A variable may be older than its descriptor:
+/// programs that start others often close all.
+fn manager_fds(env: &[(OsString, OsString)]) -> impl Iterator<Item = i32> {
+    let of = |name: &&str| {
+        let (_, value) = env.iter().rev().find(|(n, _)| n == name)?;
+        value.to_str()?.parse().ok().filter(|fd| *fd > 2)
+    };
+    let mut found: Vec<i32> = env_vars::PMI_FDS.iter().filter_map(of).collect();
+    found.sort_unstable();
+    found.dedup();
+    found.into_iter()
 }
 
 /// Name and home: USER and HOME, else the first line of passwd with `uid`, else made up.
@@ -86,6 +103,8 @@ fn read(path: &Path) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
     use crate::run::tests::pairs;
 
@@ -102,6 +121,28 @@ mod tests {
             let (name, home) = account(&pairs(env), uid, passwd);
             assert_eq!((name.as_str(), home.to_str().unwrap()), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn descriptors_of_process_managers() {
+        for (value, expected) in [("11", &[11][..]), ("2", &[]), ("-1", &[]), ("x", &[]), ("", &[])] {
+            assert_eq!(manager_fds(&pairs(&[("PMI_FD", value)])).collect::<Vec<_>>(), expected, "{value}");
+        }
+        let both = pairs(&[("PMI_CONTROL_FD", "5"), ("PMI_FD", "5"), ("HYDI_CONTROL_FD", "4")]);
+        assert_eq!(manager_fds(&both).collect::<Vec<_>>(), [4, 5]);
+    }
+
+    #[test]
+    fn only_sockets_are_taken_for_a_process_manager_s() {
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let file = File::open("/dev/null").unwrap();
+        let sockets = |fd: i32| {
+            let env = pairs(&[("PMI_FD", &fd.to_string())]);
+            Caller::gather(env, &UserSpec::Caller).sockets
+        };
+        assert_eq!(sockets(socket.as_raw_fd()), [socket.as_raw_fd()]);
+        assert!(sockets(file.as_raw_fd()).is_empty());
+        assert!(sockets(999_999).is_empty());
     }
 
     #[test]

@@ -98,6 +98,11 @@ pub(crate) fn assemble(
         if defaults == Defaults::Job && name == "TMPDIR" && invisible() {
             continue;
         }
+        // It begins elsewhere.
+        let stays = || request.workdir.is_none() && mount::is_visible(mounts, &caller.cwd);
+        if defaults == Defaults::Job && name == "PWD" && !stays() {
+            continue;
+        }
         out.set(name, value);
     }
     // The host's HOME stands for the caller; what the image sets comes later and wins, as in udocker.
@@ -165,18 +170,6 @@ fn set_udockers_own(out: &mut Environment, caller: &Caller, container: &Containe
     out.set("container_uuid", &container.id);
     out.set("container_execmode", container.mode.to_string());
     out.set("container_names", container.names.join(","));
-}
-
-/// The descriptors above 2 that the environment names: the process manager's sockets. The caller checks what they are.
-pub(crate) fn inherited_fds(env: &[(OsString, OsString)]) -> Vec<i32> {
-    let mut out = Vec::new();
-    for name in env_vars::PMI_FDS {
-        let value = env.iter().rev().find(|(n, _)| n == name).and_then(|(_, value)| value.to_str());
-        if let Some(fd) = value.and_then(|text| text.parse().ok()).filter(|fd| *fd > 2 && !out.contains(fd)) {
-            out.push(fd);
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -347,18 +340,25 @@ mod tests {
     }
 
     #[test]
+    fn pwd_is_where_the_program_begins() {
+        let has_pwd = |request: &RunRequest| {
+            let env = environment(request, &[], &[("PWD", "/work/alice")], Defaults::Job, &root());
+            env.contains(&"PWD=/work/alice".to_owned())
+        };
+        assert!(has_pwd(&job()));
+        let mut request = job();
+        request.umounts = vec!["/work/alice".into()];
+        assert!(!has_pwd(&request));
+        let mut request = job();
+        request.workdir = Some("/srv".into());
+        assert!(!has_pwd(&request));
+    }
+
+    #[test]
     fn an_invisible_tmpdir_is_dropped() {
         let mut request = job();
         request.umounts = vec!["/local/1".into()];
         let env = environment(&request, &[], BATCH, Defaults::Job, &root());
         assert!(!env.iter().any(|entry| entry.starts_with("TMPDIR=")), "{env:?}");
-    }
-
-    #[test]
-    fn pmi_descriptors_are_kept() {
-        for (value, expected) in [("11", &[11][..]), ("2", &[]), ("-1", &[]), ("x", &[]), ("", &[])] {
-            assert_eq!(inherited_fds(&pairs(&[("PMI_FD", value)])), expected, "{value}");
-        }
-        assert_eq!(inherited_fds(&pairs(&[("PMI_CONTROL_FD", "5"), ("PMI_FD", "5")])), [5]);
     }
 }

@@ -80,6 +80,7 @@ pub(crate) mod tests {
             home: "/home/alice".into(),
             cwd: "/work/alice".into(),
             env: Vec::new(),
+            sockets: Vec::new(),
             subordinate: None,
             interactive: Default::default(),
         }

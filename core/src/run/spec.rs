@@ -24,6 +24,8 @@ pub struct Caller {
     pub cwd: PathBuf,
     /// The whole environment, in its order.
     pub env: Vec<(OsString, OsString)>,
+    /// The sockets among the descriptors that variables of process managers (`PMI_FD` …) name.
+    pub sockets: Vec<i32>,
     /// Subordinate ranges, if newuidmap works for this user: of uids and of gids.
     pub subordinate: Option<(Range, Range)>,
     /// What is configured for runs by hand; udocker's defaults until a front end puts others here.
@@ -178,7 +180,7 @@ impl RunSpec {
             remarks: unmatched.into_iter().map(Remark::NoSuchMount).chain(assumed).collect(),
             keep_fds: match defaults {
                 Defaults::Interactive => KeepFds::All,
-                Defaults::Job => KeepFds::Only(super::env::inherited_fds(&caller.env)),
+                Defaults::Job => KeepFds::Only(caller.sockets.clone()),
             },
         })
     }
@@ -237,6 +239,7 @@ mod tests {
     fn a_job_follows_its_caller() {
         let mut caller = caller();
         caller.env = pairs(&[("PMI_FD", "11"), ("PMI_RANK", "0")]);
+        caller.sockets = vec![11];
         let mut request = job();
         request.argv = vec!["./a.out".into()];
         let spec = build(&request, &caller, Defaults::Job);

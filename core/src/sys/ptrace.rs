@@ -120,6 +120,18 @@ pub fn event_message(tid: i32) -> Result<i32> {
     Ok(message as i32)
 }
 
+/// Who sent the signal that is about to be delivered to a tracee: 0 for the kernel.
+///
+/// # Errors
+/// ESRCH if it was killed meanwhile.
+pub fn signal_sender(tid: i32) -> Result<i32> {
+    // SAFETY: the structure holds numbers only, for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one structure of this type, which outlives the call.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETSIGINFO, tid, 0, &raw mut info) })?;
+    Ok(super::relay::sender_of(&info))
+}
+
 /// Sets the signal mask of a stopped tracee and returns the old one.
 ///
 /// # Errors

@@ -1,10 +1,12 @@
-//! A child that runs in our place: signals pass through, stop and continue are mirrored, its end is ours.
+//! A child that runs in our place: signals reach it, stop and continue are mirrored, its end is ours. Which signals are
+//! passed on is told by [`super::relay`].
 #![allow(unsafe_code)]
 
 use std::os::fd::IntoRawFd;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::io::Errno;
+
+use super::relay::{self, Looks};
 
 fn check(result: i32) -> Result<i32, Errno> {
     if result != -1 {
@@ -13,25 +15,6 @@ fn check(result: i32) -> Result<i32, Errno> {
     let error = std::io::Error::last_os_error();
     Err(Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
-
-/// Signals that are passed on. INT, QUIT and TSTP of a terminal reach the child by its process group already, but those
-/// sent to us alone must not be lost: they are passed on unless the kernel sent them.
-const FORWARDED: [i32; 10] = [
-    libc::SIGHUP,
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGTERM,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGWINCH,
-    libc::SIGALRM,
-    libc::SIGXCPU,
-    libc::SIGTSTP,
-];
-
-static CHILD: AtomicI32 = AtomicI32::new(0);
-/// Its list of children, if signals are for them; -1: they are for itself.
-static CHILDREN: AtomicI32 = AtomicI32::new(-1);
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,73 +68,18 @@ impl crate::error::Explain for SuperviseError {
     }
 }
 
-extern "C" fn forward(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    let child = CHILD.load(Ordering::Relaxed);
-    // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo.
-    let from_kernel = unsafe { (*info).si_code } > 0;
-    if child <= 0 || from_kernel {
-        return;
-    }
-    let list = CHILDREN.load(Ordering::Relaxed);
-    if list < 0 {
-        // SAFETY: kill(2) is async-signal-safe and takes integers.
-        unsafe { libc::kill(child, signal) };
-        return;
-    }
-    let mut text = [0u8; 1024];
-    // SAFETY: pread(2) is async-signal-safe and writes at most the bytes that are announced.
-    let count = unsafe { libc::pread(list, text.as_mut_ptr().cast(), text.len(), 0) };
-    let text = &text[..usize::try_from(count).unwrap_or(0)];
-    for pid in pids(text) {
-        // SAFETY: kill(2) is async-signal-safe and takes integers.
-        unsafe { libc::kill(pid, signal) };
-    }
-}
-
-/// The numbers in a list of proc_pid_task_children(5). Allocates nothing.
-fn pids(text: &[u8]) -> impl Iterator<Item = i32> {
-    text.split(|byte| *byte == b' ')
-        .filter(|word| !word.is_empty())
-        .map(|word| word.iter().fold(0i32, |pid, digit| pid.wrapping_mul(10).wrapping_add(i32::from(*digit & 15))))
-        .filter(|pid| *pid > 0)
-}
-
 impl Supervised {
     /// Forks; the child runs `work` and exits with its status. The caller must be single-threaded.
-    pub fn start(work: impl FnOnce() -> u8) -> Result<Self, SuperviseError> {
-        let failed = |step| move |source| SuperviseError { step, source };
-        // Signals wait until the parent knows its child and the child has its own dispositions.
-        // SAFETY: the sets live on the stack and are initialised by sigfillset before use.
-        let old = unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            let mut old: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
-            old
-        };
-        // SAFETY: single-threaded by contract, so the child may do anything the parent could.
-        let pid = check(unsafe { libc::fork() }).map_err(failed("fork a child"))?;
-        let restore = || {
-            // SAFETY: `old` was filled by the kernel above.
-            unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut()) }
-        };
+    pub fn start(looks: Looks, work: impl FnOnce() -> u8) -> Result<Self, SuperviseError> {
+        // Signals wait until the parent knows its child.
+        let forked = relay::fork();
+        let (pid, blocked) = forked.map_err(|source| SuperviseError { step: "fork a child", source })?;
         if pid == 0 {
-            restore();
             let status = work();
             // SAFETY: ends this process without running the parent's exit handlers.
             unsafe { libc::_exit(i32::from(status)) };
         }
-        CHILD.store(pid, Ordering::Relaxed);
-        for signal in FORWARDED {
-            // SAFETY: the action is fully initialised; the handler is async-signal-safe.
-            unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = forward as *const () as usize;
-                action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
-                libc::sigaction(signal, &raw const action, std::ptr::null_mut());
-            }
-        }
-        restore();
+        relay::begin(pid, looks, blocked);
         Ok(Self(pid))
     }
 
@@ -163,11 +91,11 @@ impl Supervised {
     pub fn start_through(work: impl FnOnce() -> u8) -> Result<Self, SuperviseError> {
         let failed = |step| move |source| SuperviseError { step, source };
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(failed("adopt processes"))?;
-        let child = Self::start(work)?;
+        let child = Self::start(Looks::Witness, work)?;
         let list = format!("/proc/{0}/task/{0}/children", child.0);
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
         let list = rustix::fs::open(list, flags, rustix::fs::Mode::empty()).map_err(failed("list processes"))?;
-        CHILDREN.store(list.into_raw_fd(), Ordering::Relaxed);
+        relay::aim_at_children(list.into_raw_fd());
         Ok(child)
     }
 
@@ -180,7 +108,7 @@ impl Supervised {
         let own = format!("/proc/self/task/{}/children", rustix::thread::gettid().as_raw_nonzero());
         loop {
             // They come to us one generation after the other.
-            for pid in pids(&std::fs::read(&own).unwrap_or_default()) {
+            for pid in relay::pids(&std::fs::read(&own).unwrap_or_default()) {
                 // SAFETY: kill(2) takes integers.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
             }
@@ -199,32 +127,30 @@ impl Supervised {
 
     /// For a caller that waits by itself: the child has ended, and signals go nowhere.
     pub fn forget(self) {
-        CHILD.store(0, Ordering::Relaxed);
+        relay::end();
     }
 
-    /// Waits for the end; when the child stops, so do we, and when we are continued, so is the child.
+    /// Waits for the end; when the child stops, so do we.
     pub fn wait(self) -> Result<Ended, SuperviseError> {
         loop {
             let mut status = 0;
             // SAFETY: waitpid(2) writes one integer that outlives the call.
-            match check(unsafe { libc::waitpid(self.0, &raw mut status, libc::WUNTRACED) }) {
+            match check(unsafe { libc::waitpid(self.0, &raw mut status, libc::WUNTRACED | libc::WCONTINUED) }) {
                 Err(Errno::INTR) => continue,
                 Err(source) => return Err(SuperviseError { step: "wait for the child", source }),
                 Ok(_) => {}
             }
             if libc::WIFSTOPPED(status) {
-                // SAFETY: raise(3) and kill(2) take integers; we go on here after SIGCONT.
-                unsafe {
-                    libc::raise(libc::SIGSTOP);
-                    libc::kill(self.0, libc::SIGCONT);
-                }
-                continue;
+                relay::stopped(libc::WSTOPSIG(status));
+            } else if libc::WIFCONTINUED(status) {
+                relay::goes_on();
+            } else {
+                relay::end();
+                return Ok(match libc::WIFSIGNALED(status) {
+                    true => Ended::Signal(libc::WTERMSIG(status)),
+                    false => Ended::Status(libc::WEXITSTATUS(status) as u8),
+                });
             }
-            CHILD.store(0, Ordering::Relaxed);
-            return Ok(match libc::WIFSIGNALED(status) {
-                true => Ended::Signal(libc::WTERMSIG(status)),
-                false => Ended::Status(libc::WEXITSTATUS(status) as u8),
-            });
         }
     }
 }

@@ -46,6 +46,12 @@ pub enum LaunchError {
         named(.0)
     )]
     NoRunDirectory(Vec<PathBuf>),
+    #[error("cannot keep descriptor {0} (from --fd): it is not open")]
+    NotOpen(i32),
+    #[error("cannot make a descriptor {0} (from --fd): {1}")]
+    NumberTaken(i32, &'static str),
+    #[error("cannot sort out the file descriptors")]
+    Descriptors(#[source] std::io::Error),
     #[error("{0} is a container, and `--pull=always` and `--platform` choose images")]
     IsContainer(String),
 }
@@ -53,13 +59,13 @@ pub enum LaunchError {
 impl Explain for LaunchError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::IsContainer(_) => ErrorKind::Usage,
+            Self::IsContainer(_) | Self::NotOpen(_) | Self::NumberTaken(..) => ErrorKind::Usage,
             Self::ModeNotBuilt { .. }
             | Self::NeedsOverlay { .. }
             | Self::NeedsNamespaces { .. }
             | Self::IsLayered { .. } => ErrorKind::Unsupported,
             // 125: neither the image nor a policy stands in the way.
-            Self::WriteDirectory { .. } | Self::NoRunDirectory(_) => ErrorKind::System,
+            Self::WriteDirectory { .. } | Self::NoRunDirectory(_) | Self::Descriptors(_) => ErrorKind::System,
             _ => ErrorKind::NotFound,
         }
     }
@@ -79,6 +85,9 @@ impl Explain for LaunchError {
                 vec![format!("`udocker setup --execmode=P1 {id}` gives it a root of its own")]
             }
             Self::WriteDirectory { .. } => vec!["`--write=dir:PATH` names a directory that you may write".into()],
+            Self::NotOpen(_) => vec!["a shell opens one by `7<FILE`, `7>FILE` or `7<>FILE` behind the command".into()],
+            Self::NumberTaken(..) => vec!["`--fd=N:M` with another M".into()],
+            Self::Descriptors(_) => Vec::new(),
             Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
             Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
         }

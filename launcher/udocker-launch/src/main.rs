@@ -4,6 +4,7 @@
 //! the batch system and the payload. What is heavy is done by a child, `udocker pull` or `udocker stage`.
 #![cfg_attr(not(test), no_main)]
 
+mod descriptors;
 mod error;
 mod exec;
 mod options;
@@ -13,19 +14,22 @@ mod target;
 use std::ffi::OsString;
 #[cfg(not(test))]
 use std::ffi::{c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 
-use udocker_core::engine::{self, ExecPlan, RootWrite};
+use udocker_core::engine::{self, ExecPlan, KeepFds, RootWrite};
+use udocker_core::env_vars::{self, matches_any};
 use udocker_core::error::{ErrorKind, Failure};
 use udocker_core::rendezvous::{Meeting, Step, parent_process, reap};
 use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunSpec, Share, UserSpec};
 use udocker_core::settings::Settings;
 use udocker_core::start::{StartError, start};
 use udocker_core::store::RunDirectory;
+use udocker_core::sys::fds;
 use udocker_site_config::Sources;
 
 use error::LaunchError;
 use exec::Exec;
-use options::Invocation;
+use options::{Here, Invocation};
 use report::Voice;
 use target::Places;
 
@@ -55,6 +59,8 @@ fn main() {
 }
 
 fn run() -> u8 {
+    // Where even /dev/null is missing there are no messages.
+    let _may_be_missing = fds::hold_standard_streams();
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let step = Step::of(&env, parent_process);
@@ -75,7 +81,7 @@ fn run() -> u8 {
             Ok(()) => 0,
             Err(failure) => voice.fail(&failure, status_of(&failure)),
         },
-        Invocation::Run { request, dry_run } => match launch(&request, dry_run, env, &mut voice) {
+        Invocation::Run { request, here } => match launch(&request, &here, env, &mut voice) {
             Ok(status) => status,
             Err(failure) => voice.fail(&failure, status_of(&failure)),
         },
@@ -94,11 +100,15 @@ fn status_of(failure: &Failure) -> u8 {
 
 fn launch(
     request: &RunRequest,
-    dry_run: bool,
+    here: &Here,
     env: Vec<(OsString, OsString)>,
     voice: &mut Voice<'_>,
 ) -> Result<u8, Failure> {
-    let (caller, settings) = settings_of(env, &request.user)?;
+    let is_manager_s = |name: &OsString| matches_any(env_vars::PROCESS_MANAGER, name.as_bytes());
+    let env = env.into_iter().filter(|(name, _)| !(here.without_pmi && is_manager_s(name))).collect();
+    let caller = Caller::gather(env, &request.user);
+    descriptors::sort(&here.fds, &caller.sockets)?;
+    let settings = udocker_site_config::load(&Sources::of_caller(&caller))?.settings;
     voice.run_dirs.clone_from(&settings.run_dirs);
     let run = RunDirectory::open(&settings.run_dirs);
     let target = target::find(request, &Places { settings: &settings, run: run.as_ref(), voice })?;
@@ -113,8 +123,11 @@ fn launch(
         Accounts::Generated | Accounts::Container => target.files,
     };
     let spec = RunSpec::build(request, &target.config, &files, &caller, Defaults::Job, &target.facts)?;
-    let plan = engine::plan(&spec, &target.choice, target.root);
-    if dry_run {
+    let mut plan = engine::plan(&spec, &target.choice, target.root);
+    if let KeepFds::Only(kept) = &mut plan.keep_fds {
+        kept.extend(here.fds.iter().map(|(_, to)| *to).filter(|fd| *fd > 2));
+    }
+    if here.dry_run {
         let text = serde_json::to_string_pretty(&plan).expect("a plan serialises");
         return Ok(report::print(&(text + "\n")));
     }
@@ -143,24 +156,22 @@ fn enter(request: &RunRequest, plan: &ExecPlan, run: Option<&RunDirectory>, voic
 
 /// `exec`.
 fn join(exec: &Exec, env: &[(OsString, OsString)], voice: &mut Voice<'_>) -> Result<u8, Failure> {
-    voice.run_dirs = settings_of(env.to_vec(), &UserSpec::Caller)?.1.run_dirs;
+    voice.run_dirs = settings_of(env)?.run_dirs;
     let container = exec.choose(RunDirectory::open(&voice.run_dirs).as_ref(), voice.step)?;
     Ok(not_started(exec.enter(&container, env), voice))
 }
 
 /// `reap`.
 fn clean_up(env: &[(OsString, OsString)]) -> Result<(), Failure> {
-    let (_, settings) = settings_of(env.to_vec(), &UserSpec::Caller)?;
-    if let Some(run) = RunDirectory::open(&settings.run_dirs) {
+    if let Some(run) = RunDirectory::open(&settings_of(env)?.run_dirs) {
         reap(&run);
     }
     Ok(())
 }
 
-fn settings_of(env: Vec<(OsString, OsString)>, user: &UserSpec) -> Result<(Caller, Settings), Failure> {
-    let caller = Caller::gather(env, user);
-    let settings = udocker_site_config::load(&Sources::of_caller(&caller))?.settings;
-    Ok((caller, settings))
+fn settings_of(env: &[(OsString, OsString)]) -> Result<Settings, Failure> {
+    let caller = Caller::gather(env.to_vec(), &UserSpec::Caller);
+    Ok(udocker_site_config::load(&Sources::of_caller(&caller))?.settings)
 }
 
 /// Reports why the program was not started; the status.

@@ -33,9 +33,20 @@ pub fn usage(error: impl std::fmt::Display) -> UsageError {
 pub enum Invocation {
     Help,
     Version,
-    Run { request: Box<RunRequest>, dry_run: bool },
+    Run { request: Box<RunRequest>, here: Here },
     Exec(Exec),
     Reap,
+}
+
+/// What is no part of the wish for a container, but of this process's start.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Here {
+    /// Print the plan and run nothing.
+    pub dry_run: bool,
+    /// Descriptors that the program keeps: the number here and the number there.
+    pub fds: Vec<(i32, i32)>,
+    /// The program is no rank of the process manager's.
+    pub without_pmi: bool,
 }
 
 pub const HELP: &str = "\
@@ -61,6 +72,8 @@ Runs COMMAND in IMAGE: as the calling user, on a read-only root, in this process
   --unshare=net,ipc,uts                 namespaces of the container's own
   --pull=missing|always|never           when the registry is asked
   --platform=OS/ARCH[/VARIANT]          take the image for this platform
+  --fd=N[:M]                            keep file descriptor N open, as number M (repeatable)
+  --pass-pmi=auto|none                  make the program a rank of the process manager's if we are (default), or not
   --dry-run                             print the plan as JSON and run nothing
   --help, --version
 
@@ -75,7 +88,7 @@ struct Wish {
     request: RunRequest,
     /// Lines of `--env-file`s: they lie below what `--env` says, whichever came first.
     file_env: Vec<EnvSpec>,
-    dry_run: bool,
+    here: Here,
 }
 
 /// How an option takes its value.
@@ -89,7 +102,7 @@ enum Kind {
 /// Name, kind, what it does to the request.
 type Apply = fn(&mut Wish, &OsStr) -> Result<(), UsageError>;
 #[expect(clippy::unit_arg, reason = "a table of one-line setters reads better")]
-const OPTIONS: [(&str, Kind, Apply); 20] = [
+const OPTIONS: [(&str, Kind, Apply); 22] = [
     ("mount", Kind::List, |w, v| Ok(w.request.mounts.push(text(v)?.parse::<MountSpec>().map_err(usage)?))),
     ("umount", Kind::List, |w, v| Ok(w.request.umounts.push(v.to_owned()))),
     ("env", Kind::List, |w, v| Ok(w.request.env.push(EnvSpec::parse(v).map_err(usage)?))),
@@ -109,14 +122,14 @@ const OPTIONS: [(&str, Kind, Apply); 20] = [
     ("share", Kind::Single, |w, v| Ok(w.request.share = text(v)?.parse().map_err(usage)?)),
     ("unshare", Kind::List, |w, v| Ok(w.request.unshare.extend(parse_unshare(text(v)?).map_err(usage)?))),
     ("image", Kind::Single, |w, v| Ok(w.request.image = text(v)?.to_owned())),
-    ("dry-run", Kind::Flag, |w, _| Ok(w.dry_run = true)),
+    ("fd", Kind::List, |w, v| Ok(w.here.fds.push(descriptor(text(v)?)?))),
+    ("pass-pmi", Kind::Single, pass_pmi),
+    ("dry-run", Kind::Flag, |w, _| Ok(w.here.dry_run = true)),
 ];
 
 /// Options of the interface whose engine part is not built: refused by name, never accepted.
-const NOT_BUILT: [&str; 14] = [
-    "profile", "name", "save", "gpu", "device", "mpi", "fabric", "module", "timeout", "batch", "verbose", "fd",
-    "pass-pmi", "no-gpu",
-];
+const NOT_BUILT: [&str; 12] =
+    ["profile", "name", "save", "gpu", "device", "mpi", "fabric", "module", "timeout", "batch", "verbose", "no-gpu"];
 
 /// Its commands that are not built.
 const NOT_BUILT_COMMANDS: [&str; 1] = ["explain"];
@@ -142,6 +155,25 @@ fn mode(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
     Ok(())
 }
 
+/// `N` or `N:M`; M is above the standard streams, which the shell redirects.
+fn descriptor(value: &str) -> Result<(i32, i32), UsageError> {
+    let number = |text: &str| text.parse::<i32>().ok().filter(|number| *number >= 0);
+    let (from, to) = value.split_once(':').unwrap_or((value, value));
+    match (number(from), number(to)) {
+        (Some(from), Some(to)) if from == to || to > 2 => Ok((from, to)),
+        _ => Err(UsageError(format!("`{value}` names no descriptor: expected N or N:M, with M above 2"))),
+    }
+}
+
+fn pass_pmi(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
+    wish.here.without_pmi = match text(value)? {
+        "auto" => false,
+        "none" => true,
+        other => return Err(UsageError(format!("`{other}` is neither `auto` nor `none` (--pass-pmi)"))),
+    };
+    Ok(())
+}
+
 /// Reads variables first, then words, which win; options end at the first word that is none.
 pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocation, UsageError> {
     let mut request = RunRequest::new("");
@@ -149,7 +181,7 @@ pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocat
     request.write = WriteSpec::None;
     request.entrypoint = Entrypoint::None;
     request.host_env = true;
-    let mut wish = Wish { request, file_env: Vec::new(), dry_run: false };
+    let mut wish = Wish { request, file_env: Vec::new(), here: Here::default() };
     variables(&mut wish, env)?;
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -194,7 +226,7 @@ pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocat
         };
         apply(&mut wish, value)?;
     }
-    let Wish { mut request, file_env, dry_run } = wish;
+    let Wish { mut request, file_env, here } = wish;
     request.env.splice(..0, file_env);
     request.argv = rest.cloned().collect();
     if request.argv.first().is_some_and(|word| word == "--") {
@@ -206,7 +238,7 @@ pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocat
     if request.image == "none" {
         return Err(UsageError("image `none` (no container) is not supported by this version".into()));
     }
-    Ok(Invocation::Run { request: Box::new(request), dry_run })
+    Ok(Invocation::Run { request: Box::new(request), here })
 }
 
 /// The words behind `exec`.
@@ -277,11 +309,11 @@ fn variables(wish: &mut Wish, env: &[(OsString, OsString)]) -> Result<(), UsageE
 mod tests {
     use super::*;
 
-    fn run(words: &[&str], env: &[(&str, &str)]) -> Result<(RunRequest, bool), String> {
+    fn run(words: &[&str], env: &[(&str, &str)]) -> Result<(RunRequest, Here), String> {
         let words: Vec<OsString> = words.iter().map(Into::into).collect();
         let env: Vec<_> = env.iter().map(|(n, v)| (OsString::from(n), OsString::from(v))).collect();
         match parse(&words, &env) {
-            Ok(Invocation::Run { request, dry_run }) => Ok((*request, dry_run)),
+            Ok(Invocation::Run { request, here }) => Ok((*request, here)),
             Ok(other) => Err(format!("{other:?}")),
             Err(error) => Err(error.to_string()),
         }
@@ -289,8 +321,8 @@ mod tests {
 
     #[test]
     fn options_end_at_the_image() {
-        let (request, dry_run) = run(&["--dry-run", "--workdir", "/w", "img", "--", "cmd", "--help"], &[]).unwrap();
-        assert!(dry_run);
+        let (request, here) = run(&["--dry-run", "--workdir", "/w", "img", "--", "cmd", "--help"], &[]).unwrap();
+        assert!(here.dry_run);
         assert_eq!((request.image.as_str(), request.workdir), ("img", Some("/w".into())));
         assert_eq!(request.argv, ["cmd", "--help"]);
     }
@@ -306,8 +338,20 @@ mod tests {
 
     #[test]
     fn dry_run_may_be_a_variable() {
-        assert!(run(&["i"], &[("UDOCKER_DRY_RUN", "1")]).unwrap().1);
-        assert!(!run(&["i"], &[("UDOCKER_DRY_RUN", "0")]).unwrap().1);
+        assert!(run(&["i"], &[("UDOCKER_DRY_RUN", "1")]).unwrap().1.dry_run);
+        assert!(!run(&["i"], &[("UDOCKER_DRY_RUN", "0")]).unwrap().1.dry_run);
+    }
+
+    #[test]
+    fn descriptors_and_the_process_manager() {
+        let (_, here) = run(&["--fd=7", "--fd", "8:3", "i"], &[("UDOCKER_FD", "1;9:10")]).unwrap();
+        assert_eq!((here.fds, here.without_pmi), (vec![(1, 1), (9, 10), (7, 7), (8, 3)], false));
+        assert!(run(&["--pass-pmi=none", "i"], &[]).unwrap().1.without_pmi);
+        assert!(!run(&["--pass-pmi=auto", "i"], &[("UDOCKER_PASS_PMI", "none")]).unwrap().1.without_pmi);
+        for value in ["", "x", "-1", "7:", "7:2", "7:x", "7:8:9", "2147483648"] {
+            let error = run(&[&format!("--fd={value}"), "i"], &[]).unwrap_err();
+            assert_eq!(error, format!("`{value}` names no descriptor: expected N or N:M, with M above 2"));
+        }
     }
 
     #[test]
@@ -336,6 +380,7 @@ mod tests {
                 &[],
                 "`Q1` is no execution mode: expected one of N1, P1, P2, F1, F2, F3, F4, R1, R2, R3, S1",
             ),
+            (&["--pass-pmi=x", "i"], &[], "`x` is neither `auto` nor `none` (--pass-pmi)"),
             (&["i"], &[("UDOCKER_GPU", "all")], "variable UDOCKER_GPU: option --gpu is not supported by this version"),
             (&["explain"], &[], "command `explain` is not supported by this version"),
             (&["reap", "i"], &[], "`reap` takes no words"),

@@ -11,6 +11,7 @@ use udocker_core::engine::ExecPlan;
 use udocker_core::error::Failure;
 use udocker_core::rendezvous::Meeting;
 use udocker_core::start::start;
+use udocker_core::sys::relay::Looks;
 use udocker_core::sys::signal::restore_sigpipe;
 use udocker_core::sys::supervised::{Ended as Wait, Supervised};
 
@@ -40,7 +41,7 @@ pub fn run(
         return Ok(Ended(here()));
     }
     let child = || Ended(here()).status();
-    Ok(Ended(Supervised::start(child)?.wait()?))
+    Ok(Ended(Supervised::start(Looks::Witness, child)?.wait()?))
 }
 
 impl Ended {

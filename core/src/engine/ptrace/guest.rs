@@ -113,12 +113,21 @@ pub(super) struct Tracee {
     pub in_call: bool,
     /// Whether SIGSTOP, which no mask holds back, came while calls were made in its name.
     pub was_stopped: bool,
+    /// Whether it is in a group-stop.
+    pub is_stopped: bool,
 }
 
 impl Tracee {
     /// A thread of process `pid` that runs.
     pub fn new(pid: i32, space: &Rc<Space>) -> Self {
-        Self { pid, slot: Slot::take(space), at_end: AtEnd::Nothing, in_call: false, was_stopped: false }
+        Self {
+            pid,
+            slot: Slot::take(space),
+            at_end: AtEnd::Nothing,
+            in_call: false,
+            was_stopped: false,
+            is_stopped: false,
+        }
     }
 }
 

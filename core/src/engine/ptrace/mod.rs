@@ -68,7 +68,11 @@ use crate::sys::supervised::Ended;
 /// forbidden, [`TraceError::Program`] if the program does not start.
 #[cfg(target_arch = "x86_64")]
 pub fn execute(plan: &ExecPlan, scratch: &Path) -> Result<Ended, TraceError> {
-    let prepared = setup::prepare(plan, scratch)?;
+    // What is made here has explicit modes; the program inherits the caller's umask.
+    let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let prepared = setup::prepare(plan, scratch);
+    rustix::process::umask(umask);
+    let prepared = prepared?;
     let child = setup::start(plan, &prepared)?;
     state::Tracer::new(prepared, child).run()
 }

@@ -20,6 +20,7 @@ use crate::engine::{ExecPlan, KeepFds, MountPlan, MountSource, ProgramError, Roo
 use crate::sys::exec::{Command, ExecFailure};
 use crate::sys::fds;
 use crate::sys::ptrace;
+use crate::sys::relay::Looks;
 use crate::sys::supervised::Supervised;
 use crate::sys::trace_filter::{Verdict, install_trace_filter};
 
@@ -214,13 +215,17 @@ pub(super) fn start(plan: &ExecPlan, prepared: &Prepared) -> Result<Child, Trace
     };
     let ((go, tell), (failure, report)) = (pipe()?, pipe()?);
     let verdicts = verdicts(prepared.fake, prepared.resolver.mounts().all_writable());
-    let supervised = Supervised::start(|| {
+    let supervised = Supervised::start(Looks::Tracer, || {
         // Else it would hold the parent's end open and never see it closed.
         let go = go.as_fd();
         begin(plan, &command, &verdicts, go, report.as_fd())
     })
     .map_err(|source| TraceError::System { step: "start a child", source: io::Error::other(source) })?;
     drop(report);
+    if let KeepFds::Only(keep) = &plan.keep_fds {
+        // They are the program's alone: who is at the other end must see it when the program closes them.
+        fds::close(keep);
+    }
     if let Err(error) = ptrace::seize(supervised.pid()) {
         let refused = super::probe::refused(supervised.pid(), error);
         // It waits on the pipe and would run on the host's paths.
@@ -266,13 +271,11 @@ fn begin(plan: &ExecPlan, command: &Command, verdicts: &[Verdict], go: impl AsFd
     if install_trace_filter(verdicts).is_err() && ptrace::signal_process(process::id() as i32, NO_FILTER).is_err() {
         return 125;
     }
-    let fallback = plan.cwd.fallback.as_deref();
-    if let Err(error) = std::iter::once(plan.cwd.path.as_path())
-        .chain(fallback)
-        .map(rustix::process::chdir)
-        .reduce(|first, second| first.or(second))
-        .unwrap_or(Ok(()))
-    {
+    let entered = match (rustix::process::chdir(&plan.cwd.path), &plan.cwd.fallback) {
+        (Err(_), Some(fallback)) => rustix::process::chdir(fallback),
+        (first, _) => first,
+    };
+    if let Err(error) = entered {
         tell(report, b'w', error.raw_os_error(), no_name);
         return 125;
     }

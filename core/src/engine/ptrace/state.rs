@@ -32,6 +32,9 @@ pub(super) struct Tracer {
     pub early: HashSet<i32>,
     /// Ends that were seen while something else was waited for.
     pub queued: VecDeque<(i32, Stop)>,
+    /// Whether a thread is in a group-stop, and what stopped the first one last.
+    pub any_stopped: bool,
+    pub stop_signal: i32,
     pub supervised: Option<Supervised>,
     pub failure: Option<Failure>,
 }
@@ -54,6 +57,8 @@ impl Tracer {
             unfiltered: None,
             early: HashSet::new(),
             queued: VecDeque::new(),
+            any_stopped: false,
+            stop_signal: libc::SIGSTOP,
             supervised: Some(child.supervised),
             failure: Some(child.failure),
         }

@@ -11,6 +11,7 @@ use super::pending::{AtEnd, Next, restore};
 use super::setup::{self, Failure};
 use super::state::Tracer;
 use crate::sys::ptrace::{self, Registers, Resume, Stop};
+use crate::sys::relay;
 use crate::sys::supervised::Ended;
 use crate::sys::trace_filter::Verdict;
 
@@ -105,10 +106,14 @@ impl Tracer {
     }
 
     fn handle(&mut self, tid: i32, stop: Stop) -> Result<(), Errno> {
+        if self.any_stopped && !matches!(stop, Stop::Group(_)) {
+            self.no_longer_stopped(tid);
+        }
         match stop {
             Stop::Exited(_) | Stop::Killed(_) => {
                 self.guests.remove(tid);
                 self.early.remove(&tid);
+                self.mirror_stop();
                 Ok(())
             }
             Stop::Filter => self.begin(tid),
@@ -121,12 +126,17 @@ impl Tracer {
                 Ok(())
             }
             Stop::Started => self.go_on(tid, 0),
-            Stop::Group(_) => self.group_stop(tid),
+            Stop::Group(signal) => self.group_stop(tid, signal),
             Stop::Signal(setup::NO_FILTER) if tid == self.leader && self.guests.programs.is_empty() => {
                 self.unfiltered = Some(setup::verdicts(self.fake, self.resolver.mounts().all_writable()));
                 self.go_on(tid, 0)
             }
-            Stop::Signal(signal) => self.go_on(tid, signal),
+            Stop::Signal(signal) => {
+                if self.tracee(tid)?.pid == self.leader {
+                    relay::got(signal, ptrace::signal_sender(tid)?);
+                }
+                self.go_on(tid, signal)
+            }
         }
     }
 
@@ -251,15 +261,33 @@ impl Tracer {
         self.go_on(tid, 0)
     }
 
-    /// A group-stop: the thread stays stopped. When the program itself was stopped, so are we.
-    fn group_stop(&mut self, tid: i32) -> Result<(), Errno> {
+    /// A group-stop: the thread stays stopped.
+    fn group_stop(&mut self, tid: i32, signal: i32) -> Result<(), Errno> {
         ptrace::resume(tid, Resume::Listen, 0)?;
-        let others = self.guests.threads.values().any(|tracee| tracee.pid != self.leader);
-        if tid == self.leader && !others {
-            ptrace::signal_process(std::process::id() as i32, libc::SIGSTOP)?;
-            ptrace::signal_process(self.leader, libc::SIGCONT)?;
+        self.tracee(tid)?.is_stopped = true;
+        self.any_stopped = true;
+        if tid == self.leader {
+            self.stop_signal = signal;
         }
+        self.mirror_stop();
         Ok(())
+    }
+
+    /// When the program and all that it started is stopped, so are we; while something runs, it needs us.
+    fn mirror_stop(&self) {
+        let leader = self.guests.threads.get(&self.leader);
+        if leader.is_some_and(|leader| leader.is_stopped) && self.guests.threads.values().all(|one| one.is_stopped) {
+            relay::stopped(self.stop_signal);
+        }
+    }
+
+    fn no_longer_stopped(&mut self, tid: i32) {
+        relay::goes_on();
+        if let Some(tracee) = self.guests.threads.get_mut(&tid)
+            && std::mem::take(&mut tracee.is_stopped)
+        {
+            self.any_stopped = self.guests.threads.values().any(|one| one.is_stopped);
+        }
     }
 }
 
