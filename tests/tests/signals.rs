@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use udocker_tests::engines::Mode;
 use udocker_tests::random::{Random, trials};
 use udocker_tests::rank::{Change, How, Rank, Ranks, ToWhom};
 
@@ -76,7 +77,7 @@ fn what_no_one_catches_ends_stops_or_does_nothing() {
 fn what_is_ignored_does_nothing() {
     let ranks = Ranks::new();
     let all: Vec<_> = catchable().map(|signal| (signal, ToWhom::Alone)).collect();
-    as_bare(&[How::Launched(udocker_tests::engines::Mode::P2)], &all, |how| ranks.start(how, &["ignoring"]));
+    as_bare(&[How::Launched(Mode::P2)], &all, |how| ranks.start(how, &["ignoring"]));
 }
 
 #[test]
@@ -328,4 +329,60 @@ fn what_ignores_the_end_is_killed() {
         // Nobody holds its streams open.
         assert_eq!(rank.rest(), "", "{how:?}");
     }
+}
+
+/// Runs a command on a terminal: types the keys that send INT, QUIT and TSTP, resizes it, asks what was counted; or hangs
+/// up. Prints the answer and the wait status.
+const TERMINAL: &str = r#"
+import fcntl, os, pty, struct, sys, termios, time
+what, argv = sys.argv[1], sys.argv[2:]
+pid, master = pty.fork()
+if pid == 0:
+    attributes = termios.tcgetattr(0)
+    attributes[3] &= ~termios.ECHO
+    termios.tcsetattr(0, termios.TCSANOW, attributes)
+    os.execvp(argv[0], argv)
+seen = b""
+def read_until(text):
+    global seen
+    while text not in seen:
+        seen += os.read(master, 4096)
+read_until(b"\n")
+if what == "keys":
+    for key in b"\x03", b"\x1c", b"\x1a", b"\x03":
+        os.write(master, key)
+        time.sleep(0.3)
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+    time.sleep(0.3)
+    seen = b""
+    os.write(master, b"?\n")
+    read_until(b"\n")
+    print(seen.decode().strip())
+    os.write(master, b"\x04")
+else:
+    os.close(master)
+print(os.waitpid(pid, 0)[1])
+"#;
+
+#[test]
+fn a_terminal_signals_once() {
+    let ranks = Ranks::new();
+    let program = ranks.program();
+    let counting = [program.to_str().unwrap(), "counting"];
+    let sleeping = ["/bin/busybox", "sh", "-c", "echo ready; exec sleep 1000"];
+    let shown = |how: How, what: &str| {
+        let command = ranks.command(how, if what == "keys" { &counting } else { &sleeping });
+        let output = ranks.behind(&["python3", "-c", TERMINAL, what], &command).output().expect("python3");
+        (udocker_tests::stdout(&output), udocker_tests::stderr(&output))
+    };
+    for what in ["keys", "hang up"] {
+        let bare = shown(How::Bare, what);
+        let expected = if what == "keys" { "2:2 3:1 20:1 28:1\n2304\n" } else { "1\n" };
+        assert_eq!(bare, (expected.into(), String::new()));
+        for how in How::LAUNCHED {
+            assert_eq!(shown(how, what), bare, "{how:?} {what}");
+        }
+    }
+    let found = shown(How::RanAndRemoved(Mode::N1), "keys");
+    assert_eq!(found, ("2:2 3:1 20:1 28:1\n2304\n".into(), String::new()));
 }

@@ -12,19 +12,19 @@
 //!
 //! Each signal of the program's answers for one of ours. Where the program has it still pending (it blocks it, it is
 //! stopped), passing it on changes nothing: the kernel keeps one of a kind. The kernel's own signals follow the same rule
-//! with the sender 0: those of a terminal reach the group, its SIGHUP the leader of a session alone, and an alarm that
-//! was set before we were executed is ours alone.
+//! with the sender 0: those of a terminal reach the group, and an alarm that was set before we were executed is ours alone.
+//! So is the SIGHUP of a terminal that is gone, if we lead the session; that one is passed on at once.
 //!
 //! Stops: when the program is stopped, so are we, with the same signal, and by then `GRACE_MS` have gone by: who stops all
 //! stops us too, and may have continued all meanwhile. SIGCONT is a signal as any other: it continues us, and is passed on
 //! if it was for us alone.
 //!
-//! What remains wrong: a traced program that takes blocked signals by sigwait(3) or signalfd(2) gets twice what all get,
+//! What remains wrong, as no rule of a process beside the program can mend it: a traced program that takes blocked signals by sigwait(3) or signalfd(2) gets twice what all get,
 //! since no tracer sees that; of two signals of one kind that one sender sends within `GRACE_MS`, one to us and one to
 //! the program alone, the program gets one; SIGSTOP to us alone stops a traced program at its next call with a path, and no
 //! other program; SIGKILL to us alone ends a traced program, and no other.
 //!
-//! All state is the handlers', which run with every signal blocked; others change it in [`quietly`] only.
+//! All state is the handlers', which run with every signal blocked; others change it in `quietly` only.
 #![allow(unsafe_code)]
 
 use std::ptr;
@@ -101,7 +101,7 @@ unsafe fn sender(info: &libc::siginfo_t) -> i32 {
     if info.si_code > 0 { 0 } else { unsafe { info.si_pid() } }
 }
 
-/// The two numbers of [`sender`] for a tracer, which was given `info` by the kernel.
+/// The same for a tracer, which was given `info` by the kernel.
 pub(super) fn sender_of(info: &libc::siginfo_t) -> i32 {
     // SAFETY: every siginfo that safe code can have was filled by the kernel.
     unsafe { sender(info) }
@@ -145,6 +145,11 @@ fn we_got(signal: i32, from: i32) {
     let answer = its.swap(0, Relaxed);
     if answer != 0 && sender_of_mark(answer) == from && age(answer) < GRACE_MS {
         return;
+    }
+    // A terminal that is gone tells the leader of its session alone, and at once nothing can be read from it.
+    // SAFETY: takes no memory.
+    if signal == libc::SIGHUP && from == 0 && unsafe { libc::getsid(0) == libc::getpid() } {
+        return pass_on(signal);
     }
     // The one before has waited long enough if another comes.
     if ours.swap(mark(from), Relaxed) != 0 {
