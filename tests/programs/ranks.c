@@ -1,4 +1,4 @@
-/* Two ranks: a sum over all, and 8 MiB each way with checked data. The first rank tells how much of it the transport
+/* An even number of ranks: a sum over all, and 8 MiB each way between two with checked data. The first rank tells how much of it the transport
  * read from the other's memory (process_vm_readv) or wrote there. */
 #define _GNU_SOURCE
 #include <mpi.h>
@@ -32,7 +32,7 @@ int main(int argc, char **argv) {
     int sum = 0, mine = rank + 1;
     MPI_Allreduce(&mine, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
     long long *out = malloc(COUNT * sizeof *out), *in = malloc(COUNT * sizeof *in);
-    int other = (rank + 1) % size;
+    int other = rank ^ 1;
     for (int round = 0; round < ROUNDS; round++) {
         for (long long i = 0; i < COUNT; i++) out[i] = i * (rank + 1) + round;
         memset(in, 0, COUNT * sizeof *in);

@@ -280,7 +280,7 @@ fn limits_are_inherited() {
     }
     // Too few descriptors for us.
     for (how, told) in [
-        (How::Launched(Mode::N1), "udocker: cannot open the mount's source `/etc/resolv.conf` (from default)\n"),
+        (How::Launched(Mode::N1), "udocker: cannot open the mount's source `/tmp` (from default)\n"),
         (How::Launched(Mode::P2), "udocker: cannot make a pipe\n"),
     ] {
         let found = odd_script(&ranks, how, "ulimit -n 8", "true");

@@ -52,7 +52,13 @@ pub enum LaunchError {
     NumberTaken(i32, &'static str),
     #[error("cannot sort out the file descriptors")]
     Descriptors(#[source] std::io::Error),
-    #[error("{0} is a container, and `--pull=always` and `--platform` choose images")]
+    #[error("cannot run {}: it is no directory with a root file system", path.display())]
+    NoRoot {
+        path: PathBuf,
+        #[source]
+        source: Option<std::io::Error>,
+    },
+    #[error("{0} is no image of a store, and `--pull=always` and `--platform` choose images")]
     IsContainer(String),
 }
 
@@ -85,6 +91,10 @@ impl Explain for LaunchError {
                 vec![format!("`udocker setup --execmode=P1 {id}` gives it a root of its own")]
             }
             Self::WriteDirectory { .. } => vec!["`--write=dir:PATH` names a directory that you may write".into()],
+            Self::NoRoot { .. } => vec![
+                "`udocker load -i PATH` takes an archive or an OCI directory into the store, `udocker import PATH` a tar"
+                    .into(),
+            ],
             Self::NotOpen(_) => vec!["a shell opens one by `7<FILE`, `7>FILE` or `7<>FILE` behind the command".into()],
             Self::NumberTaken(..) => vec!["`--fd=N:M` with another M".into()],
             Self::Descriptors(_) => Vec::new(),

@@ -50,6 +50,9 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         run.enlist(&image.tree_name)?;
         return of_image(image, request, places);
     }
+    if is_path(&request.image) {
+        return of_directory(request, places);
+    }
     let stores = Stores::open(places.settings)?;
     if let Some((store, container)) = stores.find_container(&request.image)? {
         return of_container(&stores, store, container, request, places);
@@ -77,6 +80,28 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     }
     drop(lock);
     of_image(image, request, places)
+}
+
+/// What begins so is a path, and nothing else is.
+fn is_path(image: &str) -> bool {
+    ["/", "./", "../"].iter().any(|start| image.starts_with(start))
+}
+
+/// A directory that holds a root file system: it has no configuration.
+fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure> {
+    if request.pull == PullPolicy::Always || request.platform.is_some() {
+        return Err(LaunchError::IsContainer(request.image.clone()).into());
+    }
+    let unusable = |source| LaunchError::NoRoot { path: request.image.clone().into(), source };
+    let tree = std::fs::canonicalize(&request.image).map_err(|error| unusable(Some(error)))?;
+    if !tree.is_dir() || tree.join("oci-layout").is_file() {
+        return Err(unusable(None).into());
+    }
+    let choice = choose(request, None, places)?;
+    let root = RootPlan::new(&tree, root_write(request, places.settings));
+    let facts = ContainerFacts { id: String::new(), names: Vec::new(), root: tree, mode: choice.mode };
+    let files = ImageFiles::of_root(&root)?;
+    Ok(Target { config: ImageConfig::default(), root, files, choice, facts, container: None })
 }
 
 /// Gets what no store has, or what was never extracted.
