@@ -73,6 +73,7 @@ fn parse(arguments: &[String]) -> ExecPlan {
         },
         unshare: Vec::new(),
         cwd: Cwd { path: "/".into(), fallback: None },
+        login_shells: Vec::new(),
         argv: arguments[end + 1..].iter().map(OsString::from).collect(),
         env: vec!["PATH=/bin".into()],
         keep_fds: KeepFds::All,

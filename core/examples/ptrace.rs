@@ -56,6 +56,7 @@ fn parse(arguments: &[String]) -> udocker_core::engine::ExecPlan {
         },
         unshare: Vec::new(),
         cwd: Cwd { path: "/".into(), fallback: None },
+        login_shells: Vec::new(),
         argv: arguments[end + 1..].iter().map(OsString::from).collect(),
         env: vec!["PATH=/bin:/usr/bin".into()],
         keep_fds: KeepFds::All,

@@ -182,6 +182,9 @@ pub const PMIX_SERVER_TMPDIR: &str = "PMIX_SERVER_TMPDIR";
 /// Variables that hold a rank's number among those that were started with it, in the order of trust.
 pub const RANKS: &[&str] = &["PMIX_RANK", "SLURM_PROCID", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID"];
 
+/// The shell that a job was submitted with, when the launcher stands in for it.
+pub const UDOCKER_SHELL: &str = "UDOCKER_SHELL";
+
 /// Present in every rank that a PMIx server started.
 pub const PMIX_RANK: &str = "PMIX_RANK";
 
@@ -253,6 +256,7 @@ pub const ALL: &[Variable] = &[
     both("PBS_O_WORKDIR", "Jobs: its directory is bound."),
     both("PBS_JOBDIR", "Jobs: its directory is bound."),
     both("PBS_NODEFILE", "Jobs: the file is bound."),
+    read(UDOCKER_SHELL, "The shell that runs inside where `udocker-launch` is a job's login shell."),
     both(PMIX_SERVER_TMPDIR, "Jobs: its directory is bound, writable, whatever else is mounted."),
     both(PMIX_RANK, "Tells that the run is a rank under PMIx: the program then keeps its caller's uid."),
     both("PMI_FD", "Descriptor of the PMI socket; stays open if it is a socket."),

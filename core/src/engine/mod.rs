@@ -8,6 +8,7 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::run::ExecMode;
+use crate::sys::exec::Command;
 
 mod choice;
 pub mod native;
@@ -46,6 +47,9 @@ pub struct ExecPlan {
     /// The program and its arguments; the program is looked up in the `PATH` of `env` inside if it has no `/`.
     #[serde(serialize_with = "crate::text::os_list::serialize")]
     pub argv: Vec<OsString>,
+    /// If there are any, the first of these that can be executed runs in place of `argv[0]`, as a login shell.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "crate::text::os_list::serialize")]
+    pub login_shells: Vec<OsString>,
     /// The whole environment, `NAME=VALUE` each.
     #[serde(serialize_with = "crate::text::os_list::serialize")]
     pub env: Vec<OsString>,
@@ -76,6 +80,20 @@ pub enum Engine {
     Ptrace,
     /// A PRoot of the site: this process stays beside it.
     Proot(ProotPlan),
+}
+
+impl ExecPlan {
+    /// Its exec.
+    ///
+    /// # Errors
+    /// [`ProgramError::BadCommand`].
+    pub(crate) fn command(&self) -> Result<Command, ProgramError> {
+        let command = match self.login_shells.is_empty() {
+            true => Command::new(&self.argv, &self.env),
+            false => Command::login(&self.login_shells, &self.argv, &self.env),
+        };
+        command.ok_or(ProgramError::BadCommand)
+    }
 }
 
 impl Engine {

@@ -26,6 +26,7 @@ pub fn plan(spec: &RunSpec, choice: &Choice, root: RootPlan) -> ExecPlan {
         unshare: spec.unshare.clone(),
         cwd: spec.cwd.clone(),
         argv: spec.argv.clone(),
+        login_shells: spec.login_shells.clone(),
         env: spec.env.clone(),
         keep_fds: spec.keep_fds.clone(),
     }
@@ -56,6 +57,7 @@ mod tests {
                 map: map.clone(),
                 cwd: Cwd { path: "/".into(), fallback: None },
                 argv: vec!["true".into()],
+                login_shells: Vec::new(),
                 env: Vec::new(),
                 keep_fds: KeepFds::All,
                 unshare: Vec::new(),

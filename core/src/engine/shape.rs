@@ -100,6 +100,7 @@ mod tests {
             unshare: vec![Unshare::Net],
             cwd: Cwd { path: "/".into(), fallback: None },
             argv: vec!["true".into()],
+            login_shells: Vec::new(),
             env: Vec::new(),
             keep_fds: KeepFds::All,
         }

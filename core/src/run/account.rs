@@ -17,6 +17,7 @@ pub(crate) struct PasswdEntry<'a> {
     pub uid: u32,
     pub gid: u32,
     pub home: &'a [u8],
+    pub shell: &'a [u8],
 }
 
 /// The readable lines of a passwd file, in their order; others are passed over, as libc does.
@@ -28,7 +29,8 @@ fn passwd_entry(line: &[u8]) -> Option<PasswdEntry<'_>> {
     let mut fields = line.split(|byte| *byte == b':');
     let name = fields.next().filter(|name| !name.is_empty() && name[0] != b'#')?;
     let (uid, gid) = (number(fields.nth(1)?)?, number(fields.next()?)?);
-    Some(PasswdEntry { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
+    let (home, shell) = (fields.nth(1).unwrap_or_default(), fields.next().unwrap_or_default());
+    Some(PasswdEntry { name, uid, gid, home, shell })
 }
 
 /// The gid of the group `name`.

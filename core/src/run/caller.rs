@@ -29,6 +29,7 @@ impl Caller {
         let cwd = rustix::process::getcwd(Vec::new()).map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())));
         let passwd = read(Path::new("/etc/passwd"));
         let (name, home) = account(&env, uid, &passwd);
+        let shell = passwd_entries(&passwd).iter().find(|entry| entry.uid == uid).map(|entry| entry.shell.to_vec());
         let wanted = uid != 0 && *user != UserSpec::Caller;
         let helpers =
             wanted && ["/usr/bin/newuidmap", "/usr/bin/newgidmap"].iter().all(|path| may_map(Path::new(path)));
@@ -40,7 +41,8 @@ impl Caller {
         let cwd = cwd.ok().filter(|path| path.is_absolute()).unwrap_or_else(|| "/".into());
         let sockets = manager_fds(&env).filter(|fd| fds::is_socket(*fd)).collect();
         let subordinate = subordinate.flatten();
-        Self { uid, gid, name, home, cwd, env, sockets, subordinate, interactive: Default::default() }
+        let shell = shell.map(OsString::from_vec);
+        Self { uid, gid, name, home, shell, cwd, env, sockets, subordinate, interactive: Default::default() }
     }
 }
 

@@ -4,8 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use super::account::passwd_entries;
 use super::identity::Identity;
-use super::{Caller, ContainerFacts, Defaults, Entrypoint, EnvSpec, RunRequest, SpecError, mount};
+use super::{Caller, ContainerFacts, Defaults, Entrypoint, EnvSpec, ImageFiles, RunRequest, SpecError, mount};
 use crate::engine::MountPlan;
 use crate::env_vars::{self, matches, matches_any};
 use crate::image_config::ImageConfig;
@@ -21,6 +22,10 @@ pub(crate) fn command(
     caller: &Caller,
     defaults: Defaults,
 ) -> Result<(Vec<OsString>, bool), SpecError> {
+    if request.login {
+        // Its name is decided with the shell.
+        return Ok((["login".into()].into_iter().chain(request.argv.iter().cloned()).collect(), false));
+    }
     let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
     let whole_image = request.entrypoint == Entrypoint::Image
         || (request.entrypoint == Entrypoint::None && defaults == Defaults::Job);
@@ -43,6 +48,18 @@ pub(crate) fn command(
         (true, Defaults::Interactive) => Ok((words(&caller.interactive.command), true)),
         (true, Defaults::Job) => Err(SpecError::NoCommand),
     }
+}
+
+/// Which shells may be the login shell: the one that the batch system was asked for, the user's own inside, /bin/sh.
+pub(crate) fn login_shells(files: &ImageFiles, caller: &Caller) -> Vec<OsString> {
+    let asked =
+        caller.env.iter().rev().find(|(name, _)| name == env_vars::UDOCKER_SHELL).map(|(_, value)| value.clone());
+    let entries = passwd_entries(&files.passwd);
+    let inside = entries.iter().find(|entry| entry.uid == caller.uid);
+    let inside = inside.map(|entry| OsStr::from_bytes(entry.shell).to_owned());
+    let shells =
+        asked.into_iter().chain(inside).chain(caller.shell.clone()).filter(|shell| Path::new(shell).is_absolute());
+    shells.chain(["/bin/sh".into()]).collect()
 }
 
 /// An environment under construction: names are unique, the first setting decides the place.
@@ -210,6 +227,21 @@ mod tests {
             assert_eq!(assumed, expected == ["bash", "-i"], "{case}");
         }
         assert_eq!(command(&job(), &image(&[], &[]), &caller(), batch), Err(SpecError::NoCommand));
+    }
+
+    #[test]
+    fn a_login_shell_is_the_one_that_was_asked_for_else_the_users() {
+        let files = ImageFiles { passwd: b"a:x:1234:100::/h:/bin/zsh\n".to_vec(), group: Vec::new() };
+        let mut caller = Caller { shell: Some("/bin/bash".into()), ..caller() };
+        assert_eq!(login_shells(&files, &caller), ["/bin/zsh", "/bin/bash", "/bin/sh"]);
+        caller.env = pairs(&[("UDOCKER_SHELL", "/usr/bin/fish")]);
+        assert_eq!(login_shells(&ImageFiles::default(), &caller), ["/usr/bin/fish", "/bin/bash", "/bin/sh"]);
+        caller.env = pairs(&[("UDOCKER_SHELL", "relative")]);
+        caller.shell = None;
+        assert_eq!(login_shells(&ImageFiles::default(), &caller), ["/bin/sh"]);
+        let request = RunRequest { login: true, argv: vec!["-x".into()], ..job() };
+        let words = command(&request, &ImageConfig::default(), &caller, Defaults::Job).unwrap();
+        assert_eq!(words, (vec!["login".into(), "-x".into()], false));
     }
 
     fn root() -> Identity {

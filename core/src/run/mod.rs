@@ -79,6 +79,7 @@ pub(crate) mod tests {
             name: "alice".into(),
             home: "/home/alice".into(),
             cwd: "/work/alice".into(),
+            shell: None,
             env: Vec::new(),
             sockets: Vec::new(),
             subordinate: None,

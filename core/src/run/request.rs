@@ -20,6 +20,8 @@ pub struct RunRequest {
     /// The program and its arguments; empty: the image's.
     #[serde(with = "crate::text::os_list")]
     pub argv: Vec<OsString>,
+    /// The program is the user's login shell, and `argv` its arguments.
+    pub login: bool,
     /// A mode that the user named; `None`: automatic.
     pub mode: Option<ExecMode>,
     /// Mounts in the order given.
@@ -71,6 +73,7 @@ impl RunRequest {
             version: Self::VERSION,
             image: image.into(),
             argv: Vec::new(),
+            login: false,
             mode: None,
             mounts: Vec::new(),
             umounts: Vec::new(),

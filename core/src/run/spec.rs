@@ -20,6 +20,8 @@ pub struct Caller {
     pub name: String,
     /// Home directory on the host.
     pub home: PathBuf,
+    /// Login shell on the host; `None`: no account.
+    pub shell: Option<OsString>,
     /// Current directory on the host.
     pub cwd: PathBuf,
     /// The whole environment, in its order.
@@ -61,6 +63,8 @@ pub struct RunSpec {
     pub cwd: Cwd,
     /// The program and its arguments.
     pub argv: Vec<OsString>,
+    /// As in [`crate::engine::ExecPlan`].
+    pub login_shells: Vec<OsString>,
     /// The whole environment.
     pub env: Vec<OsString>,
     /// File descriptors.
@@ -173,6 +177,10 @@ impl RunSpec {
             gid: identity.gid,
             map: identity.map.clone(),
             cwd: super::mount::working_directory(request, config, caller, defaults, &mounts, &identity),
+            login_shells: match request.login {
+                true => super::env::login_shells(files, caller),
+                false => Vec::new(),
+            },
             argv,
             env: super::env::assemble(request, config, caller, defaults, container, &identity, &mounts),
             mounts,

@@ -15,6 +15,8 @@ pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/
 /// Everything that an exec needs, allocated before the point of no return.
 pub struct Command {
     candidates: Vec<CString>,
+    /// What each candidate gets as argv[0]; empty: that of `argv`.
+    names: Vec<CString>,
     argv: Vec<CString>,
     env: Vec<CString>,
 }
@@ -46,7 +48,18 @@ impl Command {
             };
             path.unwrap_or(DEFAULT_PATH).split(|byte| *byte == b':').map(join).collect::<Option<_>>()?
         };
-        Some(Self { candidates, argv: c_strings(argv)?, env: c_strings(env)? })
+        Some(Self { candidates, names: Vec::new(), argv: c_strings(argv)?, env: c_strings(env)? })
+    }
+
+    /// Prepares a login shell: the first of `shells` (absolute paths) that can be executed, with `-NAME` as argv[0] as
+    /// login(1) gives it, and the arguments behind `argv[0]`.
+    pub fn login(shells: &[OsString], argv: &[OsString], env: &[OsString]) -> Option<Self> {
+        let name = |shell: &OsString| {
+            let name = shell.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            CString::new([b"-", name].concat()).ok()
+        };
+        let names = shells.iter().map(name).collect::<Option<_>>()?;
+        Some(Self { candidates: c_strings(shells)?, names, argv: c_strings(argv)?, env: c_strings(env)? })
     }
 
     /// Whether this process may execute the program and not read it: then it becomes one that nobody may look into.
@@ -60,13 +73,16 @@ impl Command {
     /// Replaces this process by the program; returns only if that failed.
     pub fn exec(&self) -> ExecFailure {
         let env = pointers(&self.env);
-        let argv = pointers(&self.argv);
+        let mut argv = pointers(&self.argv);
         let mut denied = None;
-        for candidate in &self.candidates {
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            if let Some(name) = self.names.get(index) {
+                argv[0] = name.as_ptr();
+            }
             let error = execve(candidate, &argv, &env);
             match error.raw_os_error() {
                 Some(libc::ENOENT) => {
-                    if let Some(interpreter) = missing_interpreter(candidate) {
+                    if let Some(interpreter) = missing_interpreter(candidate).filter(|_| self.names.is_empty()) {
                         return ExecFailure::NoInterpreter(interpreter);
                     }
                 }

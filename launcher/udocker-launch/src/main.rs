@@ -15,6 +15,7 @@ use std::ffi::OsString;
 #[cfg(not(test))]
 use std::ffi::{c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
 
 use udocker_core::engine::{self, ExecPlan, KeepFds, RootWrite};
 use udocker_core::env_vars::{self, matches_any};
@@ -61,12 +62,15 @@ fn main() {
 fn run() -> u8 {
     // Where even /dev/null is missing there are no messages.
     let _may_be_missing = fds::hold_standard_streams();
-    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let since = Instant::now();
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    // As login(1) and PBS start a user's shell.
+    let is_login = !words.is_empty() && words.remove(0).as_bytes().first() == Some(&b'-');
     let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let step = Step::of(&env, parent_process);
     let uid = rustix::process::getuid().as_raw();
-    let mut voice = Voice { step: &step, run_dirs: udocker_site_config::default_run_dirs(uid) };
-    let invocation = match options::parse(&words, &env) {
+    let mut voice = Voice { step: &step, run_dirs: udocker_site_config::default_run_dirs(uid), verbose: 0, since };
+    let invocation = match options::parse(is_login, &words, &env) {
         Ok(invocation) => invocation,
         Err(error) => return voice.fail(&error.into(), status::USAGE),
     };
@@ -104,6 +108,7 @@ fn launch(
     env: Vec<(OsString, OsString)>,
     voice: &mut Voice<'_>,
 ) -> Result<u8, Failure> {
+    voice.verbose = here.verbose;
     let is_manager_s = |name: &OsString| matches_any(env_vars::PROCESS_MANAGER, name.as_bytes());
     let env = env.into_iter().filter(|(name, _)| !(here.without_pmi && is_manager_s(name))).collect();
     let caller = Caller::gather(env, &request.user);
@@ -112,6 +117,7 @@ fn launch(
     voice.run_dirs.clone_from(&settings.run_dirs);
     let run = RunDirectory::open(&settings.run_dirs);
     let target = target::find(request, &Places { settings: &settings, run: run.as_ref(), voice })?;
+    voice.phase(&format!("found {}", request.image));
     if let RootWrite::Layer { upper, work } = &target.root.write {
         for path in [upper, work] {
             let made = std::fs::create_dir_all(path);
@@ -148,6 +154,7 @@ fn enter(request: &RunRequest, plan: &ExecPlan, run: Option<&RunDirectory>, voic
         }
         None => None,
     };
+    voice.phase(&format!("entering it in mode {}", plan.mode));
     match start(plan, &voice.run_dirs, meeting.as_mut()) {
         Ok(ended) => Ok(ended.mirror()),
         Err(error) => Ok(not_started(error, voice)),

@@ -43,6 +43,8 @@ pub enum Invocation {
 pub struct Here {
     /// Print the plan and run nothing.
     pub dry_run: bool,
+    /// 0: failures alone; 1: how long what took, besides.
+    pub verbose: u8,
     /// Descriptors that the program keeps: the number here and the number there.
     pub fds: Vec<(i32, i32)>,
     /// The program is no rank of the process manager's.
@@ -74,6 +76,7 @@ Runs COMMAND in IMAGE: as the calling user, on a read-only root, in this process
   --platform=OS/ARCH[/VARIANT]          take the image for this platform
   --fd=N[:M]                            keep file descriptor N open, as number M (repeatable)
   --pass-pmi=auto|none                  make the program a rank of the process manager's if we are (default), or not
+  --verbose=0|1|2|3                     from 1 on, tell how long what took; one task of a node speaks
   --dry-run                             print the plan as JSON and run nothing
   --help, --version
 
@@ -102,7 +105,7 @@ enum Kind {
 /// Name, kind, what it does to the request.
 type Apply = fn(&mut Wish, &OsStr) -> Result<(), UsageError>;
 #[expect(clippy::unit_arg, reason = "a table of one-line setters reads better")]
-const OPTIONS: [(&str, Kind, Apply); 22] = [
+const OPTIONS: [(&str, Kind, Apply); 23] = [
     ("mount", Kind::List, |w, v| Ok(w.request.mounts.push(text(v)?.parse::<MountSpec>().map_err(usage)?))),
     ("umount", Kind::List, |w, v| Ok(w.request.umounts.push(v.to_owned()))),
     ("env", Kind::List, |w, v| Ok(w.request.env.push(EnvSpec::parse(v).map_err(usage)?))),
@@ -124,12 +127,13 @@ const OPTIONS: [(&str, Kind, Apply); 22] = [
     ("image", Kind::Single, |w, v| Ok(w.request.image = text(v)?.to_owned())),
     ("fd", Kind::List, |w, v| Ok(w.here.fds.push(descriptor(text(v)?)?))),
     ("pass-pmi", Kind::Single, pass_pmi),
+    ("verbose", Kind::Single, verbose),
     ("dry-run", Kind::Flag, |w, _| Ok(w.here.dry_run = true)),
 ];
 
 /// Options of the interface whose engine part is not built: refused by name, never accepted.
-const NOT_BUILT: [&str; 12] =
-    ["profile", "name", "save", "gpu", "device", "mpi", "fabric", "module", "timeout", "batch", "verbose", "no-gpu"];
+const NOT_BUILT: [&str; 11] =
+    ["profile", "name", "save", "gpu", "device", "mpi", "fabric", "module", "timeout", "batch", "no-gpu"];
 
 /// Its commands that are not built.
 const NOT_BUILT_COMMANDS: [&str; 1] = ["explain"];
@@ -144,6 +148,13 @@ fn text(value: &OsStr) -> Result<&str, UsageError> {
 fn env_file(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
     let bytes = std::fs::read(value).map_err(|e| UsageError(format!("cannot read {}: {e}", value.display())))?;
     wish.file_env.extend(parse_env_file(&bytes).map_err(usage)?);
+    Ok(())
+}
+
+fn verbose(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
+    let level = text(value)?.parse().ok().filter(|level| *level <= 3);
+    wish.here.verbose =
+        level.ok_or_else(|| UsageError(format!("`{}` is no level of verbosity: expected 0 to 3", value.display())))?;
     Ok(())
 }
 
@@ -175,7 +186,9 @@ fn pass_pmi(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
 }
 
 /// Reads variables first, then words, which win; options end at the first word that is none.
-pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocation, UsageError> {
+///
+/// As a login shell (`is_login`) it takes no options of ours: the words are the shell's, and variables say the rest.
+pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocation, UsageError> {
     let mut request = RunRequest::new("");
     request.user = UserSpec::Caller;
     request.write = WriteSpec::None;
@@ -183,8 +196,9 @@ pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocat
     request.host_env = true;
     let mut wish = Wish { request, file_env: Vec::new(), here: Here::default() };
     variables(&mut wish, env)?;
+    wish.request.login = is_login;
     let mut rest = words.iter();
-    while let Some(word) = rest.next() {
+    while let Some(word) = if is_login { None } else { rest.next() } {
         let Some(option) = word.as_bytes().strip_prefix(b"--") else {
             let word = text(word)?;
             match word {
@@ -229,8 +243,11 @@ pub fn parse(words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocat
     let Wish { mut request, file_env, here } = wish;
     request.env.splice(..0, file_env);
     request.argv = rest.cloned().collect();
-    if request.argv.first().is_some_and(|word| word == "--") {
+    if !is_login && request.argv.first().is_some_and(|word| word == "--") {
         request.argv.remove(0);
+    }
+    if request.image.is_empty() && is_login {
+        return Err(UsageError("no image: a login shell runs in the one that UDOCKER_IMAGE names".into()));
     }
     if request.image.is_empty() {
         return Err(UsageError("no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…".into()));
@@ -312,7 +329,7 @@ mod tests {
     fn run(words: &[&str], env: &[(&str, &str)]) -> Result<(RunRequest, Here), String> {
         let words: Vec<OsString> = words.iter().map(Into::into).collect();
         let env: Vec<_> = env.iter().map(|(n, v)| (OsString::from(n), OsString::from(v))).collect();
-        match parse(&words, &env) {
+        match parse(false, &words, &env) {
             Ok(Invocation::Run { request, here }) => Ok((*request, here)),
             Ok(other) => Err(format!("{other:?}")),
             Err(error) => Err(error.to_string()),
@@ -334,6 +351,20 @@ mod tests {
         assert_eq!((request.image.as_str(), request.workdir, request.env.len()), ("b", Some("/w".into()), 3));
         let (request, _) = run(&["--", "true"], &env).unwrap();
         assert_eq!((request.image.as_str(), request.argv), ("a", vec!["true".into()]));
+    }
+
+    #[test]
+    fn a_login_shell_takes_its_words_itself() {
+        let env = [("UDOCKER_IMAGE".into(), "i".into()), ("UDOCKER_WORKDIR".into(), "/w".into())];
+        let Ok(Invocation::Run { request, .. }) = parse(true, &["--dry-run".into(), "--".into()], &env) else {
+            panic!()
+        };
+        assert_eq!(
+            (request.login, request.workdir, request.argv),
+            (true, Some("/w".into()), vec!["--dry-run".into(), "--".into()])
+        );
+        let error = parse(true, &[], &[]).unwrap_err().to_string();
+        assert_eq!(error, "no image: a login shell runs in the one that UDOCKER_IMAGE names");
     }
 
     #[test]
@@ -380,6 +411,7 @@ mod tests {
                 &[],
                 "`Q1` is no execution mode: expected one of N1, P1, P2, F1, F2, F3, F4, R1, R2, R3, S1",
             ),
+            (&["--verbose=4", "i"], &[], "`4` is no level of verbosity: expected 0 to 3"),
             (&["--pass-pmi=x", "i"], &[], "`x` is neither `auto` nor `none` (--pass-pmi)"),
             (&["i"], &[("UDOCKER_GPU", "all")], "variable UDOCKER_GPU: option --gpu is not supported by this version"),
             (&["explain"], &[], "command `explain` is not supported by this version"),

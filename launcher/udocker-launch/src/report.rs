@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use udocker_core::error::Failure;
 use udocker_core::reference::ImageReference;
@@ -25,6 +26,10 @@ pub struct Voice<'a> {
     pub step: &'a Step,
     /// Candidates of the directory where the ranks agree who speaks.
     pub run_dirs: Vec<PathBuf>,
+    /// 0: failures and long waits alone; 1: phases as well.
+    pub verbose: u8,
+    /// When the rank began.
+    pub since: Instant,
 }
 
 impl Voice<'_> {
@@ -44,10 +49,22 @@ impl Voice<'_> {
         self.say(&format!("waiting for the task of this node that gets {reference}"));
     }
 
+    /// Tells how far this rank is, and since when.
+    pub fn phase(&self, what: &str) {
+        if self.verbose > 0 {
+            self.say_as(what, &format!("{what} after {:.3} s", self.since.elapsed().as_secs_f64()));
+        }
+    }
+
     fn say(&self, text: &str) {
+        self.say_as(text, text);
+    }
+
+    /// Says `text`, unless another rank of this node has said what `key` names.
+    fn say_as(&self, key: &str, text: &str) {
         if self.step.rank.is_some()
             && let Some(run) = RunDirectory::open(&self.run_dirs)
-            && !speaks_first(&run, self.step, text)
+            && !speaks_first(&run, self.step, key)
         {
             return;
         }

@@ -38,7 +38,7 @@ fn enter(plan: &ExecPlan, meeting: Option<&mut Meeting<'_>>) -> Result<Infallibl
     if plan.unshare.contains(&Unshare::Pid) {
         return Err(EnterError::Unsupported(Unshare::Pid));
     }
-    let command = Command::new(&plan.argv, &plan.env).ok_or(ProgramError::BadCommand)?;
+    let command = plan.command()?;
     if let KeepFds::Only(keep) = &plan.keep_fds {
         fds::close_on_exec_except(keep).during(Step::Descriptors)?;
     }

@@ -90,6 +90,7 @@ mod tests {
             identity,
             unshare: Vec::new(),
             cwd: Cwd { path: "/w".into(), fallback: None },
+            login_shells: Vec::new(),
             argv: vec!["sh".into(), "-c".into(), "x y".into()],
             env: vec!["A=b".into()],
             keep_fds: KeepFds::All,

@@ -208,7 +208,7 @@ pub(super) fn verdicts(fake: Option<FakeIdentity>, all_writable: bool) -> Vec<Ve
 
 /// Forks the child, traces it and lets it begin.
 pub(super) fn start(plan: &ExecPlan, prepared: &Prepared) -> Result<Child, TraceError> {
-    let command = Command::new(&plan.argv, &plan.env).ok_or(ProgramError::BadCommand)?;
+    let command = plan.command()?;
     let pipe = || {
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
             .map_err(|error| TraceError::System { step: "make a pipe", source: error.into() })
