@@ -144,9 +144,10 @@ impl Ranks {
         Rank::start(command)
     }
 
-    /// The same as [`Self::start`] for a script of the shell, which must begin with `ready PID` on its standard output.
+    /// The same as [`Self::start`] for a script of the shell, which calls `ready` when it is.
     pub fn start_script(&self, how: How, script: &str) -> Rank {
-        let argv = ["/bin/busybox", "sh", "-c", &format!("echo ready $$; {script}")];
+        let script = format!("ready() {{ echo ready $$; }}; {script}");
+        let argv = ["/bin/busybox", "sh", "-c", &script];
         Rank::start(self.behind(&["setsid"], &self.command(how, &argv)))
     }
 }

@@ -132,6 +132,9 @@ extern "C" fn handle(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_vo
         if info.si_code <= 0 {
             raise(signal);
         }
+    } else if matches!(signal, libc::SIGTTIN | libc::SIGTTOU) && from == 0 {
+        // A terminal's, for its background: who goes on without having stopped gets it for ever.
+        stop_with(signal);
     } else if from != own && !(signal == libc::SIGXCPU && info.si_code > 0) {
         // The program has a limit and an account of its own; and SIGPIPE is an error of write(2) to us.
         we_got(signal, from);
