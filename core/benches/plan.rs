@@ -44,10 +44,12 @@ fn job() -> Job {
         caller: Caller {
             uid: 1000,
             gid: 1000,
+            shell: None,
             name: "alice".into(),
             home: "/home/alice".into(),
             cwd: "/".into(),
             env,
+            runtime_dir: None,
             sockets: Vec::new(),
             subordinate: None,
             interactive: Default::default(),

@@ -120,15 +120,13 @@ pub const JOB_DROP: &[&str] = &[
     "XDG_*",
     "VTE_VERSION",
 ];
-/// What a job's program gets although [`JOB_DROP`] names it.
-pub const JOB_KEEP: &[&str] = &["XDG_RUNTIME_DIR"];
-
 /// Variables of one rank: in a job the host's values beat the image's, and `clean-env` keeps them.
 pub const PER_RANK: &[&str] = &[
     "PMI_*",
     "PMI2_*",
     "PMIX_*",
     "PALS_*",
+    "FLUX_*",
     "SLURM_*",
     "SLURMD_*",
     "SRUN_DEBUG",
@@ -176,8 +174,8 @@ pub const PMI_FDS: &[&str] = &["PMI_FD", "PMI_CONTROL_FD", "HYDI_CONTROL_FD"];
 pub const JOB_DIRECTORIES: &[&str] = &["TMPDIR", "SLURM_SUBMIT_DIR", "PBS_O_WORKDIR", "PBS_JOBDIR"];
 /// Like [`JOB_DIRECTORIES`], for files.
 pub const JOB_FILES: &[&str] = &["PBS_NODEFILE"];
-/// Directory of the PMIx server's rendezvous files; bound in every case.
-pub const PMIX_SERVER_TMPDIR: &str = "PMIX_SERVER_TMPDIR";
+/// Directories of process managers' rendezvous files; bound in every case.
+pub const MANAGER_DIRECTORIES: &[&str] = &["PMIX_SERVER_TMPDIR", "PALS_SPOOL_DIR"];
 
 /// Variables that hold a rank's number among those that were started with it, in the order of trust.
 pub const RANKS: &[&str] = &["PMIX_RANK", "SLURM_PROCID", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID"];
@@ -233,7 +231,10 @@ pub const ALL: &[Variable] = &[
     read(PROOT_NEW_SECCOMP, "Kept for the P modes: with any value PRoot uses seccomp in its new way."),
     read(REGISTRY_AUTH_FILE, "File with credentials as in Docker's `config.json`, asked after the keystore."),
     read(DOCKER_CONFIG, "Directory whose `config.json` is asked for credentials next; default `~/.docker`."),
-    read(XDG_RUNTIME_DIR, "Directory whose `containers/auth.json` is asked for credentials last."),
+    both(
+        XDG_RUNTIME_DIR,
+        "Directory whose `containers/auth.json` is asked for credentials last. Jobs: a private one of this node.",
+    ),
     read("USER", "Login name of the caller; default from /etc/passwd."),
     both("HOME", "Home directory of the caller; inside, the program's."),
     set("LOGNAME", "`udocker run`: name of the user inside, also in USER and USERNAME."),
@@ -257,7 +258,8 @@ pub const ALL: &[Variable] = &[
     both("PBS_JOBDIR", "Jobs: its directory is bound."),
     both("PBS_NODEFILE", "Jobs: the file is bound."),
     read(UDOCKER_SHELL, "The shell that runs inside where `udocker-launch` is a job's login shell."),
-    both(PMIX_SERVER_TMPDIR, "Jobs: its directory is bound, writable, whatever else is mounted."),
+    both("PALS_SPOOL_DIR", "Jobs: its directory is bound, writable, whatever else is mounted."),
+    both("PMIX_SERVER_TMPDIR", "Jobs: its directory is bound, writable, whatever else is mounted."),
     both(PMIX_RANK, "Tells that the run is a rank under PMIx: the program then keeps its caller's uid."),
     both("PMI_FD", "Descriptor of the PMI socket; stays open if it is a socket."),
     both("PMI_CONTROL_FD", "Descriptor of a PMI control socket; stays open if it is a socket."),
@@ -280,7 +282,6 @@ pub fn reference_page() -> String {
     }
     let lists = [
         ("Dropped from a job's environment", JOB_DROP),
-        ("Kept although the list above names them", JOB_KEEP),
         ("Of one rank: in a job the host's values beat the image's", PER_RANK),
         ("Of those, what makes it a rank: removed by `udocker-launch --pass-pmi=none`", PROCESS_MANAGER),
     ];
@@ -353,7 +354,7 @@ mod tests {
     #[test]
     fn every_variable_that_a_run_looks_up_is_documented_once() {
         let documented = |name: &str| ALL.iter().filter(|v| v.name == name).count();
-        let tables = [PMI_FDS, JOB_DIRECTORIES, JOB_FILES, INTERACTIVE_HOST];
+        let tables = [PMI_FDS, JOB_DIRECTORIES, JOB_FILES, MANAGER_DIRECTORIES, INTERACTIVE_HOST];
         for name in tables.into_iter().flatten().copied() {
             assert_eq!(documented(name), 1, "{name}");
         }

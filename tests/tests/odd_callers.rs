@@ -253,7 +253,7 @@ fn names_and_words_are_taken_as_they_are() {
     for how in How::LAUNCHED {
         assert_eq!(odd(&ranks, how, "", &argv), bare, "{how:?}");
         let long = "x".repeat(5000);
-        for name in ["", "-udocker-launch", "a b", "--help", "/", &long] {
+        for name in ["", "udocker-launch-", "a b", "--help", "/", &long] {
             // `exec -a` of bash.
             let prelude = format!("set -- -a '{name}' \"$@\"; eval 'exec \"$@\"'");
             assert_eq!(odd(&ranks, how, &prelude, &[program, "name"]), said(&format!("{program}\n")), "{how:?} {name}");
@@ -296,7 +296,9 @@ fn an_empty_environment_will_do() {
     for how in WAYS {
         let prelude = format!("set -- env -i '{store}' \"$@\"");
         let found = odd(&ranks, how, &prelude, &["/bin/busybox", "env"]);
-        let inside = "HOME=/\nPATH=/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin\n";
+        let user = ranks.env.uid().unwrap_or_else(|| rustix::process::getuid().as_raw());
+        let path = "/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
+        let inside = format!("HOME=/\nXDG_RUNTIME_DIR=/run/user/{user}\nPATH={path}\n");
         let expected = if how == How::Bare { format!("{store}\n") } else { format!("{store}\n{inside}") };
         assert_eq!(found, said(&expected), "{how:?}");
     }

@@ -58,7 +58,7 @@ impl Node {
         run(&mut self.env.launch(&["reap"]));
         let names =
             children(&self.directory).into_iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
-        names.filter(|name| !name.starts_with("namespaces-") && name != "tmp").collect()
+        names.filter(|name| !name.starts_with("namespaces-") && !["tmp", "xdg"].contains(&name.as_str())).collect()
     }
 
     /// Processes of the node's user.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::shape_path;
 use crate::members::Members;
-use crate::store::RunDirectory;
+use crate::store::{RunDirectory, remove_tree};
 
 /// What is younger may belong to a rank on its way to its step's list.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -18,7 +18,16 @@ const PROBE_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Removes what no living process of this user needs; returns how many files went, and how many are still needed.
 pub fn reap(run: &RunDirectory) -> (usize, usize) {
     run.sweep();
-    remove(run.path(), usize::MAX, Duration::ZERO)
+    let (gone, needed) = remove(run.path(), usize::MAX, Duration::ZERO);
+    if needed == 0
+        && let Some(sockets) = run.for_programs()
+    {
+        for entry in fs::read_dir(sockets).into_iter().flatten().flatten() {
+            // What cannot be removed does no harm.
+            let _ = remove_tree(&entry.path());
+        }
+    }
+    (gone, needed)
 }
 
 /// Looks at some files only, so that who makes one removes some, and their number stays bounded.

@@ -42,7 +42,19 @@ impl Caller {
         let sockets = manager_fds(&env).filter(|fd| fds::is_socket(*fd)).collect();
         let subordinate = subordinate.flatten();
         let shell = shell.map(OsString::from_vec);
-        Self { uid, gid, name, home, shell, cwd, env, sockets, subordinate, interactive: Default::default() }
+        Self {
+            uid,
+            gid,
+            name,
+            home,
+            shell,
+            runtime_dir: None,
+            cwd,
+            env,
+            sockets,
+            subordinate,
+            interactive: Default::default(),
+        }
     }
 }
 

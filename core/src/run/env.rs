@@ -104,11 +104,7 @@ pub(crate) fn assemble(
                 && name != b"PATH"
         }
         Defaults::Job if request.clean_env => matches_any(env_vars::PER_RANK, name),
-        Defaults::Job => {
-            !matches_any(env_vars::JOB_DROP, name)
-                || matches_any(env_vars::JOB_KEEP, name)
-                || matches_any(env_vars::PER_RANK, name)
-        }
+        Defaults::Job => !matches_any(env_vars::JOB_DROP, name) || matches_any(env_vars::PER_RANK, name),
     };
     for (name, value) in caller.env.iter().filter(|(name, _)| passes(name.as_bytes())) {
         let invisible = || !mount::is_visible(mounts, Path::new(value));
@@ -137,6 +133,9 @@ pub(crate) fn assemble(
                 if matches_any(env_vars::PER_RANK, name.as_bytes()) {
                     out.set(name, value);
                 }
+            }
+            if caller.runtime_dir.is_some() {
+                out.set(env_vars::XDG_RUNTIME_DIR, mount::runtime_dir_inside(caller));
             }
         }
     }
@@ -345,7 +344,6 @@ mod tests {
         assert_eq!(
             environment(&job(), &image, BATCH, Defaults::Job, &alice),
             [
-                "XDG_RUNTIME_DIR=/run/user/1",
                 "TMPDIR=/local/1",
                 "OMP_NUM_THREADS=4",
                 "LANG=C.UTF-8",

@@ -81,6 +81,7 @@ pub(crate) mod tests {
             cwd: "/work/alice".into(),
             shell: None,
             env: Vec::new(),
+            runtime_dir: None,
             sockets: Vec::new(),
             subordinate: None,
             interactive: Default::default(),

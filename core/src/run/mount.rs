@@ -182,6 +182,9 @@ fn default_mounts(request: &RunRequest, caller: &Caller, defaults: Defaults) -> 
         add(Rank::Directory, bind(&caller.home), &caller.home, origin);
     }
     if defaults == Defaults::Job {
+        if let Some(directory) = &caller.runtime_dir {
+            add(Rank::Default, bind(directory), &runtime_dir_inside(caller), env_vars::XDG_RUNTIME_DIR);
+        }
         if may_cover(&caller.cwd) {
             add(Rank::Directory, bind(&caller.cwd), &caller.cwd, "cwd");
         }
@@ -190,13 +193,19 @@ fn default_mounts(request: &RunRequest, caller: &Caller, defaults: Defaults) -> 
                 add(Rank::Directory, bind(path), path, name);
             }
         }
-        let name = env_vars::PMIX_SERVER_TMPDIR;
-        let pmix = variable(caller, name).map(Path::new);
-        if let Some(path) = pmix.filter(|path| is_mountable(path) && clean(path) != Path::new("/")) {
-            add(Rank::Forced, bind(path), path, name);
+        for name in env_vars::MANAGER_DIRECTORIES {
+            let path = variable(caller, name).map(Path::new);
+            if let Some(path) = path.filter(|path| is_mountable(path) && clean(path) != Path::new("/")) {
+                add(Rank::Forced, bind(path), path, name);
+            }
         }
     }
     out
+}
+
+/// Where a job's program finds its XDG_RUNTIME_DIR.
+pub(crate) fn runtime_dir_inside(caller: &Caller) -> PathBuf {
+    format!("/run/user/{}", caller.uid).into()
 }
 
 /// Whether a job's directory may be bound at its own path without hiding the image's programs.
@@ -280,6 +289,25 @@ mod tests {
         let read_only = if plan.read_only { " ro" } else { "" };
         let optional = if plan.optional { " optional" } else { "" };
         format!("{source}:{}{read_only}{optional} {}", plan.target.display(), plan.origin)
+    }
+
+    #[test]
+    fn a_job_gets_a_runtime_directory_and_its_process_managers() {
+        let mut request = job();
+        request.no_system_mounts = true;
+        request.home = Some(false);
+        let mut caller = Caller { runtime_dir: Some("/shm/xdg".into()), ..caller() };
+        caller.env =
+            crate::run::tests::pairs(&[("PMIX_SERVER_TMPDIR", "/spool/pmix"), ("PALS_SPOOL_DIR", "/var/run/palsd/1")]);
+        assert_eq!(
+            lines(&request, &caller, Defaults::Job)[3..],
+            [
+                "/work/alice:/work/alice optional cwd",
+                "/spool/pmix:/spool/pmix optional PMIX_SERVER_TMPDIR",
+                "/shm/xdg:/run/user/1234 optional XDG_RUNTIME_DIR",
+                "/var/run/palsd/1:/var/run/palsd/1 optional PALS_SPOOL_DIR",
+            ]
+        );
     }
 
     fn volumes(request: &mut RunRequest, list: &[&str]) {

@@ -22,6 +22,8 @@ pub struct Caller {
     pub home: PathBuf,
     /// Login shell on the host; `None`: no account.
     pub shell: Option<OsString>,
+    /// A private directory on this node that is the program's XDG_RUNTIME_DIR in a job, if there is one.
+    pub runtime_dir: Option<PathBuf>,
     /// Current directory on the host.
     pub cwd: PathBuf,
     /// The whole environment, in its order.

@@ -48,6 +48,15 @@ impl RunDirectory {
         &self.path
     }
 
+    /// The directory that programs in jobs get for their own sockets (XDG_RUNTIME_DIR), of mode 0700.
+    pub fn for_programs(&self) -> Option<PathBuf> {
+        let path = self.path.join("xdg");
+        match rustix::fs::mkdir(&path, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => Some(path),
+            Err(_) => None,
+        }
+    }
+
     /// The users of `name`; nobody else adds or removes one until the value is dropped.
     ///
     /// # Errors

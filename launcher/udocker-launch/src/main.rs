@@ -111,11 +111,12 @@ fn launch(
     voice.verbose = here.verbose;
     let is_manager_s = |name: &OsString| matches_any(env_vars::PROCESS_MANAGER, name.as_bytes());
     let env = env.into_iter().filter(|(name, _)| !(here.without_pmi && is_manager_s(name))).collect();
-    let caller = Caller::gather(env, &request.user);
+    let mut caller = Caller::gather(env, &request.user);
     descriptors::sort(&here.fds, &caller.sockets)?;
     let settings = udocker_site_config::load(&Sources::of_caller(&caller))?.settings;
     voice.run_dirs.clone_from(&settings.run_dirs);
     let run = RunDirectory::open(&settings.run_dirs);
+    caller.runtime_dir = run.as_ref().and_then(RunDirectory::for_programs);
     let target = target::find(request, &Places { settings: &settings, run: run.as_ref(), voice })?;
     voice.phase(&format!("found {}", request.image));
     if let RootWrite::Layer { upper, work } = &target.root.write {
