@@ -227,9 +227,11 @@ fn a_module_system_s_environment_does_not_act_inside() {
         found.sort_unstable();
         let home = format!("HOME={}", ranks.env.path("home").display());
         let store = format!("UDOCKER_DIR={}", ranks.env.store().display());
+        let user = ranks.env.uid().unwrap_or_else(|| rustix::process::getuid().as_raw());
+        let runtime = format!("XDG_RUNTIME_DIR=/run/user/{user}");
         let mut expected: Vec<Vec<u8>> = kept.iter().map(|(name, value)| format!("{name}={value}").into()).collect();
         let path = "PATH=/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
-        expected.extend([home.into(), store.into(), path.into(), b"VALUE=\xff\xfe".to_vec()]);
+        expected.extend([home.into(), store.into(), runtime.into(), path.into(), b"VALUE=\xff\xfe".to_vec()]);
         expected.sort_unstable();
         assert_eq!(found, expected, "{mode}");
         // What is asked for by name comes.
@@ -253,7 +255,7 @@ fn names_and_words_are_taken_as_they_are() {
     for how in How::LAUNCHED {
         assert_eq!(odd(&ranks, how, "", &argv), bare, "{how:?}");
         let long = "x".repeat(5000);
-        for name in ["", "udocker-launch-", "a b", "--help", "/", &long] {
+        for name in ["", "udocker-launch-", "a b", "help", "/", &long] {
             // `exec -a` of bash.
             let prelude = format!("set -- -a '{name}' \"$@\"; eval 'exec \"$@\"'");
             assert_eq!(odd(&ranks, how, &prelude, &[program, "name"]), said(&format!("{program}\n")), "{how:?} {name}");

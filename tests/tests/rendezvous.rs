@@ -299,7 +299,7 @@ fn later_ranks_touch_no_store() {
     let node = Node::new();
     let first = node.start("s", 0, &["i", "sh", "-c", &format!("{WHERE}; sleep 2")]);
     std::thread::sleep(Duration::from_millis(700));
-    fs::set_permissions(node.env.store(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(node.env.store(), fs::Permissions::from_mode(0o000)).unwrap();
     let second = ended(node.start("s", 1, &["i", "sh", "-c", WHERE]), SOON);
     fs::set_permissions(node.env.store(), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(node.inside(&second), node.inside(&ended(first, SOON)));

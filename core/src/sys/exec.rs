@@ -51,7 +51,7 @@ impl Command {
         Some(Self { candidates, names: Vec::new(), argv: c_strings(argv)?, env: c_strings(env)? })
     }
 
-    /// Prepares a login shell: the first of `shells` (absolute paths) that can be executed, with `-NAME` as argv[0] as
+    /// Prepares a login shell: the first of `shells` (absolute paths) that can be executed, with `-NAME` as `argv[0]` as
     /// login(1) gives it, and the arguments behind `argv[0]`.
     pub fn login(shells: &[OsString], argv: &[OsString], env: &[OsString]) -> Option<Self> {
         let name = |shell: &OsString| {

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use udocker_core::engine::KeepFds;
 use udocker_core::error::{ErrorKind, Explain, Failure};
@@ -88,5 +87,5 @@ fn enter(name: &str, args: &Args, context: &Context) -> Outcome {
     restore_sigpipe();
     let error = join(container, &plan);
     let status = error.status();
-    Ok(ExitCode::from(context.ui.failed(&Failure::from(error), status)))
+    Ok(context.ui.failed(&Failure::from(error), status))
 }
