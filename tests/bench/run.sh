@@ -8,7 +8,7 @@ python3 "$here/start.py" "$bin" "$rounds" | tee "$results/start-root.txt"
 if [ "$(id -u)" = 0 ]; then
   # Where everybody can go: the checkout may lie below a private directory.
   copy=$(mktemp -d); trap 'rm -rf "$copy"' EXIT
-  chmod 755 "$copy"; cp -r "$bin" "$copy/bin"; cp "$here"/{start.py,floor.c} "$copy/"
+  chmod 755 "$copy"; cp -r "$bin" "$copy/bin"; cp "$here"/{start.py,floor.c,join.c} "$copy/"
   setpriv --reuid=65533 --regid=65533 --clear-groups /usr/bin/python3 "$copy/start.py" "$copy/bin" "$rounds" \
     | tee "$results/start-user.txt"
 fi

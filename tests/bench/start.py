@@ -22,7 +22,10 @@ def build():
     os.makedirs(f"{W}/home")
     true = "int main(void) { return 0; }"
     subprocess.run(["gcc", "-O2", "-static", "-x", "c", "-o", f"{W}/true", "-"], input=true, text=True, check=True)
-    subprocess.check_call(["gcc", "-O2", "-static", "-o", f"{W}/floor", f"{HERE}/floor.c"])
+    pause = "#include <unistd.h>\nint main(void) { return pause(); }"
+    subprocess.run(["gcc", "-O2", "-static", "-x", "c", "-o", f"{W}/pause", "-"], input=pause, text=True, check=True)
+    for name in ["floor", "join"]:
+        subprocess.check_call(["gcc", "-O2", "-static", "-o", f"{W}/{name}", f"{HERE}/{name}.c"])
     root = f"{W}/root"
     for name in ["bin", "dev", "proc", "sys", "tmp", "run", "mnt", "etc", "var/tmp", f"{W}/home".lstrip("/"),
                  *(f"m{i}" for i in range(10))]:
@@ -30,11 +33,15 @@ def build():
     for name in ["resolv.conf", "host.conf", "hosts", "passwd", "group", "nsswitch.conf", "localtime"]:
         open(f"{root}/etc/{name}", "w").close()
     shutil.copy(f"{W}/true", f"{root}{TRUE}")
+    shutil.copy(f"{W}/pause", f"{root}/bin/pause")
     subprocess.check_call(["tar", "-C", root, "-cf", f"{W}/root.tar", "."])
     subprocess.run([f"{BIN}/udocker", "--allow-root", "-q", "import", f"{W}/root.tar", "bench:1"], env=ENV, check=True)
     subprocess.run(RUN["udocker-launch, read-only"], env=ENV, check=True, cwd="/")
 
 
+# A rank of the step whose first rank stays for as long as this runs.
+RANK = {"PMIX_NAMESPACE": f"bench-{os.getpid()}", "PMIX_RANK": "1"}
+JOINING = "udocker-launch, joining"
 LAUNCH = [f"{BIN}/udocker-launch", "--workdir=/"]
 RUN = {
     "udocker-launch, read-only": [*LAUNCH, "bench:1", TRUE],
@@ -76,6 +83,11 @@ def commands():
         shape = "ro" if "read-only" in name else "overlay"
         cases[f"floor of {name}"] = [f"{W}/floor", tree, shape, *plan(argv), "--", TRUE]
         cases[name] = argv
+    leader = subprocess.Popen([*LAUNCH, "bench:1", "/bin/pause"], env={**ENV, **RANK, "PMIX_RANK": "0"}, cwd="/")
+    while not os.readlink(f"/proc/{leader.pid}/exe").endswith("pause"):
+        time.sleep(0.01)
+    cases["floor of joining"] = [f"{W}/join", str(leader.pid), TRUE]
+    cases[JOINING] = [*LAUNCH, "bench:1", TRUE]
     peer_binds = [m[2:].split(":") for m in plan(RUN["udocker run, read-only"]) if m[0] == "b"]
     cases["bwrap"] = ["bwrap", "--unshare-user", "--ro-bind", tree, "/",
                       *(word for source, target in peer_binds for word in ("--dev-bind", source, target)), TRUE]
@@ -96,12 +108,16 @@ def commands():
             cases[runtime] = [runtime, f"--root={state}", "run", f"--bundle={bundle}", f"bench-{os.getpid()}"]
         else:
             cases[runtime] = [runtime]
-    return cases
+    return cases, leader
 
 
-def run(argv):
+def environment(name):
+    return {**ENV, **RANK} if name == JOINING else ENV
+
+
+def run(name, argv):
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    pid = os.posix_spawnp(argv[0], argv, ENV)
+    pid = os.posix_spawnp(argv[0], argv, environment(name))
     status = os.waitpid(pid, 0)[1]
     wall = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -109,10 +125,10 @@ def run(argv):
     return status, wall * 1e3, cpu * 1e3
 
 
-def calls(argv):
+def calls(name, argv):
     """How often the mount calls and all calls are made until the payload runs."""
     trace = f"{W}/trace"
-    subprocess.run(["strace", "-f", "-qq", "-o", trace, *argv], env=ENV, check=True, cwd="/")
+    subprocess.run(["strace", "-f", "-qq", "-o", trace, *argv], env=environment(name), check=True, cwd="/")
     text = open(trace).read()
     names = re.findall(r"^\d+ +(\w+)\(", text, re.M)
     attached = sum(names.count(name) for name in ("mount", "move_mount"))
@@ -133,21 +149,21 @@ def instructions(argv):
 def main():
     os.chdir("/")
     build()
-    cases = commands()
+    cases, leader = commands()
     missing = []
     for name, argv in list(cases.items()):
         if not shutil.which(argv[0], path=ENV["PATH"]):
             missing.append(f"{name}: not installed")
             del cases[name]
             continue
-        status = run(argv)[0]
+        status = run(name, argv)[0]
         if status:
             missing.append(f"{name}: failed with wait status {status}")
             del cases[name]
     results = {name: [] for name in cases}
     for _ in range(ROUNDS):
         for name, argv in cases.items():
-            status, wall, cpu = run(argv)
+            status, wall, cpu = run(name, argv)
             assert status == 0, (name, status)
             results[name].append((wall, cpu))
     version = os.uname()
@@ -159,14 +175,15 @@ def main():
         if name.startswith("floor"):
             floor = cpu
         walls = [wall for wall, _ in list_]
-        mounts, all_ = calls(cases[name])
+        mounts, all_ = calls(name, cases[name])
         print(f"{name:42} {cpu:8.3f} {cpu / floor:8.2f} {statistics.median(walls):15.3f} {min(walls):7.3f} {mounts:7} {all_:6}")
     for line in missing:
         print(line)
     print("instructions (callgrind, user space, up to an exec that fails, with its message):")
     for name, argv in cases.items():
-        if argv[0].startswith((BIN, W)):
+        if argv[0].startswith((BIN, W)) and "joining" not in name:
             print(f"  {name:40} {instructions(argv)}")
+    leader.kill()
     if not os.environ.get('KEEP'): shutil.rmtree(W, ignore_errors=True)
 
 
