@@ -183,6 +183,9 @@ pub const RANKS: &[&str] = &["PMIX_RANK", "SLURM_PROCID", "PMI_RANK", "OMPI_COMM
 /// The shell that a job was submitted with, when the launcher stands in for it.
 pub const UDOCKER_SHELL: &str = "UDOCKER_SHELL";
 
+/// Set inside a job's container: what it was made of.
+pub const UDOCKER_INSIDE: &str = "UDOCKER_INSIDE";
+
 /// Present in every rank that a PMIx server started.
 pub const PMIX_RANK: &str = "PMIX_RANK";
 
@@ -257,6 +260,10 @@ pub const ALL: &[Variable] = &[
     both("PBS_O_WORKDIR", "Jobs: its directory is bound."),
     both("PBS_JOBDIR", "Jobs: its directory is bound."),
     both("PBS_NODEFILE", "Jobs: the file is bound."),
+    both(
+        UDOCKER_INSIDE,
+        "Jobs: the image's tree or the container's ID. `udocker-launch` refuses to start a container in a container.",
+    ),
     read(UDOCKER_SHELL, "The shell that runs inside where `udocker-launch` is a job's login shell."),
     both("PALS_SPOOL_DIR", "Jobs: its directory is bound, writable, whatever else is mounted."),
     both("PMIX_SERVER_TMPDIR", "Jobs: its directory is bound, writable, whatever else is mounted."),

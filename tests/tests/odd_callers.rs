@@ -229,9 +229,17 @@ fn a_module_system_s_environment_does_not_act_inside() {
         let store = format!("UDOCKER_DIR={}", ranks.env.store().display());
         let user = ranks.env.uid().unwrap_or_else(|| rustix::process::getuid().as_raw());
         let runtime = format!("XDG_RUNTIME_DIR=/run/user/{user}");
+        let id = format!("UDOCKER_INSIDE={}", tree_id(&ranks.env));
         let mut expected: Vec<Vec<u8>> = kept.iter().map(|(name, value)| format!("{name}={value}").into()).collect();
         let path = "PATH=/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
-        expected.extend([home.into(), store.into(), runtime.into(), path.into(), b"VALUE=\xff\xfe".to_vec()]);
+        expected.extend([
+            home.into(),
+            store.into(),
+            id.into(),
+            runtime.into(),
+            path.into(),
+            b"VALUE=\xff\xfe".to_vec(),
+        ]);
         expected.sort_unstable();
         assert_eq!(found, expected, "{mode}");
         // What is asked for by name comes.
@@ -291,6 +299,13 @@ fn limits_are_inherited() {
     }
 }
 
+/// What the variable UDOCKER_INSIDE says in the only image.
+fn tree_id(env: &TestEnv) -> String {
+    let tree = env.only_tree();
+    tree.parent().expect("the tree's own directory").file_name().expect("a name").to_str().expect("hexadecimal")[..32]
+        .into()
+}
+
 #[test]
 fn an_empty_environment_will_do() {
     let ranks = ranks_of(TestEnv::ordinary());
@@ -300,7 +315,8 @@ fn an_empty_environment_will_do() {
         let found = odd(&ranks, how, &prelude, &["/bin/busybox", "env"]);
         let user = ranks.env.uid().unwrap_or_else(|| rustix::process::getuid().as_raw());
         let path = "/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
-        let inside = format!("HOME=/\nXDG_RUNTIME_DIR=/run/user/{user}\nPATH={path}\n");
+        let id = tree_id(&ranks.env);
+        let inside = format!("HOME=/\nUDOCKER_INSIDE={id}\nXDG_RUNTIME_DIR=/run/user/{user}\nPATH={path}\n");
         let expected = if how == How::Bare { format!("{store}\n") } else { format!("{store}\n{inside}") };
         assert_eq!(found, said(&expected), "{how:?}");
     }

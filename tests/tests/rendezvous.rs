@@ -128,7 +128,14 @@ fn steps_do_not_meet_and_task_shares_nothing() {
         (0..2).map(|rank| node.start("a", rank, &[&["--mount=/etc:/mnt"][..], &words].concat())).collect();
     let seen =
         |ranks: Vec<Child>| ranks.into_iter().map(|rank| node.inside(&ended(rank, SOON))).collect::<BTreeSet<_>>();
-    let (steps, apart, other) = (seen(steps), seen(apart), seen(other));
+    let apart: Vec<Output> = apart.into_iter().map(|rank| ended(rank, SOON)).collect();
+    let told: Vec<String> = apart.iter().map(stderr).filter(|text| !text.is_empty()).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let warning = "] warning: with --share=task MPI ranks cannot read each other's memory (CMA)\n";
+    assert!(told[0].ends_with(warning), "{told:?}");
+    let apart = apart.into_iter().map(|output| node.inside(&Output { stderr: Vec::new(), ..output })).collect();
+    let (steps, other) = (seen(steps), seen(other));
+    let apart: BTreeSet<String> = apart;
     assert_eq!((steps.len(), apart.len(), other.len()), (2, 2, 1));
     let all: BTreeSet<_> = [steps, apart, other].concat_all();
     assert_eq!(all.len(), 5);
@@ -143,6 +150,25 @@ impl Concat for [BTreeSet<String>; 3] {
     fn concat_all(self) -> BTreeSet<String> {
         self.into_iter().flatten().collect()
     }
+}
+
+#[test]
+fn a_container_is_not_started_within_one() {
+    let node = Node::new();
+    let launcher = node.env.launch(&[]).get_program().to_owned();
+    let mount = format!("--mount={}:/bin/udocker-launch", launcher.display());
+    let output = node.env.launch(&[&mount, "i", "udocker-launch", "i", "true"]).output().unwrap();
+    let id = node.env.only_tree();
+    let id = id.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    let told = format!(
+        "udocker: cannot start a container within a container: this is {} already\n  \
+         hint: leave `udocker-launch` and its options away: the command runs inside as it is\n",
+        &id[..32]
+    );
+    assert_eq!((code(&output), stderr(&output)), (125, told));
+    // A variable that came along to another machine is none of our container's.
+    let output = node.env.launch(&["i", "true"]).env("UDOCKER_INSIDE", "x").output().unwrap();
+    assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
 }
 
 #[test]

@@ -118,7 +118,9 @@ impl<'a> Meeting<'a> {
                     written.map_err(|source| RendezvousError::Shape { action: "write", path, source })?;
                 }
                 list.begin(self.head.to_bytes())?;
-                reap::reap_some(self.path.parent().expect("a file in the run directory"));
+                if std::process::id().is_multiple_of(8) {
+                    reap::reap_some(self.path.parent().expect("a file in the run directory"));
+                }
             }
             Found::OutOfReach(pid) | Found::Joinable(pid, _) => {
                 if let Some(shape) = &self.exclusive {

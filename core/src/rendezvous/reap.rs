@@ -30,9 +30,9 @@ pub fn reap(run: &RunDirectory) -> (usize, usize) {
     (gone, needed)
 }
 
-/// Looks at some files only, so that who makes one removes some, and their number stays bounded.
+/// The same now and then, for some files only: who makes one removes some, so their number stays bounded.
 pub(super) fn reap_some(run: &Path) {
-    remove(run, 8, YOUNG);
+    remove(run, 64, YOUNG);
 }
 
 fn remove(directory: &Path, most: usize, age: Duration) -> (usize, usize) {

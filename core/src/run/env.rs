@@ -134,6 +134,7 @@ pub(crate) fn assemble(
                     out.set(name, value);
                 }
             }
+            out.set(env_vars::UDOCKER_INSIDE, &container.id);
             if caller.runtime_dir.is_some() {
                 out.set(env_vars::XDG_RUNTIME_DIR, mount::runtime_dir_inside(caller));
             }
@@ -352,6 +353,7 @@ mod tests {
                 "HOME=/home/alice",
                 "PATH=/i",
                 "LD_LIBRARY_PATH=/i",
+                "UDOCKER_INSIDE=12345678-aaaa",
             ]
         );
         let mut request = job();

@@ -259,6 +259,6 @@ mod tests {
         assert_eq!(spec.keep_fds, KeepFds::Only(vec![11]));
         let targets: Vec<_> = spec.files.iter().map(|file| file.target.to_str().unwrap()).collect();
         assert_eq!(targets, ["/etc/passwd", "/etc/group"]);
-        assert_eq!(spec.env, ["PMI_FD=11", "PMI_RANK=0", "HOME=/home/alice", "PATH=/i"]);
+        assert_eq!(spec.env, ["PMI_FD=11", "PMI_RANK=0", "HOME=/home/alice", "PATH=/i", "UDOCKER_INSIDE="]);
     }
 }

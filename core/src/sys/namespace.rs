@@ -131,6 +131,12 @@ pub fn raise_loopback() -> io::Result<()> {
     Ok(())
 }
 
+/// Whether this process's user namespace is another than the machine's: there, all IDs are mapped.
+pub fn is_nested() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// The inode of this process's namespace `kind`.
 ///
 /// # Errors

@@ -46,6 +46,8 @@ pub enum LaunchError {
         named(.0)
     )]
     NoRunDirectory(Vec<PathBuf>),
+    #[error("cannot start a container within a container: this is {0} already")]
+    IsInside(String),
     #[error("cannot keep descriptor {0} (from --fd): it is not open")]
     NotOpen(i32),
     #[error("cannot make a descriptor {0} (from --fd): {1}")]
@@ -71,7 +73,9 @@ impl Explain for LaunchError {
             | Self::NeedsNamespaces { .. }
             | Self::IsLayered { .. } => ErrorKind::Unsupported,
             // 125: neither the image nor a policy stands in the way.
-            Self::WriteDirectory { .. } | Self::NoRunDirectory(_) | Self::Descriptors(_) => ErrorKind::System,
+            Self::WriteDirectory { .. } | Self::NoRunDirectory(_) | Self::Descriptors(_) | Self::IsInside(_) => {
+                ErrorKind::System
+            }
             _ => ErrorKind::NotFound,
         }
     }
@@ -95,6 +99,7 @@ impl Explain for LaunchError {
                 "`udocker load -i PATH` takes an archive or an OCI directory into the store, `udocker import PATH` a tar"
                     .into(),
             ],
+            Self::IsInside(_) => vec!["leave `udocker-launch` and its options away: the command runs inside as it is".into()],
             Self::NotOpen(_) => vec!["a shell opens one by `7<FILE`, `7>FILE` or `7<>FILE` behind the command".into()],
             Self::NumberTaken(..) => vec!["`--fd=N:M` with another M".into()],
             Self::Descriptors(_) => Vec::new(),

@@ -25,7 +25,7 @@ use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunS
 use udocker_core::settings::Settings;
 use udocker_core::start::{StartError, start};
 use udocker_core::store::RunDirectory;
-use udocker_core::sys::fds;
+use udocker_core::sys::{fds, namespace};
 use udocker_site_config::Sources;
 
 use error::LaunchError;
@@ -109,6 +109,11 @@ fn launch(
     voice: &mut Voice<'_>,
 ) -> Result<u8, Failure> {
     voice.verbose = here.verbose;
+    if let Some((_, id)) = env.iter().find(|(name, _)| name == env_vars::UDOCKER_INSIDE)
+        && namespace::is_nested()
+    {
+        return Err(LaunchError::IsInside(id.to_string_lossy().into_owned()).into());
+    }
     let is_manager_s = |name: &OsString| matches_any(env_vars::PROCESS_MANAGER, name.as_bytes());
     let env = env.into_iter().filter(|(name, _)| !(here.without_pmi && is_manager_s(name))).collect();
     let mut caller = Caller::gather(env, &request.user);
@@ -146,6 +151,9 @@ fn launch(
 
 /// Starts the program, in one container with the other ranks of this node where they share one.
 fn enter(request: &RunRequest, plan: &ExecPlan, run: Option<&RunDirectory>, voice: &Voice<'_>) -> Result<u8, Failure> {
+    if request.share == Share::Task && voice.step.rank.is_some() && plan.engine.is_in_place() {
+        voice.say("warning: with --share=task MPI ranks cannot read each other's memory (CMA)");
+    }
     let mut notice = |notice| voice.notice(notice);
     let shares = request.share == Share::Node && plan.engine.is_in_place();
     let mut meeting = match run.filter(|_| shares) {

@@ -56,7 +56,8 @@ impl Voice<'_> {
         }
     }
 
-    fn say(&self, text: &str) {
+    /// Says `text`, unless another rank of this node has.
+    pub fn say(&self, text: &str) {
         self.say_as(text, text);
     }
 

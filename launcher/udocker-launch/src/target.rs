@@ -99,7 +99,7 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     }
     let choice = choose(request, None, places)?;
     let root = RootPlan::new(&tree, root_write(request, places.settings));
-    let facts = ContainerFacts { id: String::new(), names: Vec::new(), root: tree, mode: choice.mode };
+    let facts = ContainerFacts { id: request.image.clone(), names: Vec::new(), root: tree, mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;
     Ok(Target { config: ImageConfig::default(), root, files, choice, facts, container: None })
 }
