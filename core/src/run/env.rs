@@ -366,6 +366,7 @@ mod tests {
                 "CUDA_VISIBLE_DEVICES=2",
                 "HOME=/home/alice",
                 "LANG=C",
+                "UDOCKER_INSIDE=12345678-aaaa",
                 "PATH=/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
             ]
         );
