@@ -7,7 +7,7 @@ use crate::engine::proot::{self, ProotError};
 use crate::engine::ptrace::{self, TraceError};
 use crate::engine::{Engine, ExecPlan, JoinPlan, ProgramError};
 use crate::error::{ErrorKind, Explain};
-use crate::rendezvous::{Meeting, Running};
+use crate::rendezvous::{Meeting, RendezvousError, Running};
 use crate::store::{RunDirectory, StoreError, Temporary};
 use crate::sys::supervised::Ended;
 
@@ -23,6 +23,9 @@ pub enum StartError {
     /// A PRoot of the site.
     #[error(transparent)]
     Proot(#[from] ProotError),
+    /// Those who share a container could not meet.
+    #[error(transparent)]
+    Rendezvous(#[from] RendezvousError),
     /// A mode that keeps files beside its run, and no place for them.
     #[error("cannot make a directory for this run: none of {} is a directory of mode 0700 that is yours", named(.0))]
     NoRunDirectory(Vec<PathBuf>),
@@ -92,6 +95,7 @@ impl Explain for StartError {
             Self::Enter(error) => error.kind(),
             Self::Trace(error) => error.kind(),
             Self::Proot(error) => error.kind(),
+            Self::Rendezvous(error) => error.kind(),
             Self::NoRunDirectory(_) => ErrorKind::Denied,
             Self::Store(error) => error.kind(),
         }
@@ -102,6 +106,7 @@ impl Explain for StartError {
             Self::Enter(error) => error.hints(),
             Self::Trace(error) => error.hints(),
             Self::Proot(error) => error.hints(),
+            Self::Rendezvous(error) => error.hints(),
             Self::NoRunDirectory(_) => vec!["`ls -ld` shows whose they are; `[paths] run_dir` names another".into()],
             Self::Store(error) => error.hints(),
         }
@@ -117,7 +122,7 @@ impl Explain for StartError {
 /// The program was never started. After an engine in place, this process is fit for nothing but to report it and exit.
 pub fn start(plan: &ExecPlan, run_dirs: &[PathBuf], meeting: Option<&mut Meeting<'_>>) -> Result<Ended, StartError> {
     match &plan.engine {
-        Engine::Native => Err(native::execute(plan, meeting).into()),
+        Engine::Native => Err(native::execute(plan, meeting.map(Meeting::meet).transpose()?).into()),
         Engine::Ptrace => Ok(ptrace::execute(plan, scratch(run_dirs)?.path())?),
         Engine::Proot(proot) => Ok(proot::execute(plan, proot, scratch(run_dirs)?.path())?),
     }
@@ -127,7 +132,12 @@ pub fn start(plan: &ExecPlan, run_dirs: &[PathBuf], meeting: Option<&mut Meeting
 ///
 /// Single-threaded callers only.
 pub fn join(running: &Running, plan: &JoinPlan) -> StartError {
-    native::execute_in(running, plan).into()
+    match running.lock() {
+        Ok((list, process)) => {
+            native::execute_in(list, process, (&running.head.identity, &running.head.unshare), plan).into()
+        }
+        Err(error) => error.into(),
+    }
 }
 
 /// A folder for the files of one run, that goes when the value is dropped.

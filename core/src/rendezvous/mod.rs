@@ -14,7 +14,6 @@
 
 mod error;
 mod head;
-pub(crate) mod holder;
 mod image;
 mod reap;
 mod running;

@@ -11,6 +11,7 @@ use crate::env_vars::{PER_RANK, matches, matches_any};
 use crate::members::{Found, Kind, Members};
 use crate::run::EnvSpec;
 use crate::store::RunDirectory;
+use crate::sys::namespace::Namespace;
 
 /// A container in which something runs.
 #[derive(Clone, Debug)]
@@ -42,14 +43,13 @@ impl Running {
         Some(Self { path, head, pids })
     }
 
-    /// Locks its list, to join it.
-    ///
-    /// # Errors
-    /// [`RendezvousError`].
-    pub(crate) fn lock(&self) -> Result<(Members, Found), RendezvousError> {
+    /// Locks its list, and finds a process to join.
+    pub(crate) fn lock(&self) -> Result<(Members, (u32, Namespace)), RendezvousError> {
         let list = Members::lock(&self.path, super::LIMIT, &mut || {})?;
-        let found = list.find();
-        Ok((list, found))
+        match list.find() {
+            Found::Joinable(pid, mounts) => Ok((list, (pid, mounts))),
+            Found::Nobody | Found::OutOfReach(_) => Err(RendezvousError::Ended),
+        }
     }
 
     /// What `argv` is in it: as its first rank, in the directory where that is now, with the caller's own terminal and rank.

@@ -14,8 +14,7 @@ use super::error::{During, EnterError, Step};
 use super::mounts::{self, Stopped};
 use super::root::{NewRoot, Trees};
 use crate::engine::{Cwd, ExecPlan, IdMap, IdentityPlan, JoinPlan, KeepFds, ProgramError, RootWrite, Unshare};
-use crate::members::{Found, Member, Members};
-use crate::rendezvous::{Meeting, RendezvousError, Running, holder};
+use crate::members::{Found, Member, Members, holder};
 use crate::run::Range;
 use crate::sys::caps::{self, CapabilitySet};
 use crate::sys::exec::Command;
@@ -23,18 +22,19 @@ use crate::sys::namespace::Namespace;
 use crate::sys::{fds, mount, namespace, process, seccomp};
 
 /// Enters the container of `plan` and executes its program in place: same pid, same parent, same open files, nothing
-/// left behind. With a `meeting` the container is shared with whoever meets there. Returns only if that failed, and then
+/// left behind. With `sharing`, the locked list of a container's
+/// processes and what it says, the container is shared with those. Returns only if that failed, and then
 /// this process is fit for nothing but to report it and exit.
 ///
 /// Single-threaded callers only.
-pub fn execute(plan: &ExecPlan, meeting: Option<&mut Meeting<'_>>) -> EnterError {
-    match enter(plan, meeting) {
+pub fn execute(plan: &ExecPlan, sharing: Option<(Members, Found)>) -> EnterError {
+    match enter(plan, sharing) {
         Ok(never) => match never {},
         Err(error) => error,
     }
 }
 
-fn enter(plan: &ExecPlan, meeting: Option<&mut Meeting<'_>>) -> Result<Infallible, EnterError> {
+fn enter(plan: &ExecPlan, sharing: Option<(Members, Found)>) -> Result<Infallible, EnterError> {
     if plan.unshare.contains(&Unshare::Pid) {
         return Err(EnterError::Unsupported(Unshare::Pid));
     }
@@ -42,13 +42,13 @@ fn enter(plan: &ExecPlan, meeting: Option<&mut Meeting<'_>>) -> Result<Infallibl
     if let KeepFds::Only(keep) = &plan.keep_fds {
         fds::close_on_exec_except(keep).during(Step::Descriptors)?;
     }
-    let shared = match meeting {
+    let shared = match sharing {
         None => {
             enter_namespaces(&plan.identity, &plan.unshare)?;
             make_root(plan)?;
             None
         }
-        Some(meeting) => Some(share(plan, meeting)?),
+        Some((list, found)) => Some(share(plan, list, found)?),
     };
     change_directory(&plan.cwd)?;
     drop_privileges(&plan.identity)?;
@@ -58,36 +58,38 @@ fn enter(plan: &ExecPlan, meeting: Option<&mut Meeting<'_>>) -> Result<Infallibl
     Err(ProgramError::new(&plan.argv, command.exec()).into())
 }
 
-/// Enters a container that runs, and executes a program there as [`execute`] does.
+/// Enters a container that runs, by its locked list and the process `pid` of it, and executes a program there as
+/// [`execute`] does. What the container's processes are, `identity` and `unshare` tell.
 ///
 /// Single-threaded callers only.
-pub fn execute_in(running: &Running, plan: &JoinPlan) -> EnterError {
-    match enter_running(running, plan) {
+pub fn execute_in(
+    list: Members,
+    (pid, mounts): (u32, Namespace),
+    (identity, unshare): (&IdentityPlan, &[Unshare]),
+    plan: &JoinPlan,
+) -> EnterError {
+    let enter = |mut list: Members| -> Result<Infallible, EnterError> {
+        let command = Command::new(&plan.argv, &plan.env).ok_or(ProgramError::BadCommand)?;
+        if let KeepFds::Only(keep) = &plan.keep_fds {
+            fds::close_on_exec_except(keep).during(Step::Descriptors)?;
+        }
+        let me = Member::me(0).during(Step::Member)?;
+        join(pid, &mounts, unshare)?;
+        list.add(Member { namespace: mounts.inode(), ..me })?;
+        change_directory(&plan.cwd)?;
+        drop_privileges(identity)?;
+        stay_within_reach(list, mounts.inode(), &command)?;
+        Err(ProgramError::new(&plan.argv, command.exec()).into())
+    };
+    match enter(list) {
         Ok(never) => match never {},
         Err(error) => error,
     }
 }
 
-fn enter_running(running: &Running, plan: &JoinPlan) -> Result<Infallible, EnterError> {
-    let command = Command::new(&plan.argv, &plan.env).ok_or(ProgramError::BadCommand)?;
-    if let KeepFds::Only(keep) = &plan.keep_fds {
-        fds::close_on_exec_except(keep).during(Step::Descriptors)?;
-    }
-    let (mut list, found) = running.lock()?;
-    let me = Member::me(0).during(Step::Member)?;
-    let Found::Joinable(pid, mounts) = found else { return Err(RendezvousError::Ended.into()) };
-    join(pid, &mounts, &running.head.unshare)?;
-    list.add(Member { namespace: mounts.inode(), ..me }).map_err(RendezvousError::from)?;
-    change_directory(&plan.cwd)?;
-    drop_privileges(&running.head.identity)?;
-    stay_within_reach(list, mounts.inode(), &command)?;
-    Err(ProgramError::new(&plan.argv, command.exec()).into())
-}
-
 /// Joins the container that others made, or makes it; returns the list with this process in it, still locked, and the
 /// inode of the mount namespace.
-fn share(plan: &ExecPlan, meeting: &mut Meeting<'_>) -> Result<(Members, u64), EnterError> {
-    let (mut list, found) = meeting.meet()?;
+fn share(plan: &ExecPlan, mut list: Members, found: Found) -> Result<(Members, u64), EnterError> {
     // /proc may not be visible inside.
     let me = Member::me(0).during(Step::Member)?;
     let namespace = match found {
@@ -102,7 +104,7 @@ fn share(plan: &ExecPlan, meeting: &mut Meeting<'_>) -> Result<(Members, u64), E
             namespace
         }
     };
-    list.add(Member { namespace, ..me }).map_err(RendezvousError::from)?;
+    list.add(Member { namespace, ..me })?;
     Ok((list, namespace))
 }
 

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::engine::{ProgramError, Unshare};
 use crate::error::{ErrorKind, Explain};
-use crate::rendezvous::RendezvousError;
+use crate::members::MembersError;
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
@@ -147,9 +147,9 @@ pub enum EnterError {
         /// Which; it has said why on stderr.
         program: &'static str,
     },
-    /// Ranks could not meet.
+    /// The list of the container's processes.
     #[error(transparent)]
-    Rendezvous(#[from] RendezvousError),
+    Members(#[from] MembersError),
     /// Everything was ready for the program, and it did not start.
     #[error(transparent)]
     Program(#[from] ProgramError),
@@ -187,7 +187,7 @@ impl Explain for EnterError {
             }
             Self::System { source, .. } => ErrorKind::from_io(source),
             Self::IdHelper { .. } => ErrorKind::Denied,
-            Self::Rendezvous(error) => error.kind(),
+            Self::Members(error) => error.kind(),
             Self::Program(error) => error.kind(),
         }
     }
@@ -199,7 +199,7 @@ impl Explain for EnterError {
             Self::IdHelper { .. } => vec![
                 "the user needs a range in /etc/subuid and /etc/subgid, and newuidmap and newgidmap must be set-id",
             ],
-            Self::Rendezvous(error) => return error.hints(),
+            Self::Members(error) => return error.hints(),
             Self::Program(error) => return error.hints(),
             Self::KindMismatch { .. } => Vec::new(),
         };

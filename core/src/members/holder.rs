@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use crate::members::{Kind, Member, Members};
+use super::{Kind, Member, Members};
 use crate::sys::process::{fork_child, start_time, wait, wait_for_stranger};
 use crate::sys::{fds, signal};
 

@@ -7,6 +7,8 @@
 //! The file is changed under flock(2) alone, one pwrite(2) each, so a killed process leaves no half record. A process is
 //! believed to live if pid and start time agree.
 
+pub(crate) mod holder;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -78,7 +80,7 @@ fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnc
 pub enum Kind {
     /// It runs the program.
     Rank = 0,
-    /// It only keeps the namespaces within reach (see [`crate::rendezvous`]).
+    /// It only keeps the namespaces within reach (see `holder`).
     Holder = 1,
     /// It looks at the thing and changes nothing.
     Viewer = 2,
