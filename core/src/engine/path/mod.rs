@@ -9,11 +9,12 @@
 //! boundary; the user has all of the host's files as it is.
 
 mod mounts;
+mod place;
 mod resolve;
 #[cfg(target_arch = "x86_64")]
 pub mod table;
 mod walk;
 
 pub use mounts::{Mount, Mounts};
-pub use resolve::{Base, Ending, LastLink, Place, Processes, Resolver, parent};
-pub use walk::{Limits, Scope};
+pub use place::{Base, Ending, LastLink, Limits, Place, Processes, Scope, parent};
+pub use resolve::Resolver;

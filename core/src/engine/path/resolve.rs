@@ -11,101 +11,12 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
 use super::mounts::{Mount, Mounts};
-use super::walk::Limits;
+use super::place::{Base, Ending, LastLink, Limits, Place, Processes, parent};
 
 /// PATH_MAX, with its NUL.
 const MAX_PATH_BYTES: usize = 4096;
 
 static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
-
-/// What only the engine knows of the guest's processes, for the magic links of /proc.
-pub trait Processes {
-    /// The process and the thread that a call comes from: what `/proc/self` and `/proc/thread-self` are.
-    fn caller(&self) -> (i32, i32);
-    /// Whether `pid` is in this container.
-    fn is_inside(&self, pid: i32) -> bool;
-    /// The guest path of the program that `pid` runs.
-    fn program(&self, pid: i32) -> Option<&[u8]>;
-}
-
-/// Whether the last name of a path is followed if it is a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastLink {
-    /// It is.
-    Follow,
-    /// It is not, but by a slash at the end of the path.
-    Keep,
-    /// It is not, whatever follows it: the name is to be made, moved or removed.
-    Name,
-}
-
-/// What a path ends with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ending {
-    /// A name.
-    #[default]
-    Name,
-    /// A name and a slash, which asks for a directory.
-    Slash,
-    /// `.`.
-    Dot,
-    /// `..`.
-    DotDot,
-    /// It has no name: slashes alone.
-    Root,
-}
-
-impl Ending {
-    fn of(path: &[u8]) -> Self {
-        match path.rsplit(|byte| *byte == b'/').next() {
-            Some(b"") if path.iter().all(|byte| *byte == b'/') => Self::Root,
-            Some(b"") => match path.split(|byte| *byte == b'/').rfind(|name| !name.is_empty()) {
-                Some(b".") => Self::Dot,
-                Some(b"..") => Self::DotDot,
-                _ => Self::Slash,
-            },
-            Some(b".") => Self::Dot,
-            Some(b"..") => Self::DotDot,
-            _ => Self::Name,
-        }
-    }
-
-    /// What asks the kernel for the same.
-    fn text(self) -> &'static [u8] {
-        match self {
-            Self::Name | Self::Root => b"",
-            Self::Slash => b"/",
-            Self::Dot | Self::DotDot => b"/.",
-        }
-    }
-
-    /// Whether the path ends with a name that may be made, moved or removed.
-    pub fn is_name(self) -> bool {
-        matches!(self, Self::Name | Self::Slash)
-    }
-}
-
-/// Where a relative path begins.
-pub type Base<'a> = &'a [u8];
-
-/// Where a path leads. Its buffers are reused.
-#[derive(Clone, Debug, Default)]
-pub struct Place {
-    /// Canonical guest path; empty for the root.
-    pub guest: Vec<u8>,
-    /// Absolute host path, with what the guest's path ended with (`/`, `/.`).
-    pub host: Vec<u8>,
-    /// That.
-    pub ending: Ending,
-    /// The mount that it lies in ([`Mount::id`]); of a name, the mount that the name lies in, not one that hides it.
-    pub mount: u32,
-    /// Whether that is read-only.
-    pub read_only: bool,
-    /// Whether it lies in procfs.
-    pub is_proc: bool,
-    /// Whether it is a mount's own root, which cannot be renamed or removed.
-    pub is_mount_point: bool,
-}
 
 /// Follows paths of one container.
 #[derive(Debug)]
@@ -255,11 +166,6 @@ fn is_without_links(mount: &Mount, rest: &[u8]) -> bool {
         }
         Err(_) => false,
     }
-}
-
-/// The directory that a canonical guest path lies in.
-pub fn parent(guest: &[u8]) -> &[u8] {
-    &guest[..guest.iter().rposition(|byte| *byte == b'/').unwrap_or(0)]
 }
 
 #[cfg(test)]

@@ -3,35 +3,11 @@
 use rustix::fs::CWD;
 use rustix::io::{Errno, Result};
 
-use super::resolve::{Base, LastLink, Place, Processes, Resolver, parent};
+use super::place::{Base, LastLink, Limits, Place, Processes, Scope, parent};
+use super::resolve::Resolver;
 
 /// As many links as the kernel follows.
 const MAX_LINKS: u32 = 40;
-
-/// What openat2(2) may forbid a path to do (its `RESOLVE_*`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// To go from one mount into another.
-    pub no_crossing: bool,
-    /// To follow a link of /proc that no text describes.
-    pub no_magic: bool,
-    /// To follow a link.
-    pub no_links: bool,
-    /// To leave the directory that it begins at.
-    pub scope: Scope,
-}
-
-/// Whether a path may leave the directory that it begins at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scope {
-    /// It may.
-    #[default]
-    All,
-    /// It fails with EXDEV when it does.
-    Beneath,
-    /// That directory is its root.
-    InRoot,
-}
 
 /// Where the walk goes on after it has looked at a link of /proc.
 enum Magic {

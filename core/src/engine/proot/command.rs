@@ -4,9 +4,17 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::probe::Abilities;
 use super::{Bind, ProotError, ProotPlan};
 use crate::engine::ExecPlan;
+
+/// What a PRoot can.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Abilities {
+    /// It must do without seccomp.
+    pub no_seccomp: bool,
+    pub kill_on_exit: bool,
+    pub link2symlink: bool,
+}
 
 /// Its arguments, itself first.
 pub(super) fn arguments(

@@ -6,20 +6,11 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::command::{own_variables, pair};
+use super::command::{Abilities, own_variables, pair};
 use super::{ProotError, ProotPlan};
 use crate::engine::ProgramError;
 use crate::sys::exec::{Command, ExecFailure};
 use crate::sys::process;
-
-/// What a PRoot can.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Abilities {
-    /// It must do without seccomp.
-    pub no_seccomp: bool,
-    pub kill_on_exit: bool,
-    pub link2symlink: bool,
-}
 
 /// How long a probe may take; it is killed then.
 const PATIENCE: Duration = Duration::from_secs(20);
