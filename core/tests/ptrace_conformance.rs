@@ -271,29 +271,15 @@ fn calls_answer_the_same_where_filters_are_refused() {
     let trial = Trial::new(STATIC);
     let refusing = trial.directory.path().join("refusing");
     let source = refusing.with_extension("c");
-    fs::write(&source, REFUSING).unwrap();
+    // prctl(PR_SET_SECCOMP, …)
+    fs::write(&source, REFUSING.replace("CALL", "157").replace("FIRST", "22")).unwrap();
     let status = Command::new("gcc").args(["-static", "-w", "-o"]).args([&refusing, &source]).status();
     assert!(status.expect("gcc is installed").success());
     trial.compare([None, Some(&refusing)], 5);
 }
 
-/// Runs a program that may not install filters.
-const REFUSING: &str = r#"
-#include <linux/filter.h>
-#include <sys/prctl.h>
-#include <unistd.h>
-int main(int count, char **argv) {
-    struct sock_filter filter[] = {
-        {0x20, 0, 0, 0}, {0x15, 0, 3, 157}, {0x20, 0, 0, 16}, {0x15, 0, 1, PR_SET_SECCOMP},
-        {0x06, 0, 0, 0x00050001}, {0x06, 0, 0, 0x7fff0000},
-    };
-    struct sock_fprog program = {6, filter};
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    prctl(PR_SET_SECCOMP, 2, &program);
-    execv(argv[1], argv + 1);
-    return 99;
-}
-"#;
+/// Runs a program to which one call, with this first argument, is refused.
+const REFUSING: &str = include_str!("conformance/refuse.c");
 
 #[test]
 fn every_translated_call_has_a_case() {
