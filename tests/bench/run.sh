@@ -14,4 +14,5 @@ if [ "$(id -u)" = 0 ]; then
 fi
 made() { cargo run --locked -q -p udocker-tests --example image "$1"; }
 python3 "$here/engines.py" "$bin" 9 "$(made programs)" "$(made proot)" | tee "$results/engines.txt"
+python3 "$here/mpi.py" "$bin" 10 "$(made programs)/root" | tee "$results/mpi.txt"
 python3 "$here/pull.py" "$bin" 3 | tee "$results/pull.txt"

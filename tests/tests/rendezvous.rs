@@ -194,6 +194,41 @@ fn commands_environment_and_directory_do_not_split_a_step() {
     one([first, second].map(|rank| node.inside(&ended(rank, SOON))));
 }
 
+/// MPICH's mpirun names no step: its ranks have the parent in common, or the parent's parent where each has a script.
+#[test]
+fn ranks_of_one_process_manager_share_whatever_stands_between() {
+    let node = Node::new();
+    let launcher = node.env.launch(&[]).get_program().to_str().unwrap().to_owned();
+    let rank = format!("'{launcher}' i sh -c '{WHERE}; sleep 1'");
+    let manager = |ranks: &str| {
+        let mut command = node.env.launch(&[]);
+        let script = format!("{ranks} wait");
+        let mut manager = Command::new("setpriv");
+        let uid = node.env.uid().unwrap_or_else(|| rustix::process::getuid().as_raw());
+        manager.args([
+            format!("--reuid={uid}"),
+            format!("--regid={uid}"),
+            "--clear-groups".into(),
+            "sh".into(),
+            "-c".into(),
+            script,
+        ]);
+        manager
+            .env_clear()
+            .envs(command.stdin(Stdio::null()).get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = run(manager.current_dir("/"));
+        let text = stdout(&output);
+        text.lines().filter(|line| line.starts_with("mnt:")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let plain = format!("PMI_RANK=0 {rank} & PMI_RANK=1 {rank} & ");
+    let script = |number: u32| format!("PMI_RANK={number} sh -c \"{rank}; true\" & ");
+    let wrapped = script(0) + &script(1);
+    let (first, second) = (manager(&plain), manager(&wrapped));
+    assert_eq!((first.len(), second.len()), (2, 2));
+    one(first);
+    one(second);
+}
+
 #[test]
 fn others_go_on_and_join_when_the_first_has_ended() {
     let node = Node::new();

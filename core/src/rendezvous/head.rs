@@ -98,7 +98,7 @@ mod tests {
         Head {
             scheduler: "slurm".into(),
             job: job.into(),
-            step: "of parent 7 99".into(),
+            step: "of process 7 99".into(),
             image: image.into(),
             identity: IdentityPlan {
                 uid: u32::MAX,

@@ -28,7 +28,7 @@ pub use head::Head;
 pub use image::{StepImage, name as image_name};
 pub use reap::reap;
 pub use running::{Running, running};
-pub use step::{Step, parent_process};
+pub use step::{Step, starter};
 
 use crate::digest::Digest;
 use crate::engine::{ExecPlan, Shape};

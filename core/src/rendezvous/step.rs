@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use crate::env_vars::RANKS;
-use crate::sys::process::start_time;
+use crate::sys::process::{parent_of, start_time};
 
 /// What started this process, as far as others were started with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +23,9 @@ const JOBS: [(&str, &str); 4] =
     [("slurm", "SLURM_JOB_ID"), ("pbs", "PBS_JOBID"), ("pals", "PALS_APID"), ("flux", "FLUX_JOB_ID")];
 
 impl Step {
-    /// Reads `env`; `parent` tells pid and start time of the parent, and is asked only if no variable names a step.
-    pub fn of(env: &[(OsString, OsString)], parent: impl FnOnce() -> (u32, u64)) -> Self {
+    /// Reads `env`; `starter` tells pid and start time of what started this process, see [`starter`], and is asked only if no
+    /// variable names a step.
+    pub fn of(env: &[(OsString, OsString)], starter: impl FnOnce(bool) -> (u32, u64)) -> Self {
         let variable = |name: &str| {
             let found = env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str());
             found.and_then(OsStr::to_str).filter(|value| !value.is_empty())
@@ -34,23 +35,40 @@ impl Step {
         if let Some(count) = variable("SLURM_RESTART_COUNT").filter(|count| *count != "0") {
             job.push_str(&format!(" restart {count}"));
         }
+        let rank = RANKS.iter().find_map(|name| variable(name)).map(str::to_owned);
         let name = variable("PMIX_NAMESPACE")
             .map(str::to_owned)
             .or_else(|| variable("SLURM_STEP_ID").map(slurm_step))
             .or_else(|| variable("PALS_APID").map(str::to_owned))
             .or_else(|| variable("OMPI_MCA_ess_base_jobid").map(str::to_owned))
             .unwrap_or_else(|| {
-                let (pid, start) = parent();
-                format!("of parent {pid} {start}")
+                let (pid, start) = starter(rank.is_some());
+                format!("of process {pid} {start}")
             });
-        Self { scheduler, job, name, rank: RANKS.iter().find_map(|name| variable(name)).map(str::to_owned) }
+        Self { scheduler, job, name, rank }
     }
 }
 
-/// Pid and start time of the process that started this one, for [`Step::of`].
-pub fn parent_process() -> (u32, u64) {
-    let pid = std::os::unix::process::parent_id();
+/// Pid and start time of the process that started this one, for [`Step::of`]. For a rank (`is_rank`) that is the process
+/// manager, whatever stands between: scripts and tracers are ranks by their environment as well.
+pub fn starter(is_rank: bool) -> (u32, u64) {
+    let mut pid = std::os::unix::process::parent_id();
+    while is_rank && is_a_rank(pid) {
+        match parent_of(pid) {
+            Ok(above) if above > 1 => pid = above,
+            _ => break,
+        }
+    }
     (pid, start_time(pid).unwrap_or(0))
+}
+
+/// Whether a process began with a rank's number in its environment; one that does not show it is none.
+fn is_a_rank(pid: u32) -> bool {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let is_rank_s = |entry: &[u8]| {
+        RANKS.iter().any(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
+    };
+    environment.split(|byte| *byte == 0).any(is_rank_s)
 }
 
 /// Slurm's numbers for steps that nobody started by srun (SLURM_BATCH_SCRIPT and SLURM_INTERACTIVE_STEP of slurm.h) differ
@@ -70,14 +88,14 @@ mod tests {
 
     fn of(env: &[(&str, &str)]) -> (&'static str, String, String, Option<String>) {
         let env: Vec<_> = env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let Step { scheduler, job, name, rank } = Step::of(&env, || (7, 99));
+        let Step { scheduler, job, name, rank } = Step::of(&env, |is_rank| (if is_rank { 8 } else { 7 }, 99));
         (scheduler, job, name, rank)
     }
 
     #[test]
     fn a_step_is_what_was_started_together() {
         for (case, env, scheduler, job, name, rank) in [
-            ("a shell", &[][..], "", "", "of parent 7 99", None),
+            ("a shell", &[][..], "", "", "of process 7 99", None),
             (
                 "srun",
                 &[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "0"), ("SLURM_PROCID", "3")],
@@ -111,8 +129,8 @@ mod tests {
                 "ns1",
                 Some("0"),
             ),
-            ("MPICH's mpirun", &[("PMI_RANK", "2"), ("PMI_FD", "9")], "", "", "of parent 7 99", Some("2")),
-            ("PBS", &[("PBS_JOBID", "4[1].head"), ("PMIX_NAMESPACE", "")], "pbs", "4[1].head", "of parent 7 99", None),
+            ("MPICH's mpirun", &[("PMI_RANK", "2"), ("PMI_FD", "9")], "", "", "of process 8 99", Some("2")),
+            ("PBS", &[("PBS_JOBID", "4[1].head"), ("PMIX_NAMESPACE", "")], "pbs", "4[1].head", "of process 7 99", None),
             ("PALS", &[("PBS_JOBID", "4"), ("PALS_APID", "a"), ("PALS_RANKID", "1")], "pbs", "4", "a", Some("1")),
         ] {
             let expected = (scheduler, job.to_owned(), name.to_owned(), rank.map(str::to_owned));

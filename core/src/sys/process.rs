@@ -9,6 +9,17 @@ use std::time::{Duration, Instant};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
+/// Returns the parent of `pid` (field 4 of proc_pid_stat(5)).
+///
+/// # Errors
+/// As [`start_time`].
+pub fn parent_of(pid: u32) -> io::Result<u32> {
+    let line = fs::read(format!("/proc/{pid}/stat"))?;
+    let name_end = line.iter().rposition(|byte| *byte == b')').unwrap_or(0);
+    let parent = std::str::from_utf8(&line[name_end..]).ok().and_then(|rest| rest.split(' ').nth(2)?.parse().ok());
+    parent.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Returns when `pid` started, in clock ticks since boot (field 22 of proc_pid_stat(5)). A pid without it names nobody
 /// in particular.
 ///
@@ -176,6 +187,7 @@ mod tests {
             assert_eq!(parse_start_time(line(state, threads).as_bytes()), Some(expected), "{state} {threads}");
         }
         assert_eq!(parse_start_time(b"12 (cut"), None);
+        assert_eq!(parent_of(std::process::id()).unwrap(), std::os::unix::process::parent_id());
         assert_eq!(start_time(std::process::id()).unwrap(), start_time(std::process::id()).unwrap());
     }
 

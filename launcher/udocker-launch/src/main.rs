@@ -20,7 +20,7 @@ use std::time::Instant;
 use udocker_core::engine::{self, ExecPlan, KeepFds, RootWrite};
 use udocker_core::env_vars::{self, matches_any};
 use udocker_core::error::{ErrorKind, Failure};
-use udocker_core::rendezvous::{Meeting, Step, parent_process, reap};
+use udocker_core::rendezvous::{Meeting, Step, reap, starter};
 use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunSpec, Share, UserSpec};
 use udocker_core::settings::Settings;
 use udocker_core::start::{StartError, start};
@@ -67,7 +67,7 @@ fn run() -> u8 {
     // As login(1) and PBS start a user's shell.
     let is_login = !words.is_empty() && words.remove(0).as_bytes().first() == Some(&b'-');
     let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    let step = Step::of(&env, parent_process);
+    let step = Step::of(&env, starter);
     let uid = rustix::process::getuid().as_raw();
     let mut voice = Voice { step: &step, run_dirs: udocker_site_config::default_run_dirs(uid), verbose: 0, since };
     let invocation = match options::parse(is_login, &words, &env) {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use udocker_core::container::nvidia_mounts;
 use udocker_core::engine::{self, ExecPlan, ModeNotBuilt};
 use udocker_core::error::{ErrorKind, Explain, Failure};
-use udocker_core::rendezvous::{Meeting, Notice, Step, parent_process};
+use udocker_core::rendezvous::{Meeting, Notice, Step, starter};
 use udocker_core::run::{
     Accounts, Caller, ContainerFacts, Defaults, ExecMode, ImageFiles, Remark, RunRequest, RunSpec, UserSpec,
     has_program,
@@ -187,7 +187,7 @@ fn start(args: &Args, context: &Context, target: &Target, plan: ExecPlan) -> Out
         run.mark_tree(tree)?;
     }
     let environment: Vec<_> = std::env::vars_os().collect();
-    let step = Step::of(&environment, parent_process);
+    let step = Step::of(&environment, starter);
     let mut notice = |notice: Notice| context.ui.info(&notice.to_string());
     // Ranks share a container, and so do all who write into one.
     let mut meeting = match (&run, &target.container) {
