@@ -6,7 +6,7 @@ LAUNCH_DIR := target/static
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 export UDOCKER_LAUNCH_BIN := $(CURDIR)/$(LAUNCH_DIR)/$(HOST)/debug/udocker-launch
 
-.PHONY: demo test trials fuzz lint audit setup build dist bench
+.PHONY: demo test trials fuzz lint audit setup build dist bench slurm-cluster
 
 setup:
 	@bash tests/setup.sh
@@ -49,6 +49,13 @@ audit:
 
 demo: build
 	@bash tests/demo.sh $(IMAGE)
+
+# A Slurm cluster of two nodes on this machine, to try things on: make slurm-cluster ACTION=up|status|down SLURM=22.05, then
+# tests/slurm/cluster.sh run 22.05 srun -N2 hostname
+ACTION ?= up
+SLURM ?= 22.05
+slurm-cluster: setup
+	@bash tests/slurm/cluster.sh $(ACTION) $(SLURM)
 
 # What is shipped: target/dist-bin/udocker and udocker-launch.
 DIST := target/dist-bin

@@ -1,0 +1,113 @@
+//! A Slurm cluster of two nodes on this machine, by `tests/slurm/cluster.sh`: one per test, gone with the value.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{code, is_root, stderr, stdout};
+
+/// After how long a command is taken for one that hangs.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A running cluster of Debian 12's Slurm, 22.05.
+pub struct Cluster {
+    directory: tempfile::TempDir,
+}
+
+/// What came of a command: status, standard output and standard error.
+pub type Ended = (i32, String, String);
+
+impl Cluster {
+    /// Starts one whose hosts see `binds` where they lie here, and this checkout.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn up(binds: &[&Path]) -> Self {
+        assert!(is_root(), "a cluster needs root: its daemons are root's, and so are its mounts");
+        let cluster = Self { directory: tempfile::tempdir().expect("a temporary directory") };
+        let mut command = cluster.script("up");
+        binds.iter().for_each(|bind| _ = command.arg("--bind").arg(bind));
+        let output = limited(&mut command);
+        assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+        cluster
+    }
+
+    fn script(&self, action: &str) -> Command {
+        let mut command = Command::new("bash");
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("slurm/cluster.sh")).args([action, "22.05", "--state"]);
+        command.arg(self.state());
+        command
+    }
+
+    fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// The home of the user `tester` on all hosts, as it lies here.
+    pub fn home(&self) -> PathBuf {
+        self.state().join("home")
+    }
+
+    /// Runs `words` as `tester` in `/home/tester` of the host `ctl`, with `variables` (`NAME=VALUE`) and little else.
+    ///
+    /// # Panics
+    /// If it does not end in two minutes.
+    pub fn run(&self, variables: &[&str], words: &[&str]) -> Ended {
+        let mut command = self.script("run");
+        variables.iter().for_each(|variable| _ = command.args(["--env", variable]));
+        let output = limited(command.arg("--").args(words));
+        (code(&output), stdout(&output), stderr(&output))
+    }
+
+    /// Runs `words` on a node.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub fn run_on(&self, node: &str, words: &[&str]) -> Ended {
+        let output = limited(self.script("run").args(["--on", node, "--"]).args(words));
+        (code(&output), stdout(&output), stderr(&output))
+    }
+
+    /// Ends it; returns what still ran when its daemons had ended.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn down(self) -> String {
+        let output = limited(&mut self.script("down"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A test that failed has said why; this is for what it leaves.
+        let _ = self.script("down").stdout(Stdio::null()).status();
+    }
+}
+
+fn limited(command: &mut Command) -> Output {
+    // In a file, so that nobody who keeps it open holds the test up.
+    let (out, err) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
+    let share = |file: &std::fs::File| Stdio::from(file.try_clone().expect("a descriptor"));
+    let mut child =
+        command.stdin(Stdio::null()).stdout(share(&out)).stderr(share(&err)).spawn().expect("bash is there");
+    let since = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status;
+        }
+        if since.elapsed() > LIMIT {
+            let _ = child.kill();
+            panic!("{command:?} hangs: {}{}", read(&out), read(&err));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    Output { status, stdout: read(&out).into(), stderr: read(&err).into() }
+}
+
+fn read(mut file: &std::fs::File) -> String {
+    let mut bytes = Vec::new();
+    std::io::Seek::rewind(&mut file).and_then(|()| std::io::Read::read_to_end(&mut file, &mut bytes)).expect("a file");
+    String::from_utf8_lossy(&bytes).into_owned()
+}

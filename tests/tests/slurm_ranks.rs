@@ -1,0 +1,176 @@
+//! Ranks of srun on a cluster of two nodes, in `udocker-launch` without a plugin: MPI as on the bare nodes, one container per
+//! node, signals and statuses of a bare step, one message per node.
+#![cfg(target_arch = "x86_64")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use udocker_tests::cluster::{Cluster, Ended};
+use udocker_tests::engines::made;
+use udocker_tests::random::trials;
+
+/// Tells node, mount namespace, and whether it is inside: `$1` is a file that only the nodes have.
+const WHERE: &str =
+    r#"echo "$(hostname) $(readlink /proc/self/ns/mnt) $([ -e "$1" ] || [ ! -e /opt/go/storm ] || echo inside)""#;
+
+struct Site {
+    cluster: Cluster,
+    launcher: String,
+    root: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        let launcher = std::env::var("UDOCKER_LAUNCH_BIN").expect("`make` names the static launcher");
+        let directory = Path::new(&launcher).parent().expect("a file's directory").to_owned();
+        let root = made().join("root");
+        let cluster = Cluster::up(&[&directory, &root]);
+        Self { cluster, launcher, root: root.display().to_string() }
+    }
+
+    /// `SRUN… udocker-launch OPTIONS… ROOT WORDS…`
+    fn launched(&self, variables: &[&str], srun: &[&str], options: &[&str], words: &[&str]) -> Ended {
+        let launcher = [&[self.launcher.as_str()], options, &[self.root.as_str()]].concat();
+        self.cluster.run(variables, &[srun, &launcher, words].concat())
+    }
+
+    /// Makes `ranks.mpich` and `ranks.openmpi` in the home, by the root's compilers. They run on the nodes as well, which
+    /// are of the same Debian.
+    fn compile(&self) {
+        let mount = format!("--mount={}:/mnt:ro", Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").display());
+        for mpi in ["mpich", "openmpi"] {
+            let (compiler, program) = (format!("mpicc.{mpi}"), format!("ranks.{mpi}"));
+            let words = [&compiler, "-O1", "-o", &program, "/mnt/ranks.c"];
+            assert_eq!(self.launched(&[], &["srun", "-n1"], &[&mount], &words), (0, String::new(), String::new()));
+        }
+    }
+}
+
+/// The namespaces of each node, from lines of [`WHERE`].
+fn by_node(text: &str) -> BTreeMap<&str, Vec<&str>> {
+    let mut nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for line in text.lines() {
+        let [node, namespace, "inside"] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{text}") };
+        nodes.entry(node).or_default().push(namespace);
+    }
+    nodes
+}
+
+#[test]
+fn mpi_runs_as_on_the_bare_nodes() {
+    let site = Site::new();
+    site.compile();
+    // Two nodes of one kernel look like one to UCX, so it is told to use TCP between all (Debian 12's MPICH).
+    let apart = ["UCX_TLS=tcp,self", "UCX_NET_DEVICES=lo", "OMPI_MCA_btl_tcp_if_include=lo"];
+    let two = ["-N2", "-n4", "--ntasks-per-node=2"];
+    for (mpi, pmi, variables, size, cma) in [
+        ("mpich", "--mpi=pmi2", &[][..], &["-N1", "-n2"][..], "yes"),
+        ("mpich", "--mpi=pmi2", &apart, &two, "no"),
+        ("openmpi", "--mpi=pmix", &apart, &["-N1", "-n2"], "yes"),
+        ("openmpi", "--mpi=pmix", &apart, &two, "yes"),
+    ] {
+        let (srun, program) = ([&["srun", pmi], size].concat(), format!("./ranks.{mpi}"));
+        let bare = site.cluster.run(variables, &[&srun[..], &[program.as_str()]].concat());
+        let (ranks, sum) = if size.len() == 2 { (2, 3) } else { (4, 10) };
+        assert_eq!(bare.1, format!("ranks {ranks} sum {sum} wrong 0 cma {cma}\n"), "bare {mpi} {size:?}: {bare:?}");
+        for round in 0..trials(1) {
+            for mode in ["--mode=N1", "--mode=P2"] {
+                let ended = site.launched(variables, &srun, &[mode], &[&program]);
+                assert_eq!((ended.0, &ended.1), (0, &bare.1), "{mpi} {size:?} {mode} round {round}: {ended:?}");
+            }
+        }
+    }
+    assert_eq!(site.cluster.down(), "");
+}
+
+#[test]
+fn a_node_has_one_container_per_step() {
+    let site = Site::new();
+    let script = format!("{WHERE}; sleep 1");
+    let words = ["sh", "-c", &script, "where", &site.launcher];
+    let srun = ["srun", "-N2", "-n4", "--ntasks-per-node=2"];
+    let (status, out, err) = site.launched(&[], &srun, &[], &words);
+    assert_eq!((status, err.as_str()), (0, ""));
+    let nodes = by_node(&out);
+    assert_eq!(nodes.keys().copied().collect::<Vec<_>>(), ["n1", "n2"]);
+    for (node, namespaces) in &nodes {
+        assert_eq!((namespaces.len(), namespaces[0]), (2, namespaces[1]), "{out}");
+        let (_, host, _) = site.cluster.run_on(node, &["readlink", "/proc/self/ns/mnt"]);
+        assert_ne!(namespaces[0], host.trim(), "{node}");
+    }
+    assert_ne!(nodes["n1"][0], nodes["n2"][0]);
+    // Programs and arguments of their own (MPMD), and more tasks on one node than on the other.
+    let file = "0 LAUNCHER ROOT sh -c 'WHERE; sleep 1' a FILE\n1-2 LAUNCHER ROOT bash -c 'WHERE; sleep 1' b FILE\n";
+    let file = file.replace("LAUNCHER", &site.launcher).replace("ROOT", &site.root).replace("WHERE", WHERE);
+    std::fs::write(site.cluster.home().join("programs.conf"), file.replace("FILE", &site.launcher)).expect("a file");
+    let (status, out, err) =
+        site.cluster.run(&[], &["srun", "-N2", "-n3", "-m", "block", "--multi-prog", "programs.conf"]);
+    assert_eq!((status, err.as_str()), (0, ""));
+    let sizes: Vec<usize> = by_node(&out).values().map(Vec::len).collect();
+    assert_eq!(sizes.iter().sum::<usize>(), 3, "{out}");
+    assert!(by_node(&out).values().all(|all| all.iter().all(|namespace| *namespace == all[0])), "{out}");
+    let reaped = site.cluster.run_on("n1", &[&site.launcher, "reap"]);
+    assert_eq!(reaped, (0, String::new(), String::new()));
+    let (_, left, _) = site.cluster.run_on("n1", &["find", "/dev/shm", "-name", "step-*", "-o", "-name", "image-*"]);
+    assert_eq!(left, "");
+    assert_eq!(site.cluster.down(), "");
+}
+
+#[test]
+fn a_step_ends_as_a_bare_one() {
+    let site = Site::new();
+    let bare = |srun: &[&str], words: &[&str]| site.cluster.run(&[], &[srun, words].concat());
+    for words in [&["sh", "-c", "exit 9"][..], &["sh", "-c", "kill -9 $$"], &["sh", "-c", "kill -TERM $$"], &["true"]] {
+        let expected = bare(&["srun", "-n1"], words);
+        for mode in ["--mode=N1", "--mode=P2"] {
+            let ended = site.launched(&[], &["srun", "-n1"], &[mode], words);
+            assert_eq!((ended.0, &ended.1), (expected.0, &expected.1), "{mode} {words:?}: {ended:?}");
+        }
+    }
+    // `scancel -s` signals every process of the step; each task's trap runs once.
+    let trap = "trap 'echo got; exit 9' USR1; touch up.$SLURM_PROCID; while :; do sleep 0.1; done";
+    let signal = "until [ -e up.0 ] && [ -e up.1 ] && [ -e up.2 ]; do sleep 0.1; done; sleep 0.5; rm up.?; \
+                  scancel -s USR1 $(squeue -h -o %i -n traps).0";
+    for launcher in [&[][..], &[&site.launcher, "--mode=N1", &site.root], &[&site.launcher, "--mode=P2", &site.root]] {
+        let line = [&["srun", "-J", "traps", "-N2", "-n3"], launcher, &["sh", "-c", trap]].concat();
+        let (traps, _) = std::thread::scope(|scope| {
+            let traps = scope.spawn(|| site.cluster.run(&[], &line));
+            let sent = scope.spawn(|| site.cluster.run(&[], &["sh", "-c", signal]));
+            (traps.join().expect("a step"), sent.join().expect("a signal"))
+        });
+        assert_eq!((traps.0, traps.1.as_str()), (9, "got\ngot\ngot\n"), "{launcher:?}: {traps:?}");
+    }
+    assert_eq!(site.cluster.down(), "");
+}
+
+#[test]
+fn a_failure_is_told_once_per_node() {
+    let site = Site::new();
+    let srun = ["srun", "-N2", "-n8", "--ntasks-per-node=4"];
+    let (status, out, err) = site.launched(&[], &srun, &["--mount=/nothere:/mnt"], &["true"]);
+    assert_eq!((status, out.as_str()), (125, ""));
+    let told: Vec<&str> = err.lines().filter(|line| line.contains("/nothere")).collect();
+    assert_eq!(told.len(), 2, "{err}");
+    for node in ["n1", "n2"] {
+        let prefix = format!("udocker: [{node} task ");
+        assert!(told.iter().any(|line| line.starts_with(&prefix)), "{err}");
+    }
+    assert_eq!(site.cluster.down(), "");
+}
+
+#[test]
+fn exec_enters_the_step_of_the_job() {
+    let site = Site::new();
+    let step = format!(
+        "srun -n1 {0} {1} sh -c 'readlink /proc/self/ns/mnt; touch up; while [ -e up ]; do sleep 0.1; done' & \
+         until [ -e up ]; do sleep 0.1; done; \
+         srun -n1 --overlap {0} exec sh -c 'readlink /proc/self/ns/mnt; pwd; echo $SLURM_STEP_ID'; rm up; wait",
+        site.launcher, site.root
+    );
+    let (status, out, err) = site.cluster.run(&["SHELL=/bin/bash"], &["salloc", "-Q", "-N1", "-n2", "sh", "-c", &step]);
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 4, "{out}");
+    assert_eq!((lines[0], lines[2], lines[3]), (lines[1], "/home/tester", "1"));
+    assert_eq!(site.cluster.down(), "");
+}
