@@ -9,9 +9,48 @@ use crate::{code, is_root, stderr, stdout};
 /// After how long a command is taken for one that hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A running cluster of Debian 12's Slurm, 22.05.
+/// A release of Slurm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// Debian 12's, of this machine: 22.05.
+    Bookworm,
+    /// Debian 13's: 24.11.
+    Trixie,
+    /// That of the Debian after it: 26.05.
+    Forky,
+}
+
+impl Release {
+    /// As Slurm counts.
+    pub fn number(self) -> &'static str {
+        match self {
+            Self::Bookworm => "22.05",
+            Self::Trixie => "24.11",
+            Self::Forky => "26.05",
+        }
+    }
+
+    /// The root of its Debian, with its MPIs and a compiler; made on first use, which takes minutes. `/` for this machine's.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn root(self) -> PathBuf {
+        let output = script().args(["root", self.number()]).output().expect("bash is there");
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output).trim().into()
+    }
+}
+
+/// A running cluster.
 pub struct Cluster {
+    release: Release,
     directory: tempfile::TempDir,
+}
+
+fn script() -> Command {
+    let mut command = Command::new("bash");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("slurm/cluster.sh"));
+    command
 }
 
 /// What came of a command: status, standard output and standard error.
@@ -22,9 +61,11 @@ impl Cluster {
     ///
     /// # Panics
     /// If it does not start.
-    pub fn up(binds: &[&Path]) -> Self {
+    pub fn up(release: Release, binds: &[&Path]) -> Self {
+        // Its own limit: a cluster starts in seconds.
+        release.root();
         assert!(is_root(), "a cluster needs root: its daemons are root's, and so are its mounts");
-        let cluster = Self { directory: tempfile::tempdir().expect("a temporary directory") };
+        let cluster = Self { release, directory: tempfile::tempdir().expect("a temporary directory") };
         let mut command = cluster.script("up");
         binds.iter().for_each(|bind| _ = command.arg("--bind").arg(bind));
         let output = limited(&mut command);
@@ -33,9 +74,8 @@ impl Cluster {
     }
 
     fn script(&self, action: &str) -> Command {
-        let mut command = Command::new("bash");
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("slurm/cluster.sh")).args([action, "22.05", "--state"]);
-        command.arg(self.state());
+        let mut command = script();
+        command.args([action, self.release.number(), "--state"]).arg(self.state());
         command
     }
 

@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use udocker_tests::cluster::{Cluster, Ended};
+use udocker_tests::cluster::{Cluster, Ended, Release};
 use udocker_tests::engines::made;
 use udocker_tests::random::trials;
 
-/// Tells node, mount namespace, and whether it is inside: `$1` is a file that only the nodes have.
-const WHERE: &str =
-    r#"echo "$(hostname) $(readlink /proc/self/ns/mnt) $([ -e "$1" ] || [ ! -e /opt/go/storm ] || echo inside)""#;
+/// Tells node, mount namespace, and whether it is inside: `$1` is a file that only the nodes have,
+/// and Debian's list of packages is only in the root.
+const WHERE: &str = r#"echo "$(hostname) $(readlink /proc/self/ns/mnt) $([ -e "$1" ] || [ ! -e /var/lib/dpkg/status ] || echo inside)""#;
 
 struct Site {
     cluster: Cluster,
@@ -20,11 +20,14 @@ struct Site {
 }
 
 impl Site {
-    fn new() -> Self {
+    fn new(release: Release) -> Self {
         let launcher = std::env::var("UDOCKER_LAUNCH_BIN").expect("`make` names the static launcher");
         let directory = Path::new(&launcher).parent().expect("a file's directory").to_owned();
-        let root = made().join("root");
-        let cluster = Cluster::up(&[&directory, &root]);
+        let root = match release {
+            Release::Bookworm => made().join("root"),
+            later => later.root(),
+        };
+        let cluster = Cluster::up(release, &[&directory, &root]);
         Self { cluster, launcher, root: root.display().to_string() }
     }
 
@@ -56,26 +59,38 @@ fn by_node(text: &str) -> BTreeMap<&str, Vec<&str>> {
     nodes
 }
 
-#[test]
-fn mpi_runs_as_on_the_bare_nodes() {
-    let site = Site::new();
+const ONE_NODE: [&str; 2] = ["-N1", "-n2"];
+const TWO_NODES: [&str; 3] = ["-N2", "-n4", "--ntasks-per-node=2"];
+/// Two nodes of one kernel look like one to Debian 12's UCX, so it is told to use TCP between all.
+const APART: &str = "UCX_TLS=tcp,self";
+
+/// MPI library, what srun serves it with, variables, and the step's size.
+type Case = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
+
+/// Open MPI 5.0.7 crashes in its receive path in one of twenty steps over two nodes of one machine, in containers as on the
+/// bare nodes, before it says anything: such a step is started again.
+fn has_crashed(ended: &Ended) -> bool {
+    ended.1.is_empty() && ended.2.contains("mca_pml_ob1_recv_frag_callback_match")
+}
+
+/// The first of five attempts that is no such crash.
+fn attempt(step: impl Fn() -> Ended) -> Ended {
+    (0..4).map(|_| step()).find(|ended| !has_crashed(ended)).unwrap_or_else(&step)
+}
+
+/// Each case prints inside what it prints on the bare nodes: data, and whether memory is read between processes.
+fn mpi_is_as_bare(release: Release, cases: &[Case]) {
+    let site = Site::new(release);
     site.compile();
-    // Two nodes of one kernel look like one to UCX, so it is told to use TCP between all (Debian 12's MPICH).
-    let apart = ["UCX_TLS=tcp,self", "UCX_NET_DEVICES=lo", "OMPI_MCA_btl_tcp_if_include=lo"];
-    let two = ["-N2", "-n4", "--ntasks-per-node=2"];
-    for (mpi, pmi, variables, size, cma) in [
-        ("mpich", "--mpi=pmi2", &[][..], &["-N1", "-n2"][..], "yes"),
-        ("mpich", "--mpi=pmi2", &apart, &two, "no"),
-        ("openmpi", "--mpi=pmix", &apart, &["-N1", "-n2"], "yes"),
-        ("openmpi", "--mpi=pmix", &apart, &two, "yes"),
-    ] {
-        let (srun, program) = ([&["srun", pmi], size].concat(), format!("./ranks.{mpi}"));
-        let bare = site.cluster.run(variables, &[&srun[..], &[program.as_str()]].concat());
-        let (ranks, sum) = if size.len() == 2 { (2, 3) } else { (4, 10) };
-        assert_eq!(bare.1, format!("ranks {ranks} sum {sum} wrong 0 cma {cma}\n"), "bare {mpi} {size:?}: {bare:?}");
+    for (mpi, pmi, variables, size) in cases {
+        let (srun, program) = ([&["srun", pmi], *size].concat(), format!("./ranks.{mpi}"));
+        let bare = attempt(|| site.cluster.run(variables, &[&srun[..], &[program.as_str()]].concat()));
+        let sum = if size.len() == 2 { "ranks 2 sum 3 wrong 0 cma " } else { "ranks 4 sum 10 wrong 0 cma " };
+        assert!(bare.0 == 0 && bare.1.starts_with(sum) && bare.1.lines().count() == 1, "bare {mpi} {size:?}: {bare:?}");
+        assert!(variables.contains(&APART) || bare.1.ends_with("yes\n"), "bare {mpi} {size:?}: {bare:?}");
         for round in 0..trials(1) {
             for mode in ["--mode=N1", "--mode=P2"] {
-                let ended = site.launched(variables, &srun, &[mode], &[&program]);
+                let ended = attempt(|| site.launched(variables, &srun, &[mode], &[&program]));
                 assert_eq!((ended.0, &ended.1), (0, &bare.1), "{mpi} {size:?} {mode} round {round}: {ended:?}");
             }
         }
@@ -84,8 +99,45 @@ fn mpi_runs_as_on_the_bare_nodes() {
 }
 
 #[test]
+fn mpi_is_as_on_the_bare_nodes_of_22_05() {
+    let (apart, loopback) = (&[APART, "UCX_NET_DEVICES=lo"], &["OMPI_MCA_btl_tcp_if_include=lo"]);
+    let cases: [Case; 4] = [
+        ("mpich", "--mpi=pmi2", &[], &ONE_NODE),
+        ("mpich", "--mpi=pmi2", apart, &TWO_NODES),
+        ("openmpi", "--mpi=pmix", loopback, &ONE_NODE),
+        ("openmpi", "--mpi=pmix", loopback, &TWO_NODES),
+    ];
+    mpi_is_as_bare(Release::Bookworm, &cases);
+}
+
+#[test]
+fn mpi_is_as_on_the_bare_nodes_of_24_11() {
+    let loopback = &["OMPI_MCA_btl_tcp_if_include=lo"];
+    let cases: [Case; 4] = [
+        ("mpich", "--mpi=pmi2", &[], &ONE_NODE),
+        ("mpich", "--mpi=pmi2", &[], &TWO_NODES),
+        ("openmpi", "--mpi=pmix", loopback, &ONE_NODE),
+        ("openmpi", "--mpi=pmix", loopback, &TWO_NODES),
+    ];
+    mpi_is_as_bare(Release::Trixie, &cases);
+}
+
+/// Debian's 26.05 has no plugin for PMIx.
+#[test]
+fn mpi_is_as_on_the_bare_nodes_of_26_05() {
+    let cases: [Case; 2] = [("mpich", "--mpi=pmi2", &[], &ONE_NODE), ("mpich", "--mpi=pmi2", &[], &TWO_NODES)];
+    mpi_is_as_bare(Release::Forky, &cases);
+}
+
+#[test]
 fn a_node_has_one_container_per_step() {
-    let site = Site::new();
+    for release in [Release::Bookworm, Release::Trixie, Release::Forky] {
+        one_container_per_step(release);
+    }
+}
+
+fn one_container_per_step(release: Release) {
+    let site = Site::new(release);
     let script = format!("{WHERE}; sleep 1");
     let words = ["sh", "-c", &script, "where", &site.launcher];
     let srun = ["srun", "-N2", "-n4", "--ntasks-per-node=2"];
@@ -118,7 +170,7 @@ fn a_node_has_one_container_per_step() {
 
 #[test]
 fn a_step_ends_as_a_bare_one() {
-    let site = Site::new();
+    let site = Site::new(Release::Bookworm);
     let bare = |srun: &[&str], words: &[&str]| site.cluster.run(&[], &[srun, words].concat());
     for words in [&["sh", "-c", "exit 9"][..], &["sh", "-c", "kill -9 $$"], &["sh", "-c", "kill -TERM $$"], &["true"]] {
         let expected = bare(&["srun", "-n1"], words);
@@ -145,7 +197,7 @@ fn a_step_ends_as_a_bare_one() {
 
 #[test]
 fn a_failure_is_told_once_per_node() {
-    let site = Site::new();
+    let site = Site::new(Release::Bookworm);
     let srun = ["srun", "-N2", "-n8", "--ntasks-per-node=4"];
     let (status, out, err) = site.launched(&[], &srun, &["--mount=/nothere:/mnt"], &["true"]);
     assert_eq!((status, out.as_str()), (125, ""));
@@ -160,7 +212,7 @@ fn a_failure_is_told_once_per_node() {
 
 #[test]
 fn exec_enters_the_step_of_the_job() {
-    let site = Site::new();
+    let site = Site::new(Release::Bookworm);
     let step = format!(
         "srun -n1 {0} {1} sh -c 'readlink /proc/self/ns/mnt; touch up; while [ -e up ]; do sleep 0.1; done' & \
          until [ -e up ]; do sleep 0.1; done; \
