@@ -67,15 +67,22 @@ const APART: &str = "UCX_TLS=tcp,self";
 /// MPI library, what srun serves it with, variables, and the step's size.
 type Case = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
 
-/// Open MPI 5.0.7 crashes in its receive path in one of twenty steps over two nodes of one machine, in containers as on the
-/// bare nodes, before it says anything: such a step is started again.
-fn has_crashed(ended: &Ended) -> bool {
-    ended.1.is_empty() && ended.2.contains("mca_pml_ob1_recv_frag_callback_match")
+/// What a step ends with that did not end by itself.
+const HANGS: i32 = 124;
+/// Ends a step that hangs.
+const LIMITED: [&str; 4] = ["timeout", "-k5", "25", "srun"];
+
+/// Two libraries fail over two nodes of one machine, in containers as on the bare nodes; such a step is started again. Open
+/// MPI 5.0.7 crashes in its receive path in one of twenty, before it says anything. Debian 12's MPICH with UCX over TCP says
+/// all and hangs in MPI_Finalize in one of four, on a busy machine.
+fn is_the_librarys(ended: &Ended, variables: &[&str]) -> bool {
+    let crashed = ended.1.is_empty() && ended.2.contains("mca_pml_ob1_recv_frag_callback_match");
+    crashed || variables.contains(&APART) && ended.0 == HANGS && ended.1.ends_with(" wrong 0 cma no\n")
 }
 
-/// The first of five attempts that is no such crash.
-fn attempt(step: impl Fn() -> Ended) -> Ended {
-    (0..4).map(|_| step()).find(|ended| !has_crashed(ended)).unwrap_or_else(&step)
+/// The first of six attempts that is no such failure.
+fn attempt(variables: &[&str], step: impl Fn() -> Ended) -> Ended {
+    (0..5).map(|_| step()).find(|ended| !is_the_librarys(ended, variables)).unwrap_or_else(&step)
 }
 
 /// Each case prints inside what it prints on the bare nodes: data, and whether memory is read between processes.
@@ -83,14 +90,14 @@ fn mpi_is_as_bare(release: Release, cases: &[Case]) {
     let site = Site::new(release);
     site.compile();
     for (mpi, pmi, variables, size) in cases {
-        let (srun, program) = ([&["srun", pmi], *size].concat(), format!("./ranks.{mpi}"));
-        let bare = attempt(|| site.cluster.run(variables, &[&srun[..], &[program.as_str()]].concat()));
+        let (srun, program) = ([&LIMITED[..], &[pmi], *size].concat(), format!("./ranks.{mpi}"));
+        let bare = attempt(variables, || site.cluster.run(variables, &[&srun[..], &[program.as_str()]].concat()));
         let sum = if size.len() == 2 { "ranks 2 sum 3 wrong 0 cma " } else { "ranks 4 sum 10 wrong 0 cma " };
         assert!(bare.0 == 0 && bare.1.starts_with(sum) && bare.1.lines().count() == 1, "bare {mpi} {size:?}: {bare:?}");
         assert!(variables.contains(&APART) || bare.1.ends_with("yes\n"), "bare {mpi} {size:?}: {bare:?}");
         for round in 0..trials(1) {
             for mode in ["--mode=N1", "--mode=P2"] {
-                let ended = attempt(|| site.launched(variables, &srun, &[mode], &[&program]));
+                let ended = attempt(variables, || site.launched(variables, &srun, &[mode], &[&program]));
                 assert_eq!((ended.0, &ended.1), (0, &bare.1), "{mpi} {size:?} {mode} round {round}: {ended:?}");
             }
         }
