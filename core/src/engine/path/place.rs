@@ -79,7 +79,7 @@ pub struct Place {
     pub host: Vec<u8>,
     /// That.
     pub ending: Ending,
-    /// The mount that it lies in ([`Mount::id`]); of a name, the mount that the name lies in, not one that hides it.
+    /// The mount that it lies in ([`super::Mount::id`]); of a name, the mount that the name lies in, not one that hides it.
     pub mount: u32,
     /// Whether that is read-only.
     pub read_only: bool,
