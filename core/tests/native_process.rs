@@ -45,7 +45,7 @@ fn failures_have_dockers_statuses() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "plain argument\n", "no #! line");
         let (status, error) = fixture.fail("read-only", &["--unshare-pid"], &["true"]);
         assert_eq!(status, 125);
-        assert!(error.starts_with("cannot make a Pid namespace: mode N1 shares the host's\n"), "{error}");
+        assert!(error.starts_with("cannot make a pid namespace: mode N1 shares the host's\n"), "{error}");
     });
 }
 
