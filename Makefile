@@ -6,7 +6,7 @@ LAUNCH_DIR := target/static
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 export UDOCKER_LAUNCH_BIN := $(CURDIR)/$(LAUNCH_DIR)/$(HOST)/debug/udocker-launch
 
-.PHONY: demo test trials fuzz lint audit setup build dist bench slurm-cluster
+.PHONY: demo test trials fuzz lint audit setup build dist dist-test bench slurm-cluster
 
 setup:
 	@bash tests/setup.sh
@@ -64,6 +64,11 @@ dist: setup
 	$(CARGO) rustc --locked --profile dist -p udocker-launch --bin udocker-launch --target $(HOST) --target-dir $(LAUNCH_DIR) -- $(LAUNCH_FLAGS)
 	@mkdir -p $(DIST)
 	cp target/dist/udocker $(LAUNCH_DIR)/$(HOST)/dist/udocker-launch $(DIST)/
+
+# The tests of what ranks do, by the launcher that is shipped: it is linked and optimised otherwise than the one of `make test`.
+dist-test: dist
+	UDOCKER_LAUNCH_BIN=$(CURDIR)/$(DIST)/udocker-launch $(CARGO) nextest run --locked --no-fail-fast -p udocker-tests \
+	  --test rendezvous --test launched_ranks --test entering --test signals --test pmi_fds --test odd_callers --test login_shell
 
 # Our own figures, by the programs that are shipped; results go to tests/bench/results.
 bench: dist

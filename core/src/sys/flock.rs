@@ -50,7 +50,8 @@ impl Alarm {
             let mut event: libc::sigevent = std::mem::zeroed();
             event.sigev_notify = libc::SIGEV_THREAD_ID;
             event.sigev_signo = libc::SIGALRM;
-            event.sigev_notify_thread_id = libc::gettid();
+            // libc::gettid() is no function in a static program with LTO: std refers to it weakly, and so it is left out.
+            event.sigev_notify_thread_id = rustix::thread::gettid().as_raw_nonzero().get();
             let mut alarm = Self { timer: std::mem::zeroed(), action: std::mem::zeroed(), mask: std::mem::zeroed() };
             if libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut alarm.timer) != 0 {
                 return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN));
