@@ -693,6 +693,47 @@ fn a_stopped_program_stops_its_tracer_and_goes_on() {
     assert_eq!(tracer.wait().unwrap().code(), Some(4));
 }
 
+/// Where the kernel lets a process run, as /proc tells who looks from outside.
+fn allowed(pid: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// The tracer keeps a busy thread on its own CPU; the program, its children, and what comes after see nothing of it.
+#[test]
+fn a_busy_thread_is_kept_by_its_tracer_and_does_not_see_it() {
+    let own = allowed("self");
+    assert!(own.contains(['-', ',']), "this test needs two CPUs, and has {own}");
+    Fixture::new().on_each_kernel(|fixture, kernel| {
+        let busy = "n=0; while [ $n -lt 300 ]; do [ -e /etc/marker ]; n=$((n + 1)); done";
+        let look = "busybox taskset -p $$; grep Cpus_allowed_list /proc/self/status; cat /proc/$$/status | grep Cpus_allowed_list";
+        let script = format!("{{ {look}; }} >/tmp/before; {busy}; {{ {look}; }} >/tmp/after; busybox cmp /tmp/before /tmp/after && cat /tmp/after");
+        let tmp = fixture.bind("host/sub", "/tmp");
+        let output = fixture.run(&[PROC, &tmp, "--ro"], &["sh", "-c", &script]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(text.matches(&format!("Cpus_allowed_list:\t{own}\n")).count(), 2, "{kernel}: {output:?}");
+
+        // Born by a thread that is kept, a child is free.
+        let script = format!("echo $$; {busy}; sleep 5 & echo $!; {busy}; {busy}; kill $!");
+        let mut command = fixture.command(&[PROC, DEV, "--ro"], &["sh", "-c", &script]);
+        let mut running = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(running.stdout.take().unwrap()));
+        let pid = lines.next().unwrap().unwrap();
+        let mut kept = 0;
+        let child = std::thread::scope(|scope| {
+            let child = scope.spawn(|| lines.next().unwrap().unwrap());
+            while !child.is_finished() {
+                kept += u32::from(![own.as_str(), ""].contains(&allowed(&pid).as_str()));
+            }
+            child.join().unwrap()
+        });
+        assert_eq!(allowed(&child), own, "{kernel}");
+        assert!(kept > 0, "{kernel}: the busy shell was never seen on one CPU");
+        assert!(running.wait().unwrap().success(), "{kernel}");
+    });
+}
+
 #[test]
 fn many_run_at_once() {
     let fixture = Fixture::new();

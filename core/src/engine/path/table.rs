@@ -49,6 +49,8 @@ pub enum Emulation {
     Message,
     /// Shows such an address: getsockname, getpeername.
     SocketName,
+    /// sched_setaffinity, sched_getaffinity: they are about what the tracer may have changed.
+    Affinity,
     /// chroot.
     Chroot,
     /// Changes a file by its descriptor.
@@ -396,8 +398,8 @@ pub const CALLS: &[Call] = &[
     allow(200, "tkill"),
     allow(201, "time"),
     allow(202, "futex"),
-    allow(203, "sched_setaffinity"),
-    allow(204, "sched_getaffinity"),
+    emulate(203, "sched_setaffinity", [None, None], Emulation::Affinity),
+    emulate(204, "sched_getaffinity", [None, None], Emulation::Affinity),
     allow(205, "set_thread_area"),
     allow(206, "io_setup"),
     allow(207, "io_destroy"),

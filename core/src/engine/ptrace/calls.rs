@@ -32,6 +32,10 @@ impl Tracer {
                 Emulation::Address => self.address(tid, call, registers),
                 Emulation::Message => self.message(tid, registers),
                 Emulation::SocketName => self.socket_name(tid, registers),
+                Emulation::Affinity => {
+                    self.company.looked_at();
+                    Ok(Next::Pass)
+                }
                 Emulation::Chroot => self.chroot(tid, call, registers),
                 Emulation::Descriptor => self.descriptor(tid, call, registers),
                 Emulation::Attribute => self.attribute(tid, registers),

@@ -117,6 +117,9 @@ impl Tracer {
             ptrace::check_open_flags(flags as i32)?;
         }
         self.read_path(tid, argument(&before, path.index))?;
+        if self.text.ends_with(b"status") {
+            self.company.looked_at();
+        }
         let writes = flags & libc::O_PATH as u64 == 0
             && (flags & libc::O_ACCMODE as u64 != 0
                 || flags & (O_CREAT | libc::O_TRUNC as u64) != 0

@@ -20,6 +20,8 @@ mod calls;
 #[cfg(target_arch = "x86_64")]
 mod changing;
 #[cfg(target_arch = "x86_64")]
+mod company;
+#[cfg(target_arch = "x86_64")]
 mod credentials;
 mod error;
 #[cfg(target_arch = "x86_64")]

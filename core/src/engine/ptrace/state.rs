@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use rustix::io::Errno;
 
+use super::company::Company;
 use super::guest::{Guests, Space, Tracee};
 use super::setup::{Child, Failure, FakeIdentity, Prepared};
 use crate::engine::path::{Place, Resolver};
@@ -26,6 +27,7 @@ pub(super) struct Tracer {
     pub text: Vec<u8>,
     pub place: Place,
     pub leader: i32,
+    pub company: Company,
     /// What becomes of each call where no filter could be installed: then every call stops, at its begin and its end.
     pub unfiltered: Option<Vec<Verdict>>,
     /// New threads that stopped before their maker told of them.
@@ -54,6 +56,7 @@ impl Tracer {
             text: Vec::new(),
             place: Place::default(),
             leader,
+            company: Company::new(),
             unfiltered: None,
             early: HashSet::new(),
             queued: VecDeque::new(),

@@ -84,6 +84,7 @@ impl Tracer {
 
     /// Kills what is left, and waits for it: the caller may remove the tree.
     fn end_all(&mut self) -> Result<(), TraceError> {
+        self.company.part();
         let pids: HashSet<i32> = self.guests.threads.values().map(|tracee| tracee.pid).collect();
         for pid in pids.into_iter().chain(self.early.drain()).filter(|pid| *pid != self.leader) {
             // It may have ended by itself.
@@ -108,6 +109,9 @@ impl Tracer {
     fn handle(&mut self, tid: i32, stop: Stop) -> Result<(), Errno> {
         if self.any_stopped && !matches!(stop, Stop::Group(_)) {
             self.no_longer_stopped(tid);
+        }
+        if matches!(stop, Stop::Filter | Stop::Call) {
+            self.company.met(tid);
         }
         match stop {
             Stop::Exited(_) | Stop::Killed(_) => {
@@ -225,6 +229,7 @@ impl Tracer {
 
     fn birth(&mut self, maker: i32) -> Result<(), Errno> {
         let born = ptrace::event_message(maker)?;
+        self.company.born(maker, born);
         let registers = ptrace::registers(maker)?;
         let flags = match registers.orig_rax as i64 {
             libc::SYS_clone => registers.rdi,
@@ -253,6 +258,7 @@ impl Tracer {
     /// All other threads of the process are gone, and the one that executed has the number of the first.
     fn executed(&mut self, tid: i32) -> Result<(), Errno> {
         let former = ptrace::event_message(tid)?;
+        self.company.renumbered(former, tid);
         if former != tid
             && let Some(tracee) = self.guests.threads.remove(&former)
         {
