@@ -2,7 +2,8 @@
 """MPI between two ranks of one node: bare, in udocker-launch by N1 and by P2. Best of interleaved runs.
 
 usage: mpi.py BIN-DIR ROUNDS ROOT    BIN-DIR has udocker-launch; ROOT is a root of this Debian with MPICH and Open MPI, whose
-                                     programs run on the host as well; mpirun.mpich and mpirun.openmpi, strace
+                                     programs run on the host as well; mpirun.mpich and mpirun.openmpi, strace; as root also
+                                     srun, on the cluster of tests/slurm
 
 8 MiB each way, checked; the program tells the best of its five exchanges, this script the best of ROUNDS runs. The ranks'
 transport is seen by strace: which of them called process_vm_readv.
@@ -11,57 +12,120 @@ import os, re, shutil, subprocess, sys, tempfile
 
 BIN, ROUNDS, ROOT = os.path.abspath(sys.argv[1]), int(sys.argv[2]), os.path.abspath(sys.argv[3])
 HERE = os.path.dirname(os.path.abspath(__file__))
-W = tempfile.mkdtemp(prefix="udocker-bench-")
-os.chmod(W, 0o755)
-ENV = {"PATH": "/usr/bin:/bin", "USER": "bench", "HOME": W, "UDOCKER_DIR": f"{W}/store", "OMPI_ALLOW_RUN_AS_ROOT": "1",
-       "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+SOURCES = os.path.realpath(f"{HERE}/../programs")
+CLUSTER = os.path.realpath(f"{HERE}/../slurm/cluster.sh")
 LAUNCH = f"{BIN}/udocker-launch"
-KINDS = {"bare": [], "N1": [LAUNCH, "--mode=N1", ROOT], "P2": [LAUNCH, "--mode=P2", ROOT]}
+STRACE = ["strace", "-ff", "-e", "trace=process_vm_readv,process_vm_writev", "-o", "trace"]
 
 
-def run(mpi, kind, before=()):
-    over = ["--oversubscribe"] if mpi == "openmpi" else []
-    argv = [f"mpirun.{mpi}", *over, "-n", "2", *before, *KINDS[kind], f"{W}/ranks.{mpi}", "time"]
-    output = subprocess.run(argv, env=ENV, cwd=W, capture_output=True, text=True, timeout=120)
-    assert output.returncode == 0, (argv, output)
-    line = re.search(r"^ranks 2 sum 3 wrong 0 cma (\w+)$", output.stdout, re.M)
-    seconds = re.search(r"^seconds ([\d.]+)$", output.stdout, re.M)
+def kinds(root):
+    return {"bare": [], "N1": [LAUNCH, "--mode=N1", root], "P2": [LAUNCH, "--mode=P2", root]}
+
+
+class Mpirun:
+    """Each library's own launcher, on this machine."""
+
+    name, mpis, root = "mpirun", ("mpich", "openmpi"), ROOT
+
+    def __init__(self, directory):
+        self.home = directory
+        self.environment = {"PATH": "/usr/bin:/bin", "USER": "bench", "HOME": directory, "UDOCKER_DIR": f"{directory}/store",
+                            "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+    def alone(self, words):
+        return self.execute(words)
+
+    def ranks(self, mpi, words):
+        over = ["--oversubscribe"] if mpi == "openmpi" else []
+        return self.execute([f"mpirun.{mpi}", *over, "-n", "2", *words])
+
+    def execute(self, argv):
+        return subprocess.run(argv, env=self.environment, cwd=self.home, capture_output=True, text=True, timeout=120)
+
+    def end(self):
+        pass
+
+
+class Srun:
+    """A cluster of two nodes; the ranks are on one of them."""
+
+    def __init__(self, directory, release, mpis):
+        self.release, self.mpis, self.name = release, mpis, f"srun {release}"
+        self.state, self.home = f"{directory}/state", f"{directory}/state/home"
+        own = subprocess.run(["bash", CLUSTER, "root", release], check=True, capture_output=True, text=True).stdout.strip()
+        self.root = ROOT if own == "/" else own
+        subprocess.run(["bash", CLUSTER, "up", release, "--state", self.state, "--bind", BIN, "--bind", self.root],
+                       check=True, stdout=subprocess.DEVNULL)
+
+    def alone(self, words):
+        return self.execute([], ["srun", "-n1", *words])
+
+    def ranks(self, mpi, words):
+        pmi, variable = ("pmi2", "A=1") if mpi == "mpich" else ("pmix", "OMPI_MCA_btl_tcp_if_include=lo")
+        return self.execute(["--env", variable], ["srun", f"--mpi={pmi}", "-N1", "-n2", *words])
+
+    def execute(self, variables, words):
+        argv = ["bash", CLUSTER, "run", self.release, "--state", self.state, *variables, "--", *words]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=120)
+
+    def end(self):
+        subprocess.run(["bash", CLUSTER, "down", self.release, "--state", self.state], stdout=subprocess.DEVNULL)
+
+
+def run(starter, mpi, kind, before=()):
+    done = starter.ranks(mpi, [*before, *kinds(starter.root)[kind], f"./ranks.{mpi}", "time"])
+    assert done.returncode == 0, (starter.name, mpi, kind, done)
+    line = re.search(r"^ranks 2 sum 3 wrong 0 cma (\w+)$", done.stdout, re.M)
+    seconds = re.search(r"^seconds ([\d.]+)$", done.stdout, re.M)
     return line[1], float(seconds[1])
 
 
-def calls(mpi, kind):
+def calls(starter, mpi, kind):
     """How many ranks called process_vm_readv or process_vm_writev. A tracer cannot be traced: P2 is told by the program."""
-    if kind == "P2":
+    if kind == "P2" or starter.alone(["strace", "-V"]).returncode != 0:
         return "by the program"
-    traces = f"{W}/trace"
-    run(mpi, kind, ["strace", "-ff", "-e", "trace=process_vm_readv,process_vm_writev", "-o", traces])
-    found = [name for name in os.listdir(W) if name.startswith("trace.")]
-    count = sum("process_vm_" in open(f"{W}/{name}").read() for name in found)
+    run(starter, mpi, kind, STRACE)
+    found = [name for name in os.listdir(starter.home) if name.startswith("trace.")]
+    count = sum("process_vm_" in open(f"{starter.home}/{name}").read() for name in found)
     for name in found:
-        os.remove(f"{W}/{name}")
+        os.remove(f"{starter.home}/{name}")
     return f"{count} processes"
 
 
-def main():
-    for mpi in ["mpich", "openmpi"]:
-        source = os.path.realpath(f"{HERE}/../programs/ranks.c")
-        subprocess.run([LAUNCH, f"--mount={os.path.dirname(source)}:/mnt:ro", ROOT, f"mpicc.{mpi}", "-O2", "-o",
-                        f"{W}/ranks.{mpi}", "/mnt/ranks.c"], env=ENV, cwd=W, check=True)
-    print(f"# {os.uname().release}, {os.cpu_count()} cores, uid {os.getuid()}, best of {ROUNDS} runs in turn, MB/s each way")
-    print(f"{'':10}" + "".join(f"{kind:>9}{'/bare':>7}{'cma':>5}{'strace':>16}" for kind in KINDS))
-    for mpi in ["mpich", "openmpi"]:
-        results = {kind: [] for kind in KINDS}
+def measure(starter):
+    for mpi in starter.mpis:
+        built = starter.alone([LAUNCH, f"--mount={SOURCES}:/mnt:ro", starter.root, f"mpicc.{mpi}", "-O2", "-o", f"ranks.{mpi}",
+                               "/mnt/ranks.c"])
+        assert built.returncode == 0, built
+    for mpi in starter.mpis:
+        results = {kind: [] for kind in kinds("")}
         for _ in range(ROUNDS):
-            for kind in KINDS:
-                results[kind].append(run(mpi, kind))
-        row, bare = f"{mpi:10}", None
+            for kind in results:
+                results[kind].append(run(starter, mpi, kind))
+        row, bare = f"{starter.name:12}{mpi:10}", None
         for kind, list_ in results.items():
             speed = 8 * 1.048576 / min(seconds for _, seconds in list_)
             bare = bare or speed
             cma = {cma for cma, _ in list_}
-            row += f"{speed:9.0f}{speed / bare:7.2f}{'/'.join(sorted(cma)):>5}{calls(mpi, kind):>16}"
+            row += f"{speed:9.0f}{speed / bare:7.2f}{'/'.join(sorted(cma)):>5}{calls(starter, mpi, kind):>16}"
         print(row, flush=True)
-    shutil.rmtree(W, ignore_errors=True)
+
+
+def main():
+    print(f"# {os.uname().release}, {os.cpu_count()} cores, uid {os.getuid()}, best of {ROUNDS} runs in turn, MB/s each way")
+    print(f"{'':22}" + "".join(f"{kind:>9}{'/bare':>7}{'cma':>5}{'strace':>16}" for kind in kinds("")))
+    starters = [Mpirun]
+    if os.geteuid() == 0:
+        starters += [lambda directory: Srun(directory, "22.05", ("mpich", "openmpi")),
+                     lambda directory: Srun(directory, "24.11", ("mpich", "openmpi"))]
+    for make in starters:
+        with tempfile.TemporaryDirectory(prefix="udocker-bench-", ignore_cleanup_errors=True) as directory:
+            os.chmod(directory, 0o755)
+            starter = make(directory)
+            try:
+                measure(starter)
+            finally:
+                starter.end()
 
 
 main()

@@ -124,8 +124,6 @@ fn steps_do_not_meet_and_task_shares_nothing() {
     let steps: Vec<Child> = ["a", "b"].iter().map(|step| node.start(step, 0, &words)).collect();
     let apart: Vec<Child> =
         (0..2).map(|rank| node.start("a", rank, &[&["--share=task"][..], &words].concat())).collect();
-    let other: Vec<Child> =
-        (0..2).map(|rank| node.start("a", rank, &[&["--mount=/etc:/mnt"][..], &words].concat())).collect();
     let seen =
         |ranks: Vec<Child>| ranks.into_iter().map(|rank| node.inside(&ended(rank, SOON))).collect::<BTreeSet<_>>();
     let apart: Vec<Output> = apart.into_iter().map(|rank| ended(rank, SOON)).collect();
@@ -134,22 +132,10 @@ fn steps_do_not_meet_and_task_shares_nothing() {
     let warning = "] warning: with --share=task MPI ranks cannot read each other's memory (CMA)\n";
     assert!(told[0].ends_with(warning), "{told:?}");
     let apart = apart.into_iter().map(|output| node.inside(&Output { stderr: Vec::new(), ..output })).collect();
-    let (steps, other) = (seen(steps), seen(other));
+    let steps = seen(steps);
     let apart: BTreeSet<String> = apart;
-    assert_eq!((steps.len(), apart.len(), other.len()), (2, 2, 1));
-    let all: BTreeSet<_> = [steps, apart, other].concat_all();
-    assert_eq!(all.len(), 5);
-}
-
-/// All of several sets.
-trait Concat {
-    fn concat_all(self) -> BTreeSet<String>;
-}
-
-impl Concat for [BTreeSet<String>; 3] {
-    fn concat_all(self) -> BTreeSet<String> {
-        self.into_iter().flatten().collect()
-    }
+    assert_eq!((steps.len(), apart.len()), (2, 2));
+    assert_eq!(steps.union(&apart).count(), 4);
 }
 
 #[test]
@@ -192,6 +178,30 @@ fn commands_environment_and_directory_do_not_split_a_step() {
     let first = first.spawn().unwrap();
     let second = second.spawn().unwrap();
     one([first, second].map(|rank| node.inside(&ended(rank, SOON))));
+}
+
+/// Their ranks could not read each other's memory, and nobody would know why.
+#[test]
+fn ranks_whose_mounts_differ_are_told_once_that_they_are_apart() {
+    let node = Node::new();
+    let script = format!("{WHERE}; sleep 2");
+    let plain = ["i", "sh", "-c", &script];
+    let other = [&["--mount=/etc:/mnt"][..], &plain].concat();
+    let ranks: Vec<Child> =
+        (0..8).map(|rank| node.start("s", rank, if rank % 4 == 3 { &other } else { &plain })).collect();
+    let outputs: Vec<Output> = ranks.into_iter().map(|rank| ended(rank, SOON)).collect();
+    let told: Vec<String> = outputs.iter().map(stderr).filter(|text| !text.is_empty()).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let text = "] the tasks of this node run in several containers, since their images, mounts, users or modes differ (a working \
+                directory of its own is a mount): MPI ranks of one cannot read the memory of the other\n";
+    assert!(told[0].ends_with(text), "{told:?}");
+    let namespaces = |apart: bool| {
+        let those = outputs.iter().enumerate().filter(|(rank, _)| (rank % 4 == 3) == apart);
+        one(those.map(|(_, output)| stdout(output)))
+    };
+    assert_ne!(namespaces(true), namespaces(false));
+    // Who comes when they have ended is alone.
+    assert_eq!(stderr(&ended(node.start("s", 8, &["i", "true"]), SOON)), "");
 }
 
 /// MPICH's mpirun names no step: its ranks have the parent in common, or the parent's parent where each has a script.

@@ -190,14 +190,64 @@ fn a_step_ends_as_a_bare_one() {
     let trap = "trap 'echo got; exit 9' USR1; touch up.$SLURM_PROCID; while :; do sleep 0.1; done";
     let signal = "until [ -e up.0 ] && [ -e up.1 ] && [ -e up.2 ]; do sleep 0.1; done; sleep 0.5; rm up.?; \
                   scancel -s USR1 $(squeue -h -o %i -n traps).0";
-    for launcher in [&[][..], &[&site.launcher, "--mode=N1", &site.root], &[&site.launcher, "--mode=P2", &site.root]] {
-        let line = [&["srun", "-J", "traps", "-N2", "-n3"], launcher, &["sh", "-c", trap]].concat();
+    for launcher in site.ways() {
+        let line = [&["srun", "-J", "traps", "-N2", "-n3"], &launcher[..], &["sh", "-c", trap]].concat();
         let (traps, _) = std::thread::scope(|scope| {
             let traps = scope.spawn(|| site.cluster.run(&[], &line));
             let sent = scope.spawn(|| site.cluster.run(&[], &["sh", "-c", signal]));
             (traps.join().expect("a step"), sent.join().expect("a signal"))
         });
         assert_eq!((traps.0, traps.1.as_str()), (9, "got\ngot\ngot\n"), "{launcher:?}: {traps:?}");
+    }
+    assert_eq!(site.cluster.down(), "");
+}
+
+impl Site {
+    /// Bare, and in each mode: what stands between `srun` and the program.
+    fn ways(&self) -> [Vec<&str>; 3] {
+        [vec![], vec![&self.launcher, "--mode=N1", &self.root], vec![&self.launcher, "--mode=P2", &self.root]]
+    }
+}
+
+#[test]
+fn a_step_is_stopped_and_goes_on_as_a_bare_one() {
+    let site = Site::new(Release::Bookworm);
+    let beats = "n=0; until [ -e end ]; do n=$((n + 1)); echo $n >beat.new; mv beat.new beat; sleep 0.02; done; exit 5";
+    // Tells whether the beat goes on, before, between and after.
+    let signals = "step=$(squeue -h -o %i -n beats).0; goes() { a=$(cat beat); sleep 0.5; [ $a != $(cat beat) ] && echo goes || echo stands; }; \
+                   goes; scancel -s STOP $step; sleep 0.5; goes; scancel -s CONT $step; sleep 0.5; goes; touch end";
+    for launcher in site.ways() {
+        let line = [&["srun", "-J", "beats", "-n1"], &launcher[..], &["sh", "-c", beats]].concat();
+        let (step, told) = std::thread::scope(|scope| {
+            let step = scope.spawn(|| site.cluster.run(&[], &line));
+            let script = format!("until [ -e beat ]; do sleep 0.1; done; {signals}");
+            let told = site.cluster.run(&[], &["sh", "-c", &script]);
+            (step.join().expect("a step"), told)
+        });
+        assert_eq!(told, (0, "goes\nstands\ngoes\n".into(), String::new()), "{launcher:?}");
+        assert_eq!((step.0, step.1.as_str()), (5, ""), "{launcher:?}: {step:?}");
+        let cleared = site.cluster.run(&[], &["rm", "-f", "beat", "beat.new", "end"]);
+        assert_eq!(cleared.0, 0, "{cleared:?}");
+    }
+    assert_eq!(site.cluster.down(), "");
+}
+
+/// Slurm's limits are whole minutes, so this takes one.
+#[test]
+fn a_time_limit_ends_a_step_as_a_bare_one() {
+    let site = Site::new(Release::Bookworm);
+    let script = "trap 'echo asked; exit 9' TERM; while :; do sleep 0.1; done";
+    let ended = std::thread::scope(|scope| {
+        let start = |launcher: Vec<&str>| {
+            let line = [&["srun", "-t1", "-n1"], &launcher[..], &["sh", "-c", script]].concat();
+            site.cluster.run(&[], &line)
+        };
+        let started: Vec<_> = site.ways().map(|way| scope.spawn(move || start(way))).into_iter().collect();
+        started.into_iter().map(|step| step.join().expect("a step")).collect::<Vec<_>>()
+    });
+    for (status, out, err) in &ended {
+        assert_eq!((*status, out.as_str()), (ended[0].0, "asked\n"), "{ended:?}");
+        assert!(err.contains("DUE TO TIME LIMIT"), "{err}");
     }
     assert_eq!(site.cluster.down(), "");
 }

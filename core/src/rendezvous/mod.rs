@@ -48,6 +48,8 @@ pub enum Notice {
     Waiting,
     /// This process lives in the container and cannot be joined, so there are two containers on this node now.
     Split(u32),
+    /// Other ranks of the step live in a container of another shape.
+    Differs,
 }
 
 impl fmt::Display for Notice {
@@ -59,6 +61,10 @@ impl fmt::Display for Notice {
                 "process {pid} of the container cannot be joined, so the tasks of this node are split over two containers: \
                  MPI ranks of one cannot read the memory of the other"
             ),
+            Self::Differs => f.write_str(
+                "the tasks of this node run in several containers, since their images, mounts, users or modes differ (a working \
+                 directory of its own is a mount): MPI ranks of one cannot read the memory of the other",
+            ),
         }
     }
 }
@@ -69,6 +75,8 @@ pub struct Meeting<'a> {
     head: Head,
     /// Its shape, where the path does not depend on it.
     exclusive: Option<Shape>,
+    /// The beginning of the names of its step's lists, where the step's ranks ought to share one container.
+    step_prefix: Option<String>,
     notice: &'a mut dyn FnMut(Notice),
 }
 
@@ -81,8 +89,10 @@ impl<'a> Meeting<'a> {
         plan: &ExecPlan,
         notice: &'a mut dyn FnMut(Notice),
     ) -> Self {
-        let path = run.path().join(format!("step-{}-{}", step_id(step), Shape::of(plan).hash()));
-        Self { path, head: Head::new(step, image, plan), exclusive: None, notice }
+        let prefix = format!("step-{}-", step_id(step));
+        let path = run.path().join(format!("{prefix}{}", Shape::of(plan).hash()));
+        let step_prefix = step.rank.is_some().then_some(prefix);
+        Self { path, head: Head::new(step, image, plan), exclusive: None, step_prefix, notice }
     }
 
     /// For all processes on this node that run the container `id` of a store in the same way, whatever started them. Those
@@ -99,7 +109,7 @@ impl<'a> Meeting<'a> {
             true => (format!("container-{id}"), Some(shape)),
             false => (format!("container-{id}-{}", shape.hash()), None),
         };
-        Self { path: run.path().join(name), head: Head::new(step, id, plan), exclusive, notice }
+        Self { path: run.path().join(name), head: Head::new(step, id, plan), exclusive, step_prefix: None, notice }
     }
 
     /// Locks the list, and finds whom to join.
@@ -117,6 +127,9 @@ impl<'a> Meeting<'a> {
                     written.map_err(|source| RendezvousError::Shape { action: "write", path, source })?;
                 }
                 list.begin(self.head.to_bytes())?;
+                if self.step_prefix.as_ref().is_some_and(|prefix| self.others_live(prefix)) {
+                    (self.notice)(Notice::Differs);
+                }
                 if std::process::id().is_multiple_of(8) {
                     reap::reap_some(self.path.parent().expect("a file in the run directory"));
                 }
@@ -135,6 +148,22 @@ impl<'a> Meeting<'a> {
             }
         }
         Ok((list, found))
+    }
+
+    /// Whether somebody lives in another list of this step. A list that is locked has somebody: nobody waits for it here, as
+    /// its holder may be looking at ours.
+    fn others_live(&self, prefix: &str) -> bool {
+        let entries = std::fs::read_dir(self.path.parent().expect("a file in the run directory"));
+        let names = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+        let is_other = |path: &PathBuf| {
+            *path != self.path
+                && path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+        };
+        names.filter(is_other).any(|path| match Members::try_lock(&path) {
+            Ok(Some(list)) => list.living().next().is_some(),
+            Ok(None) => true,
+            Err(_) => false,
+        })
     }
 }
 

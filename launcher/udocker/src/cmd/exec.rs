@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use udocker_core::engine::KeepFds;
 use udocker_core::error::{ErrorKind, Explain, Failure};
-use udocker_core::rendezvous::running;
+use udocker_core::rendezvous::{Running, running};
 use udocker_core::run::EnvSpec;
 use udocker_core::start::join;
 use udocker_core::store::RunDirectory;
@@ -78,10 +78,16 @@ fn enter(name: &str, args: &Args, context: &Context) -> Outcome {
     let wishes = args.env.iter().map(|entry| EnvSpec::parse(entry)).collect::<Result<Vec<_>, _>>()?;
     let stores = context.stores()?;
     let found = stores.find_container(name)?;
-    let id = found.ok_or_else(|| ExecError::NoContainer(name.to_owned()))?.1.id().to_string();
+    let (_, found) = found.ok_or_else(|| ExecError::NoContainer(name.to_owned()))?;
     let run = RunDirectory::open(&context.settings.run_dirs);
     let all = run.as_ref().map(running).unwrap_or_default();
-    let container = all.iter().find(|running| running.head.image == id).ok_or(ExecError::NotRunning(id))?;
+    // A job names it as its user did.
+    let names: Vec<String> =
+        [found.id().to_string()].into_iter().chain(found.names().iter().map(ToString::to_string)).collect();
+    let is_its = |running: &&Running| names.contains(&running.head.image);
+    let container = all.iter().find(is_its).ok_or_else(|| ExecError::NotRunning(found.id().to_string()))?;
+    // It stays for as long as this command runs, whatever becomes of the one that made it.
+    run.iter().try_for_each(|run| run.enlist(&names[0]))?;
     let caller: Vec<_> = std::env::vars_os().collect();
     let plan = container.plan(args.argv.clone(), &wishes, args.workdir.as_deref(), &caller, KeepFds::All);
     restore_sigpipe();
