@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what building and testing needs on Debian 12; does nothing where all is there. Without root it names what is missing.
 set -euo pipefail
-packages=(busybox-static docker-registry skopeo openssl uidmap strace util-linux curl ca-certificates python3 python3-venv proot zstd xz-utils bzip2 patchelf mmdebstrap gcc g++ musl-tools libc6-dev pkg-config mpich openmpi-bin slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge)
+packages=(busybox-static docker-registry skopeo openssl uidmap strace util-linux curl ca-certificates python3 python3-venv proot zstd xz-utils bzip2 patchelf mmdebstrap gcc g++ musl-tools libc6-dev pkg-config mpich openmpi-bin libpmix-dev slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null)" = "install ok installed" ] || missing+=("$package")

@@ -177,8 +177,11 @@ pub const JOB_FILES: &[&str] = &["PBS_NODEFILE"];
 /// Directories of process managers' rendezvous files; bound in every case.
 pub const MANAGER_DIRECTORIES: &[&str] = &["PMIX_SERVER_TMPDIR", "PALS_SPOOL_DIR"];
 
-/// Variables that hold a rank's number among those that were started with it, in the order of trust.
-pub const RANKS: &[&str] = &["PMIX_RANK", "SLURM_PROCID", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID"];
+/// Variables that hold a rank's number among those that were started with it, in the order of trust. Slurm's is the last: an
+/// mpirun in a job hands on its own task's.
+pub const RANKS: &[&str] = &["PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID", SLURM_PROCID];
+/// A task's number in a step of Slurm. A batch script, and a shell that is its step's one task, have it as well.
+pub const SLURM_PROCID: &str = "SLURM_PROCID";
 
 /// The shell that a job was submitted with, when the launcher stands in for it.
 pub const UDOCKER_SHELL: &str = "UDOCKER_SHELL";

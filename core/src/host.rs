@@ -17,20 +17,21 @@ pub fn half_of_memory() -> u64 {
     group_limit().map_or(machine, |limit| limit.min(machine)) / 2
 }
 
-/// The memory limit of this process's control group: `memory.max` (version 2) or `memory.limit_in_bytes` (version 1).
+/// The least memory limit of this process's control group and those above it: `memory.max` (version 2) or
+/// `memory.limit_in_bytes` (version 1).
 fn group_limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     groups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let file = match controllers {
-            "" => format!("/sys/fs/cgroup{path}/memory.max"),
-            _ if controllers.split(',').any(|c| c == "memory") => {
-                format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes")
-            }
+        let (top, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|c| c == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
             _ => return None,
         };
-        fs::read_to_string(file).ok()?.trim().parse().ok()
+        let above =
+            Path::new(path.trim_start_matches('/')).ancestors().map(|group| Path::new(top).join(group).join(file));
+        above.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()).min()
     })
 }
 

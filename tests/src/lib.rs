@@ -25,6 +25,7 @@ pub mod engines;
 mod fault_proxy;
 pub mod hub;
 pub mod images;
+pub mod node;
 mod peer;
 pub mod random;
 pub mod rank;

@@ -3,105 +3,17 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use udocker_tests::node::{Node, SOON, WHERE, ended, one};
 use udocker_tests::random::{Random, trials};
-use udocker_tests::{TestEnv, children, code, is_root, run, stderr, stdout};
-
-/// Tells where it is: the mount namespace, what only the image has, what only the host has.
-const WHERE: &str = "readlink /proc/self/ns/mnt; readlink /bin/sh; [ -e /usr/bin/env ] || echo no host";
-
-/// A user with a store, an image `i`, and a run directory that no other test uses.
-struct Node {
-    env: TestEnv,
-    directory: PathBuf,
-}
-
-impl Node {
-    fn new() -> Self {
-        let uid = if is_root() { 200_000 + std::process::id() } else { rustix::process::getuid().as_raw() };
-        let mut env = TestEnv::new();
-        env.set_uid(is_root().then_some(uid));
-        for name in ["home", "store", "work"] {
-            env.own_directory(name, 0o700);
-        }
-        env.import_busybox("i");
-        Self { env, directory: format!("/dev/shm/udocker-{uid}").into() }
-    }
-
-    /// Rank `rank` of the step `step`, not started.
-    fn rank(&self, step: &str, rank: u64, words: &[&str]) -> Command {
-        let mut command = self.env.launch(words);
-        command.env("PMIX_NAMESPACE", step).env("PMIX_RANK", rank.to_string());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn start(&self, step: &str, rank: u64, words: &[&str]) -> Child {
-        self.rank(step, rank, words).spawn().expect("a rank starts")
-    }
-
-    /// What a rank prints that runs [`WHERE`], its namespace aside.
-    fn inside(&self, output: &Output) -> String {
-        assert_eq!((code(output), stderr(output).as_str()), (0, ""));
-        let text = stdout(output);
-        let (namespace, rest) = text.split_once('\n').expect("lines");
-        assert_eq!(rest, "busybox\nno host\n");
-        assert_ne!(namespace, fs::read_link("/proc/self/ns/mnt").unwrap().to_str().unwrap());
-        namespace.to_owned()
-    }
-
-    /// The names that are left after `reap`.
-    fn left(&self) -> Vec<String> {
-        run(&mut self.env.launch(&["reap"]));
-        let names =
-            children(&self.directory).into_iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
-        names.filter(|name| !name.starts_with("namespaces-") && !["tmp", "xdg"].contains(&name.as_str())).collect()
-    }
-
-    /// Processes of the node's user.
-    fn processes(&self) -> Vec<String> {
-        let uid = self.env.uid().unwrap_or(0).to_string();
-        let output = Command::new("ps").args(["-o", "pid=,stat=,args=", "-U", &uid]).output().expect("ps of procps");
-        stdout(&output).lines().filter(|line| !line.contains(" Z")).map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if is_root() {
-            let _ = fs::remove_dir_all(&self.directory);
-        }
-    }
-}
-
-/// The output of a rank that must end within `limit`.
-fn ended(mut child: Child, limit: Duration) -> Output {
-    let since = Instant::now();
-    while child.try_wait().expect("a child").is_none() {
-        if since.elapsed() > limit {
-            let _ = child.kill();
-            panic!("a rank hangs: {:?}", child.wait_with_output());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child.wait_with_output().expect("output")
-}
-
-const SOON: Duration = Duration::from_secs(60);
-
-fn one(namespaces: impl IntoIterator<Item = String>) -> String {
-    let all: BTreeSet<String> = namespaces.into_iter().collect();
-    assert_eq!(all.len(), 1, "{all:?}");
-    all.into_iter().next().expect("one")
-}
+use udocker_tests::{children, code, is_root, run, stderr, stdout};
 
 #[test]
 fn ranks_share_one_container_at_once_and_one_after_the_other() {
     let node = Node::new();
-    let script = format!("{WHERE}; sleep 3");
+    let script = format!("{WHERE}; sleep 5");
     let words = ["i", "sh", "-c", &script];
     for (step, pause) in [("together", 0), ("apart", 2000 / 64)] {
         let ranks: Vec<Child> = (0..64)
@@ -242,22 +154,22 @@ fn ranks_of_one_process_manager_share_whatever_stands_between() {
 #[test]
 fn others_go_on_and_join_when_the_first_has_ended() {
     let node = Node::new();
-    let long = format!("{WHERE}; sleep 3");
-    let first = node.start("s", 0, &["i", "sh", "-c", WHERE]);
-    let second = node.start("s", 1, &["i", "sh", "-c", &long]);
+    let shared = node.shared();
+    let mount = format!("--mount={}:/mnt", shared.display());
+    // The second comes while the first is there, and outlives it.
+    let short = format!("{WHERE}; until [ -e /mnt/second ]; do sleep 0.05; done");
+    let long = format!("{WHERE}; touch /mnt/second; until [ -e /mnt/third ]; do sleep 0.05; done");
+    let first = node.start("s", 0, &[&mount, "i", "sh", "-c", &short]);
+    let second = node.start("s", 1, &[&mount, "i", "sh", "-c", &long]);
     let first = node.inside(&ended(first, SOON));
-    std::thread::sleep(Duration::from_millis(500));
-    let third = node.inside(&ended(node.start("s", 2, &["i", "sh", "-c", WHERE]), SOON));
-    let second = node.inside(&ended(second, SOON));
-    assert_eq!(third, second);
-    // The first may have ended before the second came.
-    let _ = first;
+    let third = node.start("s", 2, &[&mount, "i", "sh", "-c", &format!("{WHERE}; touch /mnt/third")]);
+    one([first, node.inside(&ended(second, SOON)), node.inside(&ended(third, SOON))]);
 }
 
 #[test]
 fn a_nested_namespace_of_the_first_is_not_joined() {
     let node = Node::new();
-    let script = format!("{WHERE}; exec busybox unshare -Ur sleep 2");
+    let script = format!("{WHERE}; exec busybox unshare -Ur sleep 9");
     let first = node.start("s", 0, &["i", "sh", "-c", &script]);
     std::thread::sleep(Duration::from_millis(700));
     let both = format!("{WHERE}; readlink /proc/self/ns/user >&2");
@@ -295,29 +207,63 @@ fn ranks_of_an_unreadable_program_share_a_container() {
     assert_eq!(node.left(), Vec::<String>::new());
 }
 
-/// Whenever the first rank is killed, the others run in one container, soon, and nothing stays.
+/// How strace is told to kill at a line of a trace: by the call's name, and how many of that name there were.
+fn kill_at(calls: &str, line: u64) -> String {
+    let names: Vec<&str> = calls.lines().take(line as usize).filter_map(|line| Some(line.split_once('(')?.0)).collect();
+    let name = names.last().expect("a call");
+    format!("inject={name}:signal=KILL:when={}", names.iter().filter(|other| *other == name).count())
+}
+
+/// Whenever the first rank is killed, the others run in one container, soon, and nothing stays. It is killed at a system call:
+/// in half of the trials before it has put itself on the list.
 #[test]
 fn a_killed_rank_holds_nobody_up() {
     let node = Node::new();
     let mut random = Random::new(6);
-    let script = format!("{WHERE}; sleep 0.3");
-    let words = ["i", "sh", "-c", &script];
-    // So long does a rank take to its program here.
-    let since = Instant::now();
-    node.inside(&ended(node.start("measure", 0, &["i", "sh", "-c", WHERE]), SOON));
-    let whole = since.elapsed();
-    for trial in 0..trials(10) * 2 {
-        let step = format!("killed {trial}");
-        let mut first = node.start(&step, 0, &words);
-        let mut others = Vec::new();
-        let early = random.below(3);
-        others.extend((0..early).map(|rank| node.start(&step, rank + 1, &words)));
-        std::thread::sleep(whole.mul_f64(random.below(1000) as f64 / 800.0));
-        first.kill().unwrap();
-        first.wait().unwrap();
-        others.extend((early..4).map(|rank| node.start(&step, rank + 1, &words)));
-        one(others.into_iter().map(|rank| node.inside(&ended(rank, Duration::from_secs(5) + whole * 8))));
+    let mount = format!("--mount={}:/mnt", node.shared().display());
+    // They wait for each other, so that each finds somebody.
+    let all = [1, 2, 3, 4].map(|rank| format!("[ -e \"/mnt/$0.{rank}\" ]")).join(" && ");
+    let script = format!("{WHERE}; touch \"/mnt/$0.$PMIX_RANK\"; until {all}; do sleep 0.05; done");
+    let steps: Vec<String> = (0..trials(10) * 2).map(|trial| format!("killed {trial}")).collect();
+    let words = |step| [mount.as_str(), "i", "sh", "-c", &script, step];
+    let traced = |step: &str, options: &[&str], words: &[&str]| {
+        let mut command = node.behind(&[&["strace"], options].concat(), &node.rank(step, 0, words));
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("strace")
+    };
+    let trace = node.shared().join("trace");
+    // The very first one asks the kernel more than those after it.
+    for step in ["cold", "warm"] {
+        ended(traced(step, &["-o", trace.to_str().unwrap()], &[&mount, "i", "sh", "-c", "true"]), SOON);
     }
+    // How much memory is asked for differs from run to run.
+    let calls = fs::read_to_string(&trace).expect("a trace");
+    let is_memory = |line: &&str| ["mmap(", "munmap(", "mremap(", "brk("].iter().any(|name| line.starts_with(name));
+    let calls: String = calls.lines().filter(|line| !is_memory(line)).flat_map(|line| [line, "\n"]).collect();
+    let last = |name: &str| calls.lines().rev().skip_while(|line| !line.starts_with(name)).count() as u64;
+    let (listed, executed) = (last("pwrite64("), last("execve(\"/bin/sh\""));
+    assert!(1 < listed && listed < executed, "{calls}");
+    let (mut early_deaths, mut late_deaths) = (0, 0);
+    for (trial, step) in steps.iter().enumerate() {
+        let at = match trial % 2 {
+            0 => 1 + random.below(listed - 1),
+            _ => listed + 1 + random.below(executed - listed - 1),
+        };
+        let mut first = traced(step, &["-o", "/dev/null", "-e", &kill_at(&calls, at)], &words(step));
+        let early = random.below(3) * (trial as u64 % 2);
+        let mut others: Vec<Child> = (0..early).map(|rank| node.start(step, rank + 1, &words(step))).collect();
+        // One that joins, or is asked for less, makes fewer calls and comes to its program.
+        let arrived = node.shared().join(format!("{step}.0"));
+        while first.try_wait().unwrap().is_none() && !arrived.exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if !arrived.exists() {
+            *(if at <= listed { &mut early_deaths } else { &mut late_deaths }) += 1;
+        }
+        others.extend((early..4).map(|rank| node.start(step, rank + 1, &words(step))));
+        one(others.into_iter().map(|rank| node.inside(&ended(rank, Duration::from_secs(10)))));
+        ended(first, SOON);
+    }
+    assert!(early_deaths >= 5 && late_deaths >= 5, "{early_deaths} and {late_deaths} were killed");
     assert_eq!(node.left(), Vec::<String>::new());
     assert_eq!(node.processes(), Vec::<String>::new());
 }
@@ -380,7 +326,7 @@ fn later_ranks_touch_no_store() {
 fn a_rank_that_waits_tells_for_what() {
     let node = Node::new();
     node.inside(&ended(node.start("s", 0, &["i", "sh", "-c", WHERE]), SOON));
-    let list = children(&node.directory)
+    let list = children(&node.directory())
         .into_iter()
         .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("step-"));
     let list = fs::File::open(list.expect("the step's list")).unwrap();
@@ -430,5 +376,69 @@ fn further_namespaces_are_shared_as_well() {
     ] {
         let output = node.env.launch(words).output().unwrap();
         assert!(stderr(&output).starts_with(&format!("udocker: {text}\n")), "{output:?}");
+    }
+}
+
+/// The kernel shows such a process's namespaces by its other threads alone.
+#[test]
+fn a_rank_whose_first_thread_has_ended_is_joined() {
+    let node = Node::new();
+    let source = node.shared().join("threads.c");
+    let text = "#include <pthread.h>\n#include <unistd.h>\nstatic void *rest(void *a) { sleep(3); _exit(0); return a; }\n\
+                int main(void) { pthread_t t; pthread_create(&t, 0, rest, 0); pthread_exit(0); }\n";
+    fs::write(&source, text).unwrap();
+    let program = node.shared().join("threads");
+    run(Command::new("gcc").args(["-static", "-pthread", "-o"]).arg(&program).arg(&source));
+    let mount = format!("--mount={}:/mnt", node.shared().display());
+    let first = node.start("s", 0, &[&mount, "i", "/mnt/threads"]);
+    std::thread::sleep(Duration::from_millis(700));
+    let namespace = fs::read_dir(format!("/proc/{}/task", first.id())).unwrap().flatten();
+    let namespace = namespace.filter_map(|task| fs::read_link(task.path().join("ns/mnt")).ok()).next().unwrap();
+    let second = node.inside(&ended(node.start("s", 1, &[&mount, "i", "sh", "-c", WHERE]), SOON));
+    assert_eq!(second, namespace.to_str().unwrap());
+    assert_eq!(code(&ended(first, SOON)), 0);
+}
+
+/// A program behind a script of an interpreter that may be executed and not read is out of reach as well.
+#[test]
+fn ranks_of_a_script_of_an_unreadable_interpreter_share_a_container() {
+    assert!(is_root(), "only root can make a program that its user may not read");
+    let node = Node::new();
+    let program = node.env.path("busybox-0711");
+    fs::copy("/bin/busybox", &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o711)).unwrap();
+    let script = node.shared().join("script");
+    fs::write(&script, format!("#!/bin/busybox-hidden sh\n{WHERE}; sleep 2\n")).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let mounts = [
+        format!("--mount={}:/bin/busybox-hidden:ro", program.display()),
+        format!("--mount={}:/script", script.display()),
+    ];
+    let ranks: Vec<Child> =
+        (0..3).map(|rank| node.start("s", rank, &[&mounts[0], &mounts[1], "i", "/script"])).collect();
+    one(ranks.into_iter().map(|rank| node.inside(&ended(rank, SOON))));
+}
+
+/// Whoever kills a rank that gets an image ends the getting.
+#[test]
+fn a_rank_that_is_killed_while_it_gets_an_image_leaves_nothing() {
+    let node = Node::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let image = format!("{}/x", silent.local_addr().unwrap());
+    for signal in [libc::SIGKILL, libc::SIGTERM] {
+        let mut rank = node.start("s", 0, &[&image, "true"]);
+        let (_connection, _) = silent.accept().unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&rank),
+            rustix::process::Signal::from_named_raw(signal).unwrap(),
+        )
+        .unwrap();
+        rank.wait().unwrap();
+        let since = Instant::now();
+        while !node.processes().is_empty() {
+            assert!(since.elapsed() < Duration::from_secs(5), "{:?}", node.processes());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(node.left(), Vec::<String>::new());
     }
 }

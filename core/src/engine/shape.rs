@@ -1,5 +1,6 @@
-//! What the runs of one container have in common. Pure.
+//! What the runs of one container have in common.
 
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use serde::Serialize;
@@ -24,6 +25,9 @@ struct Parts<'a> {
     identity: &'a IdentityPlan,
     unshare: &'a [Unshare],
     mounts: Vec<Mount<'a>>,
+    /// Device and inode of each source of a bind; `None`: paths are enough.
+    #[serde(rename = "the files that are mounted", skip_serializing_if = "Option::is_none")]
+    sources: Option<Vec<(u64, u64)>>,
 }
 
 /// A mount without who asked for it.
@@ -38,6 +42,20 @@ struct Mount<'a> {
 impl Shape {
     /// The shape of `plan`.
     pub fn of(plan: &ExecPlan) -> Self {
+        Self::made(plan, None)
+    }
+
+    /// The same, in which one path that leads to two files makes two shapes. For plans of several jobs or days.
+    pub fn with_sources(plan: &ExecPlan) -> Self {
+        let sources = plan.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Bind { path, .. } => std::fs::metadata(path).ok(),
+            _ => None,
+        });
+        let sources = sources.filter(|status| !status.file_type().is_char_device());
+        Self::made(plan, Some(sources.map(|status| (status.dev(), status.ino())).collect()))
+    }
+
+    fn made(plan: &ExecPlan, sources: Option<Vec<(u64, u64)>>) -> Self {
         let mounts = plan.mounts.iter();
         let parts = Parts {
             mode: plan.mode,
@@ -49,6 +67,7 @@ impl Shape {
             mounts: mounts
                 .map(|mount| Mount { source: &mount.source, target: &mount.target, read_only: mount.read_only })
                 .collect(),
+            sources,
         };
         Self(serde_json::to_string(&parts).expect("plain data serialises"))
     }

@@ -232,6 +232,11 @@ impl Members {
         &self.head
     }
 
+    /// Whether somebody was ever in it.
+    pub fn has_records(&self) -> bool {
+        !self.members.is_empty()
+    }
+
     /// Those who live.
     pub fn living(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|member| member.lives())

@@ -23,6 +23,12 @@ pub enum RendezvousError {
         /// In which parts, in words.
         differs: String,
     },
+    /// It is written into by a process that has left it for namespaces of its own.
+    #[error("cannot write beside process {0}: it cannot be joined, as it is in namespaces of its own")]
+    OutOfReach(u32),
+    /// Its processes are numbered elsewhere.
+    #[error("cannot tell whether something writes there: it was last run in another pid namespace of this machine")]
+    OtherPids,
     /// It ended a moment ago.
     #[error("cannot enter the container: it has ended, or none of its processes can be joined")]
     Ended,
@@ -53,7 +59,7 @@ impl Explain for RendezvousError {
             Self::Members(error) => error.kind(),
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Ended => ErrorKind::NotFound,
-            Self::Differs { .. } => ErrorKind::Conflict,
+            Self::Differs { .. } | Self::OutOfReach(_) | Self::OtherPids => ErrorKind::Conflict,
             Self::Shape { source, .. } => ErrorKind::from_io(source),
         }
     }
@@ -64,7 +70,10 @@ impl Explain for RendezvousError {
             Self::Differs { .. } => {
                 "`udocker inspect -p ID` gives it a root of its own once it is idle, which any number may run"
             }
-            Self::Ended | Self::Shape { .. } => return Vec::new(),
+            Self::OutOfReach(pid) => return vec![format!("wait for process {pid}, or end it: `kill {pid}`")],
+            Self::OtherPids => "when nothing of it runs, `udocker-launch reap` lets it be run from here",
+            Self::Ended => "`udocker-launch exec --job=JOB` enters what runs on this node",
+            Self::Shape { .. } => "the run directory must be writable: `udocker doctor` names it",
         };
         vec![text.into()]
     }

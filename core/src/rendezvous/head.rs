@@ -7,9 +7,11 @@
 //! image alpine:3
 //! identity {…}           JSON of an IdentityPlan
 //! unshare ["net"]
+//! pids 4026531836        inode of the pid namespace of its processes
 //! ```
 
 use super::Step;
+use super::step::RESTART;
 use crate::engine::{ExecPlan, IdentityPlan, Unshare};
 use crate::members::HEAD_BYTES;
 use crate::text::{escape, unescape};
@@ -33,6 +35,8 @@ pub struct Head {
     pub identity: IdentityPlan,
     /// Namespaces beside user and mount.
     pub unshare: Vec<Unshare>,
+    /// The inode of the pid namespace in which its processes are numbered.
+    pub pids: u64,
 }
 
 impl Head {
@@ -44,7 +48,19 @@ impl Head {
             image: image.to_owned(),
             identity: plan.identity.clone(),
             unshare: plan.unshare.clone(),
+            pids: super::own_pids(),
         }
+    }
+
+    /// Whether it is of the job that is called `job`: with or without how often it was started, or PBS's server.
+    pub fn is_of_job(&self, job: &str) -> bool {
+        let plain = |job: &str| job.split(RESTART).next().unwrap_or_default().split('.').next().map(str::to_owned);
+        self.job == job || plain(&self.job) == plain(job)
+    }
+
+    /// Whether it is the step that is called `step`: Slurm's number, where PMIx has a longer name.
+    pub fn is_step(&self, step: &str) -> bool {
+        self.step == step || self.step.rsplit('.').next() == Some(step)
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -57,13 +73,14 @@ impl Head {
         };
         let json = |part: serde_json::Result<String>| part.expect("plain data serialises");
         let lines = format!(
-            "{FIRST}\njob {} {}\nstep {}\nimage {}\nidentity {}\nunshare {}\n",
+            "{FIRST}\njob {} {}\nstep {}\nimage {}\nidentity {}\nunshare {}\npids {}\n",
             text(&self.scheduler),
             text(&self.job),
             text(&self.step),
             text(&self.image),
             json(serde_json::to_string(&self.identity)),
             json(serde_json::to_string(&self.unshare)),
+            self.pids,
         );
         debug_assert!(lines.len() <= HEAD_BYTES);
         lines.into_bytes()
@@ -84,6 +101,7 @@ impl Head {
             image: plain(field("image")?)?,
             identity: serde_json::from_str(field("identity")?).ok()?,
             unshare: serde_json::from_str(field("unshare")?).ok()?,
+            pids: field("pids")?.parse().ok()?,
         })
     }
 }
@@ -108,6 +126,7 @@ mod tests {
                 docker_capabilities: false,
             },
             unshare: vec![Unshare::Pid, Unshare::Net, Unshare::Ipc, Unshare::Uts],
+            pids: u64::MAX,
         }
     }
 
@@ -119,6 +138,25 @@ mod tests {
         assert_eq!(Head::parse(&bytes), Some(head));
         assert_eq!(Head::parse(b"udocker-container 2\n"), None);
         assert_eq!(Head::parse(&[]), None);
+    }
+
+    #[test]
+    fn jobs_and_steps_have_several_names() {
+        let head = |job: &str, step: &str| Head { step: step.into(), ..head(job, "i") };
+        for (job, asked, found) in [
+            ("7", "7", true),
+            ("7 restart 1", "7", true),
+            ("7 restart 1", "7 restart 2", true),
+            ("4711.head", "4711", true),
+            ("4711", "4711.head", true),
+            ("7", "77", false),
+            ("7", "", false),
+        ] {
+            assert_eq!(head(job, "0").is_of_job(asked), found, "{job} {asked}");
+        }
+        for (step, asked, found) in [("0", "0", true), ("slurm.pmix.8.0", "0", true), ("slurm.pmix.8.0", "8", false)] {
+            assert_eq!(head("7", step).is_step(asked), found, "{step} {asked}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! RUN-DIRECTORY/image-STEP-IMAGE     what its first rank found of an image
 //! RUN-DIRECTORY/said-STEP-TEXT       one of its ranks has said this for all
 //! RUN-DIRECTORY/container-ID-SHAPE   the processes of a container that lies in a store, or of a layered one
+//! RUN-DIRECTORY/container-at-INODE   those that write into one directory
 //! RUN-DIRECTORY/container-ID         all of them, and
 //! RUN-DIRECTORY/container-ID.shape   how it runs
 //! ```
@@ -20,6 +21,7 @@ mod running;
 mod step;
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,11 +29,11 @@ pub use error::RendezvousError;
 pub use head::Head;
 pub use image::{StepImage, name as image_name};
 pub use reap::reap;
-pub use running::{Running, running};
+pub use running::{NO_ENVIRONMENT, Running, running};
 pub use step::{Step, starter};
 
 use crate::digest::Digest;
-use crate::engine::{ExecPlan, Shape};
+use crate::engine::{ExecPlan, RootWrite, Shape};
 use crate::members::{Found, Members};
 use crate::store::RunDirectory;
 
@@ -104,12 +106,29 @@ impl<'a> Meeting<'a> {
         plan: &ExecPlan,
         notice: &'a mut dyn FnMut(Notice),
     ) -> Self {
-        let shape = Shape::of(plan);
+        // Paths may lead elsewhere for another job, or from one day to the next.
+        let shape = Shape::with_sources(plan);
         let (name, exclusive) = match layered {
             true => (format!("container-{id}"), Some(shape)),
             false => (format!("container-{id}-{}", shape.hash()), None),
         };
         Self { path: run.path().join(name), head: Head::new(step, id, plan), exclusive, step_prefix: None, notice }
+    }
+
+    /// For all processes on this node that write into the directory of `plan`, if there is one (`--write=dir:`): as with a
+    /// layered container, two overlays may not share it.
+    pub fn of_directory(
+        run: &RunDirectory,
+        step: &Step,
+        image: &str,
+        plan: &ExecPlan,
+        notice: &'a mut dyn FnMut(Notice),
+    ) -> Option<Self> {
+        let RootWrite::Layer { upper, .. } = &plan.root.write else { return None };
+        let status = std::fs::metadata(upper).ok()?;
+        let path = run.path().join(format!("container-at-{:x}-{}", status.dev(), status.ino()));
+        let exclusive = Some(Shape::with_sources(plan));
+        Some(Self { path, head: Head::new(step, image, plan), exclusive, step_prefix: None, notice })
     }
 
     /// Locks the list, and finds whom to join.
@@ -121,6 +140,10 @@ impl<'a> Meeting<'a> {
         let found = list.find();
         match &found {
             Found::Nobody => {
+                let theirs = Head::parse(list.head()).filter(|_| list.has_records() && self.exclusive.is_some());
+                if theirs.is_some_and(|head| head.pids != self.head.pids) {
+                    return Err(RendezvousError::OtherPids);
+                }
                 if let Some(shape) = &self.exclusive {
                     let path = shape_path(&self.path);
                     let written = std::fs::write(&path, shape.as_str());
@@ -142,8 +165,13 @@ impl<'a> Meeting<'a> {
                         return Err(RendezvousError::Differs { pid: *pid, differs });
                     }
                 }
-                if let Found::OutOfReach(pid) = found {
-                    (self.notice)(Notice::Split(pid));
+                match found {
+                    // Two overlays may not share an upper directory.
+                    Found::OutOfReach(pid) if self.exclusive.is_some() => {
+                        return Err(RendezvousError::OutOfReach(pid));
+                    }
+                    Found::OutOfReach(pid) => (self.notice)(Notice::Split(pid)),
+                    _ => {}
                 }
             }
         }
@@ -161,24 +189,36 @@ impl<'a> Meeting<'a> {
         };
         names.filter(is_other).any(|path| match Members::try_lock(&path) {
             Ok(Some(list)) => list.living().next().is_some(),
-            Ok(None) => true,
+            // Locked by another, or removed a moment ago.
+            Ok(None) => path.exists(),
             Err(_) => false,
         })
     }
 }
 
-/// Whether this process is the first of its step on this node that has `text` to say, or others said it long ago. Where
-/// that cannot be found out, it is.
+/// Whether this rank is the first of its step on this node that has `text` to say, or others said it long ago; the first may
+/// say it again. Where that cannot be found out, it is.
 pub fn speaks_first(run: &RunDirectory, step: &Step, text: &str) -> bool {
     let path = run.path().join(format!("said-{}-{}", step_id(step), &Digest::sha256_of(text.as_bytes()).hex()[..16]));
-    let Err(made) = std::fs::File::create_new(&path) else { return true };
-    if made.kind() != std::io::ErrorKind::AlreadyExists {
+    let me = step.rank.as_deref().unwrap_or_default();
+    match std::fs::File::create_new(&path) {
+        // One whose name is lost is silent the next time.
+        Ok(mut file) => _ = std::io::Write::write_all(&mut file, me.as_bytes()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(_) => return true,
+    }
+    if std::fs::read(&path).is_ok_and(|who| who == me.as_bytes()) {
         return true;
     }
     let said = std::fs::metadata(&path).and_then(|status| status.modified()).ok();
     let is_old = said.is_some_and(|time| time.elapsed().is_ok_and(|age| age > REPEAT));
     // Of several that find it old one removes it.
-    is_old && std::fs::remove_file(&path).is_ok() && std::fs::File::create_new(&path).is_ok()
+    is_old && std::fs::remove_file(&path).is_ok() && speaks_first(run, step, text)
+}
+
+/// The pid namespace in which this process's numbers mean something.
+fn own_pids() -> u64 {
+    crate::sys::namespace::own_inode("pid").unwrap_or(0)
 }
 
 fn shape_path(list: &Path) -> PathBuf {
@@ -189,7 +229,7 @@ fn shape_path(list: &Path) -> PathBuf {
 /// simulated nodes, do not meet.
 fn step_id(step: &Step) -> String {
     let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let pids = crate::sys::namespace::own_inode("pid").unwrap_or(0);
+    let pids = own_pids();
     let uid = rustix::process::getuid().as_raw();
     let text = format!("{uid}\n{}\n{}\n{}\n{node}\n{pids}\n", step.scheduler, step.job, step.name);
     Digest::sha256_of(text.as_bytes()).hex()[..16].to_owned()

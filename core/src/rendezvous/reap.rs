@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::shape_path;
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Head, own_pids, shape_path};
 use crate::members::Members;
 use crate::store::{RunDirectory, remove_tree};
 
@@ -53,7 +55,10 @@ fn remove(directory: &Path, most: usize, age: Duration) -> (usize, usize) {
             true => Members::try_lock(&entry.path()).ok().flatten(),
             false => None,
         };
-        match list.filter(|list| list.living().next().is_none()) {
+        // Of processes that are numbered elsewhere nobody here knows whether they live; who asks for it takes that on himself.
+        let is_known =
+            |list: &Members| age.is_zero() || Head::parse(list.head()).is_none_or(|head| head.pids == own_pids());
+        match list.filter(|list| list.living().next().is_none() && is_known(list)) {
             Some(list) => {
                 // Its file goes with it; what is left of a crash here goes the next time.
                 let _ = fs::remove_file(shape_path(&entry.path()));
@@ -69,6 +74,7 @@ fn remove(directory: &Path, most: usize, age: Duration) -> (usize, usize) {
         let goes = match name.split('-').next() {
             Some("said" | "image") => step_of(name).is_some_and(|step| !alive.contains(step)) && is_old(entry, age),
             Some("namespaces" | "overlay") => is_old(entry, PROBE_AGE),
+            Some("lock") => is_old(entry, age) && is_free(&entry.path()),
             _ => false,
         };
         if goes && gone < most {
@@ -76,6 +82,11 @@ fn remove(directory: &Path, most: usize, age: Duration) -> (usize, usize) {
         }
     }
     (gone, needed)
+}
+
+/// Whether nobody holds a lock. Who waits for a file that is removed holds it beside a newcomer, which costs work alone.
+fn is_free(path: &Path) -> bool {
+    fs::File::open(path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
 /// The second part of `KIND-STEP-…`.

@@ -13,6 +13,10 @@ use crate::run::EnvSpec;
 use crate::store::RunDirectory;
 use crate::sys::namespace::Namespace;
 
+/// What to say where [`Running::environment`] is `None`.
+pub const NO_ENVIRONMENT: &str = "the container's programs may be executed and not read, so their environment is unknown: the \
+                                  command gets the caller's";
+
 /// A container in which something runs.
 #[derive(Clone, Debug)]
 pub struct Running {
@@ -52,8 +56,14 @@ impl Running {
         }
     }
 
+    /// The environment that its first program began with; `None` if it shows none, as a program that may be executed and not
+    /// read.
+    pub fn environment(&self) -> Option<Vec<u8>> {
+        self.pids.iter().find_map(|pid| std::fs::read(format!("/proc/{pid}/environ")).ok())
+    }
+
     /// What `argv` is in it: as its first rank, in the directory where that is now, with the caller's own terminal and rank.
-    /// `wishes` about the environment and `workdir` win.
+    /// `wishes` about the environment and `workdir` win. Where it shows no environment it is the caller's.
     pub fn plan(
         &self,
         argv: Vec<OsString>,
@@ -63,13 +73,16 @@ impl Running {
         keep_fds: KeepFds,
     ) -> JoinPlan {
         let pid = self.pids.first().copied().unwrap_or(0);
-        let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let mut env: Vec<(OsString, OsString)> = Vec::new();
         let mut set = |name: &OsStr, value: &OsStr| {
             env.retain(|(other, _)| other != name);
             env.push((name.to_owned(), value.to_owned()));
         };
-        for entry in bytes.split(|byte| *byte == 0) {
+        let theirs = self.environment();
+        if theirs.is_none() {
+            caller.iter().for_each(|(name, value)| set(name, value));
+        }
+        for entry in theirs.unwrap_or_default().split(|byte| *byte == 0) {
             let Some(at) = entry.iter().position(|byte| *byte == b'=') else { continue };
             if !matches_any(PER_RANK, &entry[..at]) {
                 set(OsStr::from_bytes(&entry[..at]), OsStr::from_bytes(&entry[at + 1..]));

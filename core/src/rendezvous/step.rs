@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::env_vars::RANKS;
+use crate::env_vars::{RANKS, SLURM_PROCID};
 use crate::sys::process::{parent_of, start_time};
 
 /// What started this process, as far as others were started with it.
@@ -25,7 +25,7 @@ const JOBS: [(&str, &str); 4] =
 impl Step {
     /// Reads `env`; `starter` tells pid and start time of what started this process, see [`starter`], and is asked only if no
     /// variable names a step.
-    pub fn of(env: &[(OsString, OsString)], starter: impl FnOnce(bool) -> (u32, u64)) -> Self {
+    pub fn of(env: &[(OsString, OsString)], starter: impl Fn(&[&str]) -> (u32, u64)) -> Self {
         let variable = |name: &str| {
             let found = env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str());
             found.and_then(OsStr::to_str).filter(|value| !value.is_empty())
@@ -33,27 +33,41 @@ impl Step {
         let job = JOBS.iter().find_map(|(scheduler, name)| Some((*scheduler, variable(name)?.to_owned())));
         let (scheduler, mut job) = job.unwrap_or_default();
         if let Some(count) = variable("SLURM_RESTART_COUNT").filter(|count| *count != "0") {
-            job.push_str(&format!(" restart {count}"));
+            job.push_str(&format!("{RESTART}{count}"));
         }
-        let rank = RANKS.iter().find_map(|name| variable(name)).map(str::to_owned);
+        let step = variable("SLURM_STEP_ID").map(slurm_step);
+        // The one task of a step is a script or a shell that starts one thing after the other.
+        let is_script = matches!(step.as_deref(), Some("batch" | "interactive"))
+            || step.is_some() && variable("SLURM_STEP_NUM_TASKS") == Some("1");
+        let counts: Vec<&str> = RANKS.iter().copied().filter(|name| !(is_script && *name == SLURM_PROCID)).collect();
+        let rank = counts.iter().find_map(|name| variable(name)).map(str::to_owned);
+        let started = || {
+            let (pid, start) = starter(if rank.is_some() { &counts } else { &[] });
+            format!("of process {pid} {start}")
+        };
         let name = variable("PMIX_NAMESPACE")
             .map(str::to_owned)
-            .or_else(|| variable("SLURM_STEP_ID").map(slurm_step))
             .or_else(|| variable("PALS_APID").map(str::to_owned))
             .or_else(|| variable("OMPI_MCA_ess_base_jobid").map(str::to_owned))
-            .unwrap_or_else(|| {
-                let (pid, start) = starter(rank.is_some());
-                format!("of process {pid} {start}")
-            });
+            .or_else(|| match &step {
+                // An mpirun of a script: the job may have several.
+                Some(step) if is_script && rank.is_some() => Some(format!("{step} {}", started())),
+                step => step.clone(),
+            })
+            .unwrap_or_else(&started);
         Self { scheduler, job, name, rank }
     }
 }
 
-/// Pid and start time of the process that started this one, for [`Step::of`]. For a rank (`is_rank`) that is the process
-/// manager, whatever stands between: scripts and tracers are ranks by their environment as well.
-pub fn starter(is_rank: bool) -> (u32, u64) {
+/// Between a job and how often it was started again, in [`Step::job`].
+pub(super) const RESTART: &str = " restart ";
+
+/// Pid and start time of the process that started this one, for [`Step::of`]. For a rank that is the process manager,
+/// whatever stands between: scripts and tracers are ranks by their environment as well. `counts`: the variables that tell a
+/// rank; none: this is none.
+pub fn starter(counts: &[&str]) -> (u32, u64) {
     let mut pid = std::os::unix::process::parent_id();
-    while is_rank && is_a_rank(pid) {
+    while is_a_rank(pid, counts) {
         match parent_of(pid) {
             Ok(above) if above > 1 => pid = above,
             _ => break,
@@ -63,10 +77,13 @@ pub fn starter(is_rank: bool) -> (u32, u64) {
 }
 
 /// Whether a process began with a rank's number in its environment; one that does not show it is none.
-fn is_a_rank(pid: u32) -> bool {
+fn is_a_rank(pid: u32, counts: &[&str]) -> bool {
+    if counts.is_empty() {
+        return false;
+    }
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let is_rank_s = |entry: &[u8]| {
-        RANKS.iter().any(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
+        counts.iter().any(|name| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")))
     };
     environment.split(|byte| *byte == 0).any(is_rank_s)
 }
@@ -88,7 +105,7 @@ mod tests {
 
     fn of(env: &[(&str, &str)]) -> (&'static str, String, String, Option<String>) {
         let env: Vec<_> = env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let Step { scheduler, job, name, rank } = Step::of(&env, |is_rank| (if is_rank { 8 } else { 7 }, 99));
+        let Step { scheduler, job, name, rank } = Step::of(&env, |counts| (if counts.is_empty() { 7 } else { 8 }, 99));
         (scheduler, job, name, rank)
     }
 
@@ -104,7 +121,30 @@ mod tests {
                 "0",
                 Some("3"),
             ),
-            ("a batch script", &[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "4294967291")], "slurm", "5", "batch", None),
+            (
+                "a batch script",
+                &[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "4294967291"), ("SLURM_PROCID", "0")],
+                "slurm",
+                "5",
+                "batch",
+                None,
+            ),
+            (
+                "a shell by srun",
+                &[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "0"), ("SLURM_STEP_NUM_TASKS", "1"), ("SLURM_PROCID", "0")],
+                "slurm",
+                "5",
+                "0",
+                None,
+            ),
+            (
+                "MPICH's mpirun in a batch script",
+                &[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "-5"), ("SLURM_PROCID", "0"), ("PMI_RANK", "3")],
+                "slurm",
+                "5",
+                "batch of process 8 99",
+                Some("3"),
+            ),
             (
                 "26.05's interactive step",
                 &[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "-6")],

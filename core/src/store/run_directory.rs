@@ -27,6 +27,15 @@ impl RunDirectory {
         candidates.iter().find(|path| Self::usable(path)).map(|path| Self { path: path.clone() })
     }
 
+    /// Tells of the first candidate before `chosen` that is there and cannot be taken: whose it is.
+    pub fn passed_over(candidates: &[PathBuf], chosen: Option<&Self>) -> Option<String> {
+        let before = candidates.iter().take_while(|path| chosen.is_none_or(|chosen| chosen.path != **path));
+        before.filter_map(|path| Some((path, fs::symlink_metadata(path).ok()?))).next().map(|(path, status)| {
+            let (path, uid, mode) = (path.display(), status.uid(), status.mode() & 0o7777);
+            format!("{path} is passed over as the run directory: it is of user {uid} and has mode {mode:04o}, not yours and 0700")
+        })
+    }
+
     fn usable(path: &Path) -> bool {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || rustix::fs::open(path, flags, Mode::empty());
@@ -196,6 +205,15 @@ mod tests {
         fs::create_dir(&good).unwrap();
         std::os::unix::fs::symlink(&good, &link).unwrap();
         fs::remove_dir(&good).unwrap();
-        assert_eq!(RunDirectory::open(&[open, link, good.clone()]).unwrap().path(), good);
+        let candidates = [open.clone(), link, good.clone()];
+        let chosen = RunDirectory::open(&candidates).unwrap();
+        assert_eq!(chosen.path(), good);
+        let told = format!(
+            "{} is passed over as the run directory: it is of user {} and has mode 0755, not yours and 0700",
+            open.display(),
+            rustix::process::getuid().as_raw()
+        );
+        assert_eq!(RunDirectory::passed_over(&candidates, Some(&chosen)), Some(told));
+        assert_eq!(RunDirectory::passed_over(&candidates[2..], Some(&chosen)), None);
     }
 }

@@ -67,7 +67,13 @@ impl Command {
         let may =
             |path: &CStr, what| rustix::fs::accessat(rustix::fs::CWD, path, what, rustix::fs::AtFlags::empty()).is_ok();
         let program = self.candidates.iter().find(|path| may(path, Access::EXEC_OK));
-        program.is_some_and(|path| !may(path, Access::READ_OK))
+        // A script's interpreter counts as well, and a program's loader.
+        program.is_some_and(|path| {
+            !may(path, Access::READ_OK) || {
+                let interpreter = read_head(path).and_then(|head| CString::new(interpreter_of(&head)?).ok());
+                interpreter.is_some_and(|path| may(&path, Access::EXEC_OK) && !may(&path, Access::READ_OK))
+            }
+        })
     }
 
     /// Replaces this process by the program; returns only if that failed.

@@ -2,12 +2,21 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, Result};
 
-extern "C" fn nothing(_: libc::c_int) {}
+/// Whether an alarm came that is none of ours: the caller may have set one before it became this program (alarm(2)).
+static CALLERS: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel gives a handler with SA_SIGINFO a structure that is valid while it runs.
+    if unsafe { (*info).si_code } != libc::SI_TIMER {
+        CALLERS.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Locks the file that `fd` is open on; after `tell_after` calls `told` once, after `limit` gives up.
 ///
@@ -18,7 +27,7 @@ pub fn lock_exclusive(fd: impl AsFd, tell_after: Duration, limit: Duration, told
         Err(Errno::WOULDBLOCK) => {}
         other => return other,
     }
-    let alarm = Alarm::new()?;
+    let mut alarm = Alarm::new()?;
     let since = Instant::now();
     let mut next = tell_after.min(limit);
     loop {
@@ -29,6 +38,11 @@ pub fn lock_exclusive(fd: impl AsFd, tell_after: Duration, limit: Duration, told
                 told();
                 next = limit;
             }
+            // It does what it would have done without us.
+            Err(Errno::INTR) if CALLERS.load(Ordering::Relaxed) => {
+                drop(alarm);
+                alarm = Alarm::new()?;
+            }
             // Another signal, or the alarm rang a moment early.
             Err(Errno::INTR) => {}
             other => return other,
@@ -36,7 +50,8 @@ pub fn lock_exclusive(fd: impl AsFd, tell_after: Duration, limit: Duration, told
     }
 }
 
-/// A timer whose signal, SIGALRM, interrupts this thread's system calls and does nothing else, until dropped.
+/// A timer whose signal, SIGALRM, interrupts this thread's system calls and does nothing else, until dropped. An alarm of
+/// somebody else's is noted.
 struct Alarm {
     timer: libc::timer_t,
     action: libc::sigaction,
@@ -57,7 +72,8 @@ impl Alarm {
                 return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN));
             }
             let mut ours: libc::sigaction = std::mem::zeroed();
-            ours.sa_sigaction = nothing as *const () as usize;
+            ours.sa_sigaction = note as *const () as usize;
+            ours.sa_flags = libc::SA_SIGINFO;
             let mut only: libc::sigset_t = std::mem::zeroed();
             libc::sigaddset(&raw mut only, libc::SIGALRM);
             libc::sigaction(libc::SIGALRM, &raw const ours, &raw mut alarm.action);
@@ -86,6 +102,9 @@ impl Drop for Alarm {
             libc::timer_delete(self.timer);
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.mask, std::ptr::null_mut());
             libc::sigaction(libc::SIGALRM, &raw const self.action, std::ptr::null_mut());
+            if CALLERS.swap(false, Ordering::Relaxed) {
+                libc::raise(libc::SIGALRM);
+            }
         }
     }
 }

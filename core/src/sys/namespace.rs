@@ -20,11 +20,16 @@ const THREADS_END: Duration = Duration::from_secs(1);
 /// EINVAL if the process has threads, EPERM where a site forbids it or the caller is chrooted, ENOSPC or EUSERS at the
 /// limits of user_namespaces(7).
 pub fn unshare_with_user(flags: UnshareFlags) -> rustix::io::Result<()> {
+    // SAFETY: FILES, FS and SYSVSEM are not among the flags, so no descriptor table or directory is shared less than
+    // other threads assume; NEWUSER itself is refused by the kernel where there are threads.
+    when_threads_end(|| unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | flags) })
+}
+
+/// Does `work` again while it is EINVAL and threads are ending.
+fn when_threads_end(work: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     let since = Instant::now();
     loop {
-        // SAFETY: FILES, FS and SYSVSEM are not among the flags, so no descriptor table or directory is shared less than
-        // other threads assume; NEWUSER itself is refused by the kernel where there are threads.
-        match unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | flags) } {
+        match work() {
             Err(Errno::INVAL) if since.elapsed() < THREADS_END && has_threads() => {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -75,7 +80,17 @@ impl Namespace {
     /// ENOENT if the process is gone; EACCES if it is not ours to look at (ptrace(2), access mode checking): another
     /// user's, or its program may be executed and not be read.
     pub fn of(pid: u32, kind: &str) -> io::Result<Self> {
-        let file = File::open(format!("/proc/{pid}/ns/{kind}"))?;
+        let file = match File::open(format!("/proc/{pid}/ns/{kind}")) {
+            // Its first thread has ended and others go on.
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => {
+                let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
+                tasks
+                    .map(|task| task.path().join("ns").join(kind))
+                    .find_map(|path| File::open(path).ok())
+                    .ok_or(gone)?
+            }
+            other => other?,
+        };
         Ok(Self { inode: file.metadata()?.ino(), fd: file.into() })
     }
 
@@ -100,13 +115,14 @@ impl Namespace {
         Ok(Self { inode: file.metadata()?.ino(), fd: file.into() })
     }
 
-    /// Enters it; with a mount namespace, `/` and the working directory become its root.
+    /// Enters it; with a mount namespace, `/` and the working directory become its root. Threads that were joined may still
+    /// be ending.
     ///
     /// # Errors
     /// Those of setns(2): EPERM without the capability in it, EINVAL for a user namespace of a process with threads.
     pub fn enter(&self) -> io::Result<()> {
         // Its own kind is the only one that the kernel takes; 0 leaves that to the kernel.
-        Ok(rustix::thread::move_into_link_name_space(self.fd.as_fd(), None::<LinkNameSpaceType>)?)
+        Ok(when_threads_end(|| rustix::thread::move_into_link_name_space(self.fd.as_fd(), None::<LinkNameSpaceType>))?)
     }
 }
 

@@ -48,6 +48,25 @@ fn parse_start_time(line: &[u8]) -> Option<Option<u64>> {
     Some((!matches!(state, "Z" | "X") || threads.parse::<u32>().ok()? > 1).then_some(start))
 }
 
+/// Lets the program of `command` be ended (SIGTERM) when this process ends, however that comes (PR_SET_PDEATHSIG).
+/// Single-threaded callers only: it is the thread's end that counts.
+pub fn end_with_us(command: &mut std::process::Command) {
+    let own = std::process::id();
+    let ask = move || {
+        // SAFETY: takes numbers only, and may be called between fork and exec.
+        if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // We may have ended before it was asked for.
+        if std::os::unix::process::parent_id() != own {
+            return Err(io::Error::from_raw_os_error(libc::ECHILD));
+        }
+        Ok(())
+    };
+    // SAFETY: `ask` makes two system calls, and allocates nothing.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, ask) };
+}
+
 /// Runs `body` in a forked copy of this process and returns how that ended; its exit status is what `body` returns.
 ///
 /// Single-threaded callers only. No destructors of the caller run in the copy.

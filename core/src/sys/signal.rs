@@ -11,10 +11,15 @@ pub fn restore_sigpipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
-/// Turns SIGPIPE into an error of write(2), for a program without Rust's start-up code that is about to end anyway.
-pub fn ignore_sigpipe() {
+/// Does `work`, in which SIGPIPE is an error of write(2), for a program without Rust's start-up code. The disposition is put
+/// back: a program that is executed later inherits its caller's.
+pub fn without_sigpipe<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: SIG_IGN is a valid disposition and runs no code of ours. It cannot fail for SIGPIPE.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    let result = work();
+    // SAFETY: as above; no handler of ours was set before.
+    unsafe { libc::signal(libc::SIGPIPE, before) };
+    result
 }
 
 /// Holds back every signal that can be.

@@ -46,6 +46,8 @@ pub enum LaunchError {
         named(.0)
     )]
     NoRunDirectory(Vec<PathBuf>),
+    #[error("cannot give each task a container of its own that writes to --write={0}: only one may write there")]
+    SharedDirectory(WriteSpec),
     #[error("cannot start a container within a container: this is {0} already")]
     IsInside(String),
     #[error("cannot keep descriptor {0} (from --fd): it is not open")]
@@ -67,7 +69,9 @@ pub enum LaunchError {
 impl Explain for LaunchError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::IsContainer(_) | Self::NotOpen(_) | Self::NumberTaken(..) => ErrorKind::Usage,
+            Self::IsContainer(_) | Self::SharedDirectory(_) | Self::NotOpen(_) | Self::NumberTaken(..) => {
+                ErrorKind::Usage
+            }
             Self::ModeNotBuilt { .. }
             | Self::NeedsOverlay { .. }
             | Self::NeedsNamespaces { .. }
@@ -91,6 +95,7 @@ impl Explain for LaunchError {
                 "`ls -ld` shows whose they are; `[paths] run_dir` names another".into(),
                 "`--share=task` gives each rank its own, in which MPI ranks cannot read each other's memory".into(),
             ],
+            Self::SharedDirectory(_) => vec!["leave `--share=task` away: the tasks of a node write there together".into()],
             Self::IsLayered { id, .. } => {
                 vec![format!("`udocker setup --execmode=P1 {id}` gives it a root of its own")]
             }

@@ -50,8 +50,8 @@ impl Exec {
         let own = Some(&step.job).filter(|job| !job.is_empty());
         let job = self.job.as_ref().or(own);
         let fits = |running: &Running| {
-            job.is_none_or(|job| running.head.job == *job)
-                && self.step.as_ref().is_none_or(|step| running.head.step == *step)
+            job.is_none_or(|job| running.head.is_of_job(job))
+                && self.step.as_ref().is_none_or(|step| running.head.is_step(step))
         };
         let mut found: Vec<Running> = run.map(running).unwrap_or_default().into_iter().filter(fits).collect();
         match found.len() {

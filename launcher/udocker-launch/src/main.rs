@@ -20,7 +20,7 @@ use std::time::Instant;
 use udocker_core::engine::{self, ExecPlan, KeepFds, RootWrite};
 use udocker_core::env_vars::{self, matches_any};
 use udocker_core::error::{ErrorKind, Failure};
-use udocker_core::rendezvous::{Meeting, Step, reap, starter};
+use udocker_core::rendezvous::{Meeting, NO_ENVIRONMENT, Step, reap, starter};
 use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunSpec, Share, UserSpec};
 use udocker_core::settings::Settings;
 use udocker_core::start::{StartError, start};
@@ -36,7 +36,6 @@ use target::Places;
 
 /// Statuses of a task that could not be started (docs: statuses).
 mod status {
-    pub const POLICY: u8 = 121;
     pub const IMAGE: u8 = 122;
     pub const NODE: u8 = 123;
     pub const TIMEOUT: u8 = 124;
@@ -94,8 +93,7 @@ fn run() -> u8 {
 
 fn status_of(failure: &Failure) -> u8 {
     match failure.kind() {
-        ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Network => status::IMAGE,
-        ErrorKind::Denied => status::POLICY,
+        ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Network | ErrorKind::Denied => status::IMAGE,
         ErrorKind::Unsupported => status::NODE,
         ErrorKind::Timeout => status::TIMEOUT,
         _ => status::USAGE,
@@ -121,6 +119,9 @@ fn launch(
     let settings = udocker_site_config::load(&Sources::of_caller(&caller))?.settings;
     voice.run_dirs.clone_from(&settings.run_dirs);
     let run = RunDirectory::open(&settings.run_dirs);
+    if let Some(foreign) = RunDirectory::passed_over(&settings.run_dirs, run.as_ref()) {
+        voice.say(&format!("warning: {foreign}"));
+    }
     caller.runtime_dir = run.as_ref().and_then(RunDirectory::for_programs);
     let target = target::find(request, &Places { settings: &settings, run: run.as_ref(), voice })?;
     voice.phase(&format!("found {}", request.image));
@@ -155,10 +156,15 @@ fn enter(request: &RunRequest, plan: &ExecPlan, run: Option<&RunDirectory>, voic
         voice.say("warning: with --share=task MPI ranks cannot read each other's memory (CMA)");
     }
     let mut notice = |notice| voice.notice(notice);
-    let shares = request.share == Share::Node && plan.engine.is_in_place();
+    let writes = matches!(plan.root.write, RootWrite::Layer { .. });
+    if request.share == Share::Task && voice.step.rank.is_some() && writes {
+        return Err(LaunchError::SharedDirectory(request.write.clone()).into());
+    }
+    let shares = writes || request.share == Share::Node && plan.engine.is_in_place();
     let mut meeting = match run.filter(|_| shares) {
+        Some(run) if writes => Meeting::of_directory(run, voice.step, &request.image, plan, &mut notice),
         Some(run) => Some(Meeting::of_step(run, voice.step, &request.image, plan, &mut notice)),
-        None if shares && voice.step.rank.is_some() => {
+        None if writes || shares && voice.step.rank.is_some() => {
             return Err(LaunchError::NoRunDirectory(voice.run_dirs.clone()).into());
         }
         None => None,
@@ -174,6 +180,9 @@ fn enter(request: &RunRequest, plan: &ExecPlan, run: Option<&RunDirectory>, voic
 fn join(exec: &Exec, env: &[(OsString, OsString)], voice: &mut Voice<'_>) -> Result<u8, Failure> {
     voice.run_dirs = settings_of(env)?.run_dirs;
     let container = exec.choose(RunDirectory::open(&voice.run_dirs).as_ref(), voice.step)?;
+    if container.environment().is_none() {
+        voice.say(&format!("warning: {NO_ENVIRONMENT}"));
+    }
     Ok(not_started(exec.enter(&container, env), voice))
 }
 

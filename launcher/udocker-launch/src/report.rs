@@ -9,12 +9,11 @@ use udocker_core::error::Failure;
 use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{Notice, Step, speaks_first};
 use udocker_core::store::RunDirectory;
-use udocker_core::sys::signal::ignore_sigpipe;
+use udocker_core::sys::signal::without_sigpipe;
 
 /// Prints `text` on stdout; a reader that went away is no failure.
 pub fn print(text: &str) -> u8 {
-    ignore_sigpipe();
-    let printed = std::io::stdout().lock().write_all(text.as_bytes());
+    let printed = without_sigpipe(|| std::io::stdout().lock().write_all(text.as_bytes()));
     match printed {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => 1,
         _ => 0,
@@ -69,14 +68,17 @@ impl Voice<'_> {
         {
             return;
         }
-        ignore_sigpipe();
+        let line = format!("udocker: {}{text}\n", self.prefix());
         // One write, so that lines of several ranks do not mix. Nobody is left to tell if stderr is gone.
-        let _ = std::io::stderr().lock().write_all(format!("udocker: {}{text}\n", self.prefix()).as_bytes());
+        let _ = without_sigpipe(|| std::io::stderr().lock().write_all(line.as_bytes()));
     }
 
     fn prefix(&self) -> String {
-        let Some(rank) = &self.step.rank else { return String::new() };
+        if self.step.rank.is_none() && self.step.job.is_empty() {
+            return String::new();
+        }
         let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        format!("[{} task {rank}] ", node.split('.').next().unwrap_or(&node))
+        let node = node.split('.').next().unwrap_or(&node);
+        self.step.rank.as_ref().map_or_else(|| format!("[{node}] "), |rank| format!("[{node} task {rank}] "))
     }
 }

@@ -42,7 +42,9 @@ pub struct Places<'a> {
 /// pulls, the others take what it found.
 pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure> {
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
-    let wish = format!("{} {platform}", request.image);
+    // Of a step's ranks, those that may share what one found.
+    let places_of_images: Vec<_> = places.settings.stores.iter().map(|store| &store.path).collect();
+    let wish = format!("{} {platform} {:?} {places_of_images:?}", request.image, request.pull);
     let step = places.voice.step;
     let shared = places.run.filter(|_| step.rank.is_some());
     let left = || shared.and_then(|run| Some((run, StepImage::read(run, step, &wish)?)));
@@ -204,6 +206,9 @@ fn choose(request: &RunRequest, container: Option<&Container>, places: &Places<'
     let search = std::env::var_os("PATH").unwrap_or_default();
     let choice = engine::choose(mode, &places.settings.engines, &search, native)
         .map_err(|source| LaunchError::ModeNotBuilt { asked, source })?;
+    if let Some(why) = &choice.why {
+        places.voice.say(&format!("running in mode {}, since {why}", choice.mode));
+    }
     if !choice.engine.is_in_place() && request.write != WriteSpec::None {
         return Err(LaunchError::NeedsOverlay { mode: choice.mode, write: request.write.clone() }.into());
     }
@@ -223,6 +228,7 @@ fn run_udocker(work: &'static str, reference: &ImageReference, platform: &Platfo
     }
     command.arg(work).arg(format!("--platform={platform}")).arg(reference.to_string());
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    udocker_core::sys::process::end_with_us(&mut command);
     let status =
         command.status().map_err(|source| LaunchError::NotRun { work, reference: reference.clone(), source })?;
     if status.success() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use udocker_core::engine::KeepFds;
 use udocker_core::error::{ErrorKind, Explain, Failure};
-use udocker_core::rendezvous::{Running, running};
+use udocker_core::rendezvous::{NO_ENVIRONMENT, Running, running};
 use udocker_core::run::EnvSpec;
 use udocker_core::start::join;
 use udocker_core::store::RunDirectory;
@@ -88,6 +88,9 @@ fn enter(name: &str, args: &Args, context: &Context) -> Outcome {
     let container = all.iter().find(is_its).ok_or_else(|| ExecError::NotRunning(found.id().to_string()))?;
     // It stays for as long as this command runs, whatever becomes of the one that made it.
     run.iter().try_for_each(|run| run.enlist(&names[0]))?;
+    if container.environment().is_none() {
+        context.ui.warning(NO_ENVIRONMENT);
+    }
     let caller: Vec<_> = std::env::vars_os().collect();
     let plan = container.plan(args.argv.clone(), &wishes, args.workdir.as_deref(), &caller, KeepFds::All);
     restore_sigpipe();

@@ -6,15 +6,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use udocker_core::container::Container;
 use udocker_core::container::nvidia_mounts;
-use udocker_core::engine::{self, ExecPlan, ModeNotBuilt};
+use udocker_core::engine::{self, ExecPlan, ModeNotBuilt, RootWrite};
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::rendezvous::{Meeting, Notice, Step, starter};
 use udocker_core::run::{
     Accounts, Caller, ContainerFacts, Defaults, ExecMode, ImageFiles, Remark, RunRequest, RunSpec, UserSpec,
     has_program,
 };
-use udocker_core::store::RunDirectory;
+use udocker_core::start::StartError;
+use udocker_core::store::{RunDirectory, Store};
 
 use super::Outcome;
 use crate::context::Context;
@@ -190,13 +192,20 @@ fn start(args: &Args, context: &Context, target: &Target, plan: ExecPlan) -> Out
     let step = Step::of(&environment, starter);
     let mut notice = |notice: Notice| context.ui.info(&notice.to_string());
     // Ranks share a container, and so do all who write into one.
+    let is_layer = matches!(plan.root.write, RootWrite::Layer { .. }) && target.container.is_none();
+    let must_meet = step.rank.is_some() || is_layer;
+    let is_layered = |(_, container): &(Store, Container)| container.is_layered();
     let mut meeting = match (&run, &target.container) {
+        (Some(run), None) if is_layer => Meeting::of_directory(run, &step, &target.id, &plan, &mut notice),
         (Some(run), Some((_, container))) if writes && plan.engine.is_in_place() => {
             let id = container.id().to_string();
             Some(Meeting::of_container(run, (&id, container.is_layered()), &step, &plan, &mut notice))
         }
         (Some(run), _) if step.rank.is_some() && plan.engine.is_in_place() => {
             Some(Meeting::of_step(run, &step, &target.id, &plan, &mut notice))
+        }
+        (None, container) if plan.engine.is_in_place() && (must_meet || container.as_ref().is_some_and(is_layered)) => {
+            return Err(StartError::NoRunDirectory(context.settings.run_dirs.clone()).into());
         }
         _ => None,
     };
