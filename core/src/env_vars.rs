@@ -191,8 +191,8 @@ pub const UDOCKER_REQUEST: &str = "UDOCKER_REQUEST";
 pub const SLURM_UDOCKER_PROGRAM: &str = "SLURM_UDOCKER_PROGRAM";
 /// The spooled script of a batch job.
 pub const SLURM_UDOCKER_SCRIPT: &str = "SLURM_UDOCKER_SCRIPT";
-/// Variables that hold Slurm's job: its own number, and that of the first component of a heterogeneous one.
-pub const SLURM_JOBS: &[&str] = &["SLURM_JOB_ID", "SLURM_HET_JOB_ID"];
+/// Slurm's job; for all components of a heterogeneous one that of the first.
+pub const SLURM_JOB_ID: &str = "SLURM_JOB_ID";
 
 /// Set inside a job's container: what it was made of.
 pub const UDOCKER_INSIDE: &str = "UDOCKER_INSIDE";

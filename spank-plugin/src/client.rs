@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use udocker_core::env_vars::{SLURM_JOBS, SLURM_UDOCKER_REQUEST};
+use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_REQUEST};
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::run::{JOB_OPTIONS, JobOption, OptionError, RequestError, RunRequest, Wish, is_path};
 use udocker_spank_sys::Client;
@@ -62,7 +62,7 @@ pub fn decide(
     let variable = |name: &str| env.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str());
     let carried = variable(SLURM_UDOCKER_REQUEST);
     let inherited = match carried.filter(|_| client == Client::Starter) {
-        Some(text) if SLURM_JOBS.iter().any(|name| variable(name).is_some()) => {
+        Some(text) if variable(SLURM_JOB_ID).is_some() => {
             Some(RunRequest::from_json(text.as_bytes()).map_err(ClientError::Inherited)?).filter(|r| r.is_for(env))
         }
         _ => None,

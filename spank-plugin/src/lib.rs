@@ -14,7 +14,7 @@ mod task;
 
 use std::ffi::{OsStr, OsString};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use udocker_core::env_vars::SLURM_UDOCKER_REQUEST;
 use udocker_core::error::{Explain, Failure};
@@ -25,6 +25,9 @@ use udocker_spank_sys::{
 
 /// What a client was given, in that order: option and value.
 static GIVEN: Mutex<Vec<(&JobOption, OsString)>> = Mutex::new(Vec::new());
+
+/// The environment that a client began with: of srun's components each is told as if it were the last.
+static BEGAN_WITH: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
 
 /// A node was told that its step was given options.
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -85,8 +88,9 @@ impl Plugin for Udocker {
     }
 
     fn options_read(client: Client) -> Result<(), String> {
-        let given = std::mem::take(&mut *GIVEN.lock().unwrap_or_else(PoisonError::into_inner));
-        let change = client::decide(client, &given, &process_variables()).map_err(report)?;
+        let given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let env = BEGAN_WITH.get_or_init(process_variables);
+        let change = client::decide(client, &given, env).map_err(report)?;
         change.unset.iter().for_each(|name| unset_variable(OsStr::new(name)));
         if let Some(request) = change.request {
             set_variable(SLURM_UDOCKER_REQUEST, &request);

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
-use udocker_core::env_vars::{SLURM_JOBS, SLURM_UDOCKER_PROGRAM, SLURM_UDOCKER_REQUEST, SLURM_UDOCKER_SCRIPT};
+use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_PROGRAM, SLURM_UDOCKER_REQUEST, SLURM_UDOCKER_SCRIPT};
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::run::{Batch, RequestError, RunRequest};
 use udocker_spank_sys::{Refusal, Spank, SpankError, Step, can_prepend, tell};
@@ -89,8 +89,7 @@ fn prepare(spank: &Spank<'_>, words: &[&OsStr], asked: bool) -> Result<(), Failu
         return Ok(());
     }
     let job = spank.job().map_err(TaskError::from)?;
-    let first = spank.variable(&name(SLURM_JOBS[1])).map_err(TaskError::from)?;
-    let jobs = jobs(job, first);
+    let jobs = jobs(job, spank.variable(&name(SLURM_JOB_ID)).map_err(TaskError::from)?);
     let step = spank.step().map_err(TaskError::from)?;
     match decide(text.as_deref(), asked, &jobs, step)? {
         Start::Bare => Ok(spank.unset_variable(&name(SLURM_UDOCKER_REQUEST)).map_err(TaskError::from)?),
@@ -111,10 +110,11 @@ fn name(name: &str) -> CString {
     CString::new(name).expect("our names hold no zero byte")
 }
 
-/// The variables that tell whose request it is: Slurm's own number, which no user changes, and that of a heterogeneous job.
-fn jobs(job: u32, first: Option<OsString>) -> Vec<(OsString, OsString)> {
-    let own = (SLURM_JOBS[0].into(), job.to_string().into());
-    std::iter::once(own).chain(first.map(|first| (SLURM_JOBS[1].into(), first))).collect()
+/// Whose request it may be: of `job`, by Slurm's own number, or of that which the job's variable `named`. They differ in the
+/// components of a heterogeneous job but the first, which all of them name.
+fn jobs(job: u32, named: Option<OsString>) -> Vec<(OsString, OsString)> {
+    let all = [Some(job.to_string().into()), named];
+    all.into_iter().flatten().map(|job| (SLURM_JOB_ID.into(), job)).collect()
 }
 
 fn decide(text: Option<&OsStr>, asked: bool, jobs: &[(OsString, OsString)], step: Step) -> Result<Start, TaskError> {
@@ -126,7 +126,7 @@ fn decide(text: Option<&OsStr>, asked: bool, jobs: &[(OsString, OsString)], step
         // It came with the environment of another job.
         return if asked { Err(TaskError::OtherJob(request.job.unwrap_or_default())) } else { Ok(Start::Bare) };
     }
-    // The first component's, where there are several: all of them inherit.
+    // What its steps know the job by.
     request.job = jobs.last().and_then(|(_, job)| job.to_str()).map(str::to_owned);
     match (step, request.batch) {
         (Step::Batch, Batch::Host) => Ok(Start::Host(request)),

@@ -207,7 +207,8 @@ fn a_wrong_option_is_refused_where_it_is_typed() {
                 let expected = format!(
                     "{command}: error: udocker: {text}\n{command}: error: Invalid --udocker-{option} argument: {value}\n"
                 );
-                let ended = site.run(&[command, "-n1", &site.image, &word, "true"]);
+                let words: &[&str] = if command == "sbatch" { &["--wrap", "true"] } else { &["true"] };
+                let ended = site.run(&[&[command, "-n1", &site.image, &word], words].concat());
                 assert_eq!(ended, is(255, "", &expected), "{release:?} {command} {word}");
             }
             site.write("script", &format!("#!/bin/sh\n#SBATCH {}\n#SBATCH \"{word}\"\n", site.image));
@@ -266,6 +267,48 @@ fn programs_of_their_own_are_contained_or_refused() {
         assert_eq!((status, places(&out), err.as_str()), (0, vec!["host"; 3], ""), "{release:?}");
         site.down();
     }
+}
+
+#[test]
+fn components_of_a_step_share_an_image() {
+    for release in ALL {
+        let site = Site::new(release);
+        let place = format!("{}; sleep 1", site.place);
+        let sh = ["sh", "-c", &place];
+        // Whichever of them names it.
+        for (first, second) in [(Some(site.image.as_str()), None), (None, Some(site.image.as_str()))] {
+            let [first, second] = [first, second].map(|image| image.as_slice().to_vec());
+            let line = [&["srun", "-Q", "-n1"][..], &first, &sh, &[":", "-n1"], &second, &sh].concat();
+            let (status, out, err) = site.run(&line);
+            assert_eq!((status, places(&out), err.as_str()), (0, vec!["inside"; 2], ""), "{release:?}");
+        }
+        let ended =
+            site.run(&["srun", "-Q", "-n1", "--udocker-image=a", "true", ":", "-n1", "--udocker-image=b", "true"]);
+        let said = "srun: error: udocker: one srun was given two images, `a` and `b`: Slurm hands one to all components of a \
+                    step\n  hint: start a srun for each\n";
+        assert!(ended.0 == 1 && ended.2.starts_with(said), "{release:?}: {ended:?}");
+        let script = format!(
+            "#!/bin/bash\n#SBATCH -n1\n#SBATCH hetjob\n#SBATCH -n1\n{0}\nsrun --het-group=0,1 sh -c '{0}'\n\
+             srun --het-group=1 sh -c '{0}'\n",
+            site.place
+        );
+        let (status, out, err) = site.batch(&[], &[&site.image, "--udocker-batch=host"], &script);
+        let says = format!("udocker: this script runs on the host, its srun steps in {}\n", site.root);
+        assert_eq!((status, err.as_str()), (0, says.as_str()), "{release:?}: {out}");
+        assert_eq!(places(&out), ["host", "inside", "inside", "inside"], "{release:?}: {out}");
+        site.down();
+    }
+}
+
+#[test]
+fn each_job_of_an_array_names_itself() {
+    let site = Site::new(Release::Bookworm);
+    let script = "#!/bin/sh\necho \"$SLURM_UDOCKER_REQUEST\" | grep -c \"\\\"job\\\":\\\"$SLURM_JOB_ID\\\"\"; [ ! -e LAUNCHER ] && echo inside\n";
+    site.write("script", &script.replace("LAUNCHER", &site.launcher));
+    let line = ["sbatch", "-W", "-Q", "-n1", "-a", "1-2", "-o", "out.%a", "-e", "err.%a", &site.image, "script"];
+    assert_eq!(site.run(&line), is(0, "", ""));
+    assert_eq!(site.run(&["cat", "out.1", "err.1", "out.2", "err.2"]), is(0, "1\ninside\n1\ninside\n", ""));
+    site.down();
 }
 
 /// Whatever the plugin's line says of failures.

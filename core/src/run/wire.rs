@@ -102,8 +102,7 @@ impl RunRequest {
     /// Whether a process with the environment `env` is of the job that the request names, or the request names none.
     pub fn is_for(&self, env: &[(OsString, OsString)]) -> bool {
         let Some(job) = &self.job else { return true };
-        let is_job_s = |name: &str| env.iter().any(|(n, value)| n == name && value == OsStr::new(job));
-        env_vars::SLURM_JOBS.iter().any(|name| is_job_s(name))
+        env.iter().any(|(name, value)| name == env_vars::SLURM_JOB_ID && value == OsStr::new(job))
     }
 }
 
@@ -180,7 +179,6 @@ mod tests {
     #[test]
     fn a_request_is_for_its_job() {
         assert!(request().is_for(&pairs(&[("SLURM_JOB_ID", "5")])));
-        assert!(request().is_for(&pairs(&[("SLURM_JOB_ID", "6"), ("SLURM_HET_JOB_ID", "5")])));
         assert!(!request().is_for(&pairs(&[("SLURM_JOB_ID", "6")])));
         assert!(!request().is_for(&[]));
         assert!(RunRequest { job: None, ..request() }.is_for(&[]));
