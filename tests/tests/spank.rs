@@ -3,6 +3,7 @@
 #![cfg(target_arch = "x86_64")]
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -358,6 +359,129 @@ fn what_cannot_be_contained_does_not_run() {
         assert_eq!((status, places(&out), err.as_str()), (0, vec!["host"], ""), "{release:?}");
         site.down();
     }
+}
+
+#[test]
+fn no_panic_reaches_slurm() {
+    let site = Site::new(Release::Bookworm);
+    // `cargo build --examples` puts it beside the programs.
+    let path = std::env::current_exe().expect("a test has a path");
+    let library = path.parent().and_then(Path::parent).expect("target/debug").join("examples/libpanics.so");
+    site.write("libpanics.so", "");
+    std::fs::copy(&library, site.cluster.home().join("libpanics.so")).expect("an example of udocker-spank-sys");
+    for how in ["required", "optional"] {
+        site.plugstack(&format!("{how} /home/tester/libpanics.so\n"));
+        // Under `optional` srun goes on by itself: what the plugin decides on the client is refused again on the node.
+        let client = if how == "required" { (1, "") } else { (0, "ran\n") };
+        for place in ["begin", "options", "options_read", "before_step"] {
+            let (status, out, err) =
+                site.cluster.run(&[&format!("PANICS_AT={place}")], &["srun", "-n1", "echo", "ran"]);
+            assert_eq!((status, out.as_str()), client, "{how} {place}: {err}");
+            assert!(err.contains(&format!("as asked for: {place}\n")), "{how} {place}: {err}");
+        }
+        let (status, out, err) = site.run(&["srun", "-n1", "--panics=local", "echo", "ran"]);
+        assert_eq!((status, out.as_str()), (255, ""), "{how}: {err}");
+        assert!(err.ends_with("srun: error: Invalid --panics argument: local\n"), "{how}: {err}");
+        assert_eq!(site.run(&["srun", "-n1", "--panics=remote", "echo", "ran"]).1, "ran\n", "{how}");
+        let (status, out, err) = site.cluster.run(&["PANICS_AT=task_init"], &["srun", "-N2", "-n4", "echo", "ran"]);
+        assert_eq!((status, out.as_str()), (125, ""), "{how}: {err}");
+    }
+    site.down();
+}
+
+/// What else Slurm does to a task is as without a container.
+#[test]
+fn a_contained_task_is_started_as_a_bare_one() {
+    for release in ALL {
+        let site = Site::new(release);
+        site.write("prolog", "#!/bin/sh\necho export OF_PROLOG=1\necho print prolog\n");
+        let prolog = site.cluster.home().join("prolog");
+        std::fs::set_permissions(&prolog, PermissionsExt::from_mode(0o755)).expect("a file of ours");
+        for line in [
+            &["srun", "-n1", "--task-prolog=/home/tester/prolog", "IMAGE", "sh", "-c", "echo $OF_PROLOG"][..],
+            &["srun", "-n1", "--chdir=/tmp", "IMAGE", "pwd"],
+            &["srun", "-n1", "--bcast=/tmp/sent", "IMAGE", "/usr/bin/printf", "%s\\n", "sent"],
+            &[
+                "srun",
+                "-n2",
+                "-l",
+                "--kill-on-bad-exit=1",
+                "IMAGE",
+                "sh",
+                "-c",
+                "[ $SLURM_PROCID = 0 ] && exit 3; sleep 60",
+            ],
+            &[
+                "sh",
+                "-c",
+                "sleep 2 | script -qec \"srun -n1 --pty IMAGE sh -c 'tty | cut -c1-8; stty size'\" /dev/null",
+            ],
+            &["sh", "-c", "seq 1000 | srun -n1 -i0 IMAGE sh -c 'read x; cat' | cksum"],
+        ] {
+            let with = |image: &str| {
+                let words: Vec<String> = line.iter().map(|word| word.replace("IMAGE", image)).collect();
+                let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
+                let (status, out, err) = site.run(&words);
+                // Slurm's own lines tell the step and the time.
+                (
+                    status,
+                    out,
+                    err.lines().filter(|line| line.starts_with("udocker")).map(str::to_owned).collect::<Vec<_>>(),
+                )
+            };
+            assert_eq!(with(&site.image), with(""), "{release:?} {line:?}");
+        }
+        site.down();
+    }
+}
+
+/// MPICH over the process manager's socket, which the launcher finds open.
+#[test]
+fn ranks_of_mpi_meet() {
+    for release in [Release::Trixie, Release::Forky] {
+        let site = Site::new(release);
+        let own = format!("--udocker-image={}", release.root().display());
+        let mount = format!("--udocker-mount={}/programs:/mnt:ro", env!("CARGO_MANIFEST_DIR"));
+        let compile = ["srun", "-n1", &own, &mount, "mpicc.mpich", "-O1", "-o", "ranks", "/mnt/ranks.c"];
+        assert_eq!(site.run(&compile), is(0, "", ""), "{release:?}");
+        let size = ["timeout", "-k5", "60", "srun", "--mpi=pmi2", "-N2", "-n4", "--ntasks-per-node=2"];
+        let (status, out, err) = site.run(&[&size[..], &[&own, "./ranks"]].concat());
+        assert_eq!((status, out.as_str()), (0, "ranks 4 sum 10 wrong 0 cma yes\n"), "{release:?}: {err}");
+        site.down();
+    }
+}
+
+/// The files that slurmd and its children open with the plugin and not without it, for a step that asks for nothing.
+#[test]
+fn nodes_open_nothing_for_who_asks_for_nothing() {
+    let site = Site::new(Release::Bookworm);
+    let opened = || {
+        for name in ["up", "done"] {
+            // There is none before the first.
+            let _ = std::fs::remove_file(site.cluster.home().join(name));
+        }
+        let trace = "strace -f -o trace -e trace=openat,open -p $(pgrep -xf 'slurmd -D -N n1') & pid=$!
+            until grep -q TracerPid:.[1-9] /proc/$(pgrep -xf 'slurmd -D -N n1')/status; do sleep 0.05; done
+            touch up; until [ -e done ]; do sleep 0.05; done; sleep 0.5; kill $pid; wait";
+        let step = "until [ -e up ]; do sleep 0.05; done; srun -w n1 -n1 true; echo $?; touch done";
+        std::thread::scope(|scope| {
+            let traced =
+                scope.spawn(|| site.cluster.run_as_root("n1", &["sh", "-c", &format!("cd /home/tester; {trace}")]));
+            assert_eq!(site.run(&["sh", "-c", step]), is(0, "0\n", ""));
+            traced.join().expect("a trace");
+        });
+        let trace = std::fs::read_to_string(site.cluster.home().join("trace")).expect("a trace");
+        let names = trace.lines().filter_map(|line| line.split('"').nth(1));
+        // Numbers of jobs and processes differ.
+        names.map(|name| name.replace(|c: char| c.is_ascii_digit(), "")).collect::<std::collections::BTreeSet<_>>()
+    };
+    let with = opened();
+    site.plugstack("");
+    let without = opened();
+    assert!(without.iter().any(|name| name.ends_with("plugstack.conf")), "{without:?}");
+    let own: Vec<&str> = with.difference(&without).map(String::as_str).collect();
+    assert_eq!(own, [site.plugin.replace(|c: char| c.is_ascii_digit(), "")], "libgcc_s is slurmd's since its start");
+    site.down();
 }
 
 /// The files that srun opens with the plugin and not without it.
