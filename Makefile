@@ -26,7 +26,7 @@ build: setup
 define build_plugins
 for release in $(SLURM_RELEASES); do \
   SLURM_RELEASE=$$release $(CARGO) build --locked --profile $(1) -p udocker-spank || exit; \
-  mkdir -p target/spank/$(2)/$$release && cp target/$(2)/libudocker_spank.so target/spank/$(2)/$$release/ || exit; \
+  mkdir -p target/spank/$(2)/$$release && cp --remove-destination target/$(2)/libudocker_spank.so target/spank/$(2)/$$release/ || exit; \
 done
 endef
 
@@ -79,6 +79,7 @@ dist: setup
 	$(call build_plugins,dist,dist)
 	for release in $(SLURM_RELEASES); do \
 	  mkdir -p $(DIST)/slurm-$$release && cp target/spank/dist/$$release/libudocker_spank.so $(DIST)/slurm-$$release/ || exit; \
+	  [ $$(stat -c %s $(DIST)/slurm-$$release/libudocker_spank.so) -lt 1048576 ] || { echo "the plugin is larger than 1 MiB" >&2; exit 1; }; \
 	done
 
 # Our own figures, by the programs that are shipped; results go to tests/bench/results.

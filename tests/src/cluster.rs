@@ -62,14 +62,14 @@ impl Cluster {
     /// # Panics
     /// If it does not start.
     pub fn up(release: Release, binds: &[&Path]) -> Self {
-        Self::up_with(release, binds, &[])
+        Self::up_with(release, binds, &[], "")
     }
 
-    /// Starts one with files of its own below /etc: name there, and text.
+    /// Starts one with files of its own below /etc (name there, and text), and lines of its own in slurm.conf.
     ///
     /// # Panics
     /// As [`Self::up`].
-    pub fn up_with(release: Release, binds: &[&Path], files: &[(&str, &str)]) -> Self {
+    pub fn up_with(release: Release, binds: &[&Path], files: &[(&str, &str)], conf: &str) -> Self {
         // Its own limit: a cluster starts in seconds.
         release.root();
         assert!(is_root(), "a cluster needs root: its daemons are root's, and so are its mounts");
@@ -83,7 +83,9 @@ impl Cluster {
             std::fs::write(path, text).expect("a file");
             command.arg("--etc").arg(&etc);
         }
-        let output = limited(&mut command);
+        let lines = cluster.directory.path().join("conf");
+        std::fs::write(&lines, conf).expect("a file");
+        let output = limited(command.arg("--conf").arg(&lines));
         assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
         cluster
     }

@@ -33,13 +33,18 @@ fn plugin(release: Release) -> PathBuf {
 
 impl Site {
     fn new(release: Release) -> Self {
+        Self::with(release, "")
+    }
+
+    /// With these lines in slurm.conf.
+    fn with(release: Release, conf: &str) -> Self {
         let launcher = std::env::var("UDOCKER_LAUNCH_BIN").expect("`make` names the static launcher");
         // Not that of the nodes, where they have one.
         let root = if release == Release::Trixie { Release::Forky } else { Release::Trixie }.root();
         let plugin = plugin(release).display().to_string();
         let directory = Path::new(&launcher).parent().expect("a file's directory").to_owned();
         let line = format!("required {plugin} launcher={launcher}\n");
-        let cluster = Cluster::up_with(release, &[&directory, &root], &[("slurm/plugstack.conf", &line)]);
+        let cluster = Cluster::up_with(release, &[&directory, &root], &[("slurm/plugstack.conf", &line)], conf);
         let root = root.display().to_string();
         let (image, place) = (format!("--udocker-image={root}"), WHERE.replace("LAUNCHER", &launcher));
         Self { cluster, launcher, plugin, root, image, place }
@@ -359,6 +364,73 @@ fn what_cannot_be_contained_does_not_run() {
         assert_eq!((status, places(&out), err.as_str()), (0, vec!["host"], ""), "{release:?}");
         site.down();
     }
+}
+
+/// The site's TaskProlog is our guard; users submit with the plugin, and the nodes have none.
+#[test]
+fn a_node_without_the_plugin_runs_nothing() {
+    let guard = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spank-plugin/task-prolog.sh");
+    let guard = guard.canonicalize().expect("it is checked in");
+    for release in ALL {
+        let site = Site::with(release, &format!("TaskProlog={}\n", guard.display()));
+        // Where there is one the guard lets the task pass, and who asks for nothing passes anyway.
+        for (image, place) in [(Some(site.image.as_str()), "inside"), (None, "host")] {
+            let words = [&["srun", "-n1"][..], image.as_slice(), &["sh", "-c", &site.place]].concat();
+            let (status, out, err) = site.run(&words);
+            assert_eq!((status, places(&out), err.as_str()), (0, vec![place], ""), "{release:?}");
+        }
+        let conf = std::fs::read_to_string(site.cluster.etc().join("slurm/slurm.conf")).expect("a file");
+        site.write("slurm.conf", &conf.replace("/etc/slurm/plugstack.conf", "/home/tester/plugstack.conf"));
+        site.write("plugstack.conf", &format!("required {}\n", site.plugin));
+        site.plugstack("");
+        let client = ["SLURM_CONF=/home/tester/slurm.conf"];
+        let words = ["srun", "-N2", "-n4", "--ntasks-per-node=2", &site.image, "sh", "-c", &site.place];
+        let (status, out, err) = site.cluster.run(&client, &words);
+        let lacks = |node: &str| format!("] cannot start the task in its container: {node} lacks Slurm's plugin\n");
+        assert_eq!((status, out.lines().count()), (125, 2), "{release:?}: {out}{err}");
+        assert!(["n1", "n2"].iter().all(|node| out.contains(&lacks(node))), "{release:?}: {out}{err}");
+        let (status, out, _) = site.batch(&client, &["-n1", &site.image], &format!("#!/bin/sh\n{}\n", site.place));
+        assert!(
+            status == 125 && out.lines().count() == 1 && out.contains("lacks Slurm's plugin"),
+            "{release:?}: {out}"
+        );
+        site.down();
+    }
+}
+
+#[test]
+fn signals_reach_the_program_and_a_missing_image_is_told_once_per_node() {
+    let site = Site::new(Release::Bookworm);
+    let trap = "trap 'echo got; exit 9' USR1; touch up.$SLURM_PROCID; while :; do sleep 0.1; done";
+    let signal = "until [ -e up.0 ] && [ -e up.1 ]; do sleep 0.1; done; sleep 0.5; rm up.?; \
+                  scancel -s USR1 $(squeue -h -o %i -n traps).0";
+    for image in [&[][..], &[site.image.as_str()]] {
+        let line = [&["srun", "-J", "traps", "-N2", "-n2"], image, &["sh", "-c", trap]].concat();
+        let (traps, _) = std::thread::scope(|scope| {
+            let traps = scope.spawn(|| site.run(&line));
+            let sent = scope.spawn(|| site.run(&["sh", "-c", signal]));
+            (traps.join().expect("a step"), sent.join().expect("a signal"))
+        });
+        assert_eq!((traps.0, traps.1.as_str()), (9, "got\ngot\n"), "{image:?}: {traps:?}");
+    }
+    let (status, out, err) = site.run(&["srun", "-N2", "-n4", "--udocker-image=/nothere", "echo", "ran"]);
+    assert_eq!((status, out.as_str()), (122, ""), "{err}");
+    let text = "] cannot run /nothere: it is no directory with a root file system\n";
+    assert_eq!((err.matches(text).count(), err.matches("[n1 ").count()), (2, 1), "{err}");
+    site.down();
+}
+
+#[test]
+fn the_shell_of_an_allocation_is_contained() {
+    let site = Site::new(Release::Bookworm);
+    site.write("where", &site.place);
+    let line = format!(
+        "(sleep 1; echo '. ./where'; sleep 1; echo exit) | script -qec 'salloc -Q -n1 {}' /dev/null",
+        site.image
+    );
+    let (status, out, err) = site.cluster.run(&["SHELL=/bin/bash"], &["sh", "-c", &line]);
+    assert!(status == 0 && out.lines().any(|line| line.starts_with("n1 ") && line.ends_with(" inside")), "{out}{err}");
+    site.down();
 }
 
 #[test]

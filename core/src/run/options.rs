@@ -55,7 +55,7 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     list("env", "NAME=VALUE|NAME|GLOB*", "set a variable, or let the host's value win (repeatable)", |w, v| {
         Ok(w.request.env.push(EnvSpec::parse(v)?))
     }),
-    list("env-file", "FILE", "such lines from a file", env_file),
+    list("env-file", "FILE", "such lines from a file (repeatable)", env_file),
     list("unsetenv", "GLOB", "remove variables (repeatable)", |w, v| Ok(w.request.unset_env.push(text(v)?.to_owned()))),
     flag("clean-env", "start from an empty environment", |w, _| Ok(w.request.clean_env = true)),
     single("workdir", "DIR", "working directory inside", |w, v| Ok(w.request.workdir = Some(v.into()))),
@@ -73,7 +73,7 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     single("share", "node|task", "one container for a step's tasks on a node (default), or one for each", |w, v| {
         Ok(w.request.share = text(v)?.parse()?)
     }),
-    list("unshare", "net,ipc,uts", "namespaces of the container's own", |w, v| {
+    list("unshare", "net,ipc,uts", "namespaces of the container's own (repeatable)", |w, v| {
         Ok(w.request.unshare.extend(parse_unshare(text(v)?)?))
     }),
     single("pull", "missing|always|never", "when the registry is asked", |w, v| Ok(w.request.pull = text(v)?.parse()?)),
@@ -84,14 +84,14 @@ pub const JOB_OPTIONS: &[JobOption] = &[
         Ok(w.request.batch = batch(v)?)
     }),
     single("verbose", "0|1|2|3", "from 1 on, tell how long what took; one task of a node speaks", verbose),
-    missing("profile", OptionKind::List, "NAME|FILE", "options from a profile"),
+    missing("profile", OptionKind::List, "NAME|FILE", "options from a profile (repeatable)"),
     missing("name", OptionKind::Single, "NAME", "use or create a container of this name"),
     missing("save", OptionKind::Single, "FILE|store:NAME", "keep what was written at the end"),
     missing("gpu", OptionKind::Single, "auto|none|all|LIST", "which of the granted GPUs are visible"),
-    missing("device", OptionKind::List, "DEVICE", "make a device visible"),
+    missing("device", OptionKind::List, "DEVICE", "make a device visible (repeatable)"),
     missing("mpi", OptionKind::Single, "auto|none|image|host:NAME", "whose MPI is used"),
-    missing("fabric", OptionKind::List, "NAME", "a network's libraries, as the site says"),
-    missing("module", OptionKind::List, "NAME", "a bundle of settings, as the site says"),
+    missing("fabric", OptionKind::List, "NAME", "a network's libraries, as the site says (repeatable)"),
+    missing("module", OptionKind::List, "NAME", "a bundle of settings, as the site says (repeatable)"),
     missing("timeout", OptionKind::Single, "TIME", "how long getting an image may take"),
     missing("explain", OptionKind::Flag, "", "print the plan and run nothing"),
 ];
@@ -237,6 +237,24 @@ impl Wish {
     }
 }
 
+/// The reference page of [`JOB_OPTIONS`], in Markdown.
+pub fn options_page() -> String {
+    let mut out = String::from(
+        "# Options of a job\n\nMade from `core/src/run/options.rs`; do not edit.\n\n\
+         `--udocker-OPTION` of srun, sbatch and salloc (and `#SBATCH`), `--OPTION` of `udocker-launch`, and a variable, in \
+         which `;` separates the values of a repeatable one. What this version lacks is refused.\n\n\
+         | option | values | variable | meaning |\n|---|---|---|---|\n",
+    );
+    for option in JOB_OPTIONS {
+        let value = option.value.replace('|', "\\|");
+        let value = if value.is_empty() { String::new() } else { format!("`{value}`") };
+        let built = if option.is_built() { "" } else { "; not in this version" };
+        let (name, variable, help) = (option.name, option.variable(), option.help);
+        out.push_str(&format!("| `{name}` | {value} | `{variable}` | {help}{built} |\n"));
+    }
+    out
+}
+
 fn text(value: &OsStr) -> Result<&str, OptionError> {
     value.to_str().ok_or_else(|| OptionError::NotText(value.display().to_string()))
 }
@@ -309,8 +327,19 @@ mod tests {
         for (index, option) in JOB_OPTIONS.iter().enumerate() {
             assert!(JOB_OPTIONS[..index].iter().all(|other| other.name != option.name), "{}", option.name);
             assert_eq!(option.kind == OptionKind::Flag, option.value.is_empty(), "{}", option.name);
+            assert_eq!(option.kind == OptionKind::List, option.help.contains("(repeatable)"), "{}", option.name);
         }
         assert_eq!(JobOption::find("env-file").unwrap().variable(), "UDOCKER_ENV_FILE");
+    }
+
+    #[test]
+    fn the_reference_page_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/job-options.md");
+        if std::env::var_os("UPDATE_REFERENCE").is_some() {
+            std::fs::write(path, options_page()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(page == options_page(), "docs/reference/job-options.md is old: run this test with UPDATE_REFERENCE=1");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::exec::Exec;
 use udocker_core::env_vars;
 use udocker_core::error::{ErrorKind, Explain};
-use udocker_core::run::{EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Wish};
+use udocker_core::run::{Batch, EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Wish};
 
 /// The command line or a variable is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +70,10 @@ Each option is also a variable UDOCKER_NAME (upper case, `_` for `-`); lists the
 pub fn help() -> String {
     let mut out = HELP_HEAD.to_owned();
     let ours = OPTIONS.iter().map(|option| (option.name, option.value, option.help));
-    let job_s =
-        JOB_OPTIONS.iter().filter(|option| option.is_built()).map(|option| (option.name, option.value, option.help));
+    let job_s = JOB_OPTIONS
+        .iter()
+        .filter(|option| option.is_built() && option.name != "batch")
+        .map(|option| (option.name, option.value, option.help));
     for (name, value, help) in job_s.chain(ours) {
         let word = if value.is_empty() { format!("--{name}") } else { format!("--{name}={value}") };
         out.push_str(&format!("  {word:<38}{}{help}\n", if word.len() < 38 { "" } else { "  " }));
@@ -193,6 +195,7 @@ pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -
     };
     let request = REQUESTS.iter().find_map(|name| Some((name, variable(name)?)));
     let request = request.filter(|_| !is_login && words.image.is_none());
+    let is_handed_over = request.is_some();
     let mut here = Here::default();
     let mut wish = match request {
         Some((name, value)) => Wish::over(handed_over(name, value, env)?),
@@ -220,6 +223,11 @@ pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -
     }
     if request.image.is_empty() {
         return Err(UsageError("no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…".into()));
+    }
+    if request.batch == Batch::Host && !is_handed_over {
+        return Err(UsageError(
+            "--batch=host is for the options of a job: this program runs nothing on the host".into(),
+        ));
     }
     if request.image == "none" {
         return Err(UsageError("image `none` (no container) is not supported by this version".into()));
@@ -386,7 +394,8 @@ mod tests {
 
     #[test]
     fn a_whole_request_stands_in_for_variables_where_no_word_names_an_image() {
-        let text = RunRequest { job: Some("5".into()), ..RunRequest::of_job("asked") }.to_json().unwrap();
+        let text =
+            RunRequest { job: Some("5".into()), batch: Batch::Host, ..RunRequest::of_job("asked") }.to_json().unwrap();
         let env = [("UDOCKER_IMAGE", "x"), ("SLURM_UDOCKER_REQUEST", text.as_str()), ("SLURM_JOB_ID", "5")];
         let (request, _) = run(&["--", "--", "true"], &env).unwrap();
         assert_eq!((request.image.as_str(), request.argv), ("asked", vec!["--".into(), "true".into()]));
@@ -451,6 +460,11 @@ mod tests {
             (&["reap", "i"], &[], "`reap` takes no words"),
             (&["exec", "--job=5"], &[], "no command: expected udocker-launch exec [OPTIONS] COMMAND…"),
             (&["exec", "--user=root", "sh"], &[], "unknown option --user of `exec`"),
+            (
+                &["--batch=host", "i"],
+                &[],
+                "--batch=host is for the options of a job: this program runs nothing on the host",
+            ),
             (&["none", "true"], &[], "image `none` (no container) is not supported by this version"),
             (
                 &["--", "i"],
