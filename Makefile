@@ -5,6 +5,9 @@ CARGO ?= cargo
 LAUNCH_DIR := target/static
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 export UDOCKER_LAUNCH_BIN := $(CURDIR)/$(LAUNCH_DIR)/$(HOST)/debug/udocker-launch
+# The plugin, one for each release of Slurm that has bindings: $(SPANK_DIR)/RELEASE/libudocker_spank.so.
+SLURM_RELEASES := $(basename $(notdir $(wildcard spank-plugin/sys/bindings/*.rs)))
+export UDOCKER_SPANK_DIR := $(CURDIR)/target/spank/debug
 
 .PHONY: demo test trials fuzz lint audit setup build dist dist-test bench slurm-cluster
 
@@ -17,6 +20,15 @@ LAUNCH_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 build: setup
 	$(CARGO) build --locked --workspace --bins --examples
 	$(CARGO) rustc --locked -p udocker-launch --bin udocker-launch --target $(HOST) --target-dir $(LAUNCH_DIR) -- $(LAUNCH_FLAGS)
+	$(call build_plugins,dev,debug)
+
+# $(1): profile, $(2): its directory.
+define build_plugins
+for release in $(SLURM_RELEASES); do \
+  SLURM_RELEASE=$$release $(CARGO) build --locked --profile $(1) -p udocker-spank || exit; \
+  mkdir -p target/spank/$(2)/$$release && cp --remove-destination target/$(2)/libudocker_spank.so target/spank/$(2)/$$release/ || exit; \
+done
+endef
 
 test: build
 	$(CARGO) nextest run --locked --workspace --no-fail-fast
@@ -57,13 +69,18 @@ SLURM ?= 22.05
 slurm-cluster: setup
 	@bash tests/slurm/cluster.sh $(ACTION) $(SLURM)
 
-# What is shipped: target/dist-bin/udocker and udocker-launch.
+# What is shipped: target/dist-bin/udocker, udocker-launch, and slurm-RELEASE/libudocker_spank.so.
 DIST := target/dist-bin
 dist: setup
 	$(CARGO) build --locked --profile dist -p udocker
 	$(CARGO) rustc --locked --profile dist -p udocker-launch --bin udocker-launch --target $(HOST) --target-dir $(LAUNCH_DIR) -- $(LAUNCH_FLAGS)
 	@mkdir -p $(DIST)
 	cp target/dist/udocker $(LAUNCH_DIR)/$(HOST)/dist/udocker-launch $(DIST)/
+	$(call build_plugins,dist,dist)
+	for release in $(SLURM_RELEASES); do \
+	  mkdir -p $(DIST)/slurm-$$release && cp target/spank/dist/$$release/libudocker_spank.so $(DIST)/slurm-$$release/ || exit; \
+	  [ $$(stat -c %s $(DIST)/slurm-$$release/libudocker_spank.so) -lt 1048576 ] || { echo "the plugin is larger than 1 MiB" >&2; exit 1; }; \
+	done
 
 # The tests of what ranks do, by the launcher that is shipped: it is linked and optimised otherwise than the one of `make test`.
 dist-test: dist

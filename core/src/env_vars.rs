@@ -173,7 +173,7 @@ pub const PMI_FDS: &[&str] = &["PMI_FD", "PMI_CONTROL_FD", "HYDI_CONTROL_FD"];
 /// Variables that name a directory which a job's program finds at the same path inside.
 pub const JOB_DIRECTORIES: &[&str] = &["TMPDIR", "SLURM_SUBMIT_DIR", "PBS_O_WORKDIR", "PBS_JOBDIR"];
 /// Like [`JOB_DIRECTORIES`], for files.
-pub const JOB_FILES: &[&str] = &["PBS_NODEFILE"];
+pub const JOB_FILES: &[&str] = &["PBS_NODEFILE", SLURM_UDOCKER_SCRIPT];
 /// Directories of process managers' rendezvous files; bound in every case.
 pub const MANAGER_DIRECTORIES: &[&str] = &["PMIX_SERVER_TMPDIR", "PALS_SPOOL_DIR"];
 
@@ -185,6 +185,17 @@ pub const SLURM_PROCID: &str = "SLURM_PROCID";
 
 /// The shell that a job was submitted with, when the launcher stands in for it.
 pub const UDOCKER_SHELL: &str = "UDOCKER_SHELL";
+
+/// A whole request, made by the plugin from a job's options: of all names only those of Slurm reach a task in every case.
+pub const SLURM_UDOCKER_REQUEST: &str = "SLURM_UDOCKER_REQUEST";
+/// A whole request, from elsewhere.
+pub const UDOCKER_REQUEST: &str = "UDOCKER_REQUEST";
+/// The program of a task whose place in argv the launcher has, where Slurm cannot put words before argv.
+pub const SLURM_UDOCKER_PROGRAM: &str = "SLURM_UDOCKER_PROGRAM";
+/// The spooled script of a batch job.
+pub const SLURM_UDOCKER_SCRIPT: &str = "SLURM_UDOCKER_SCRIPT";
+/// Slurm's job; for all components of a heterogeneous one that of the first.
+pub const SLURM_JOB_ID: &str = "SLURM_JOB_ID";
 
 /// Set inside a job's container: what it was made of.
 pub const UDOCKER_INSIDE: &str = "UDOCKER_INSIDE";
@@ -267,6 +278,13 @@ pub const ALL: &[Variable] = &[
         UDOCKER_INSIDE,
         "Jobs: the image's tree or the container's ID. `udocker-launch` refuses to start a container in a container.",
     ),
+    both(
+        SLURM_UDOCKER_REQUEST,
+        "Jobs: what the options of Slurm's commands asked for, as JSON; the steps of the job inherit it.",
+    ),
+    read(UDOCKER_REQUEST, "The same, outside Slurm: `udocker-launch -- COMMAND` runs what it asks for."),
+    read(SLURM_UDOCKER_PROGRAM, "Jobs: the task's program, where `udocker-launch` has its place in argv."),
+    both(SLURM_UDOCKER_SCRIPT, "Jobs: the batch script's copy on the node; it is bound."),
     read(UDOCKER_SHELL, "The shell that runs inside where `udocker-launch` is a job's login shell."),
     both("PALS_SPOOL_DIR", "Jobs: its directory is bound, writable, whatever else is mounted."),
     both("PMIX_SERVER_TMPDIR", "Jobs: its directory is bound, writable, whatever else is mounted."),

@@ -62,13 +62,30 @@ impl Cluster {
     /// # Panics
     /// If it does not start.
     pub fn up(release: Release, binds: &[&Path]) -> Self {
+        Self::up_with(release, binds, &[], "")
+    }
+
+    /// Starts one with files of its own below /etc (name there, and text), and lines of its own in slurm.conf.
+    ///
+    /// # Panics
+    /// As [`Self::up`].
+    pub fn up_with(release: Release, binds: &[&Path], files: &[(&str, &str)], conf: &str) -> Self {
         // Its own limit: a cluster starts in seconds.
         release.root();
         assert!(is_root(), "a cluster needs root: its daemons are root's, and so are its mounts");
         let cluster = Self { release, directory: tempfile::tempdir().expect("a temporary directory") };
         let mut command = cluster.script("up");
         binds.iter().for_each(|bind| _ = command.arg("--bind").arg(bind));
-        let output = limited(&mut command);
+        let etc = cluster.directory.path().join("etc");
+        for (name, text) in files {
+            let path = etc.join(name);
+            std::fs::create_dir_all(path.parent().expect("a file's directory")).expect("a directory");
+            std::fs::write(path, text).expect("a file");
+            command.arg("--etc").arg(&etc);
+        }
+        let lines = cluster.directory.path().join("conf");
+        std::fs::write(&lines, conf).expect("a file");
+        let output = limited(command.arg("--conf").arg(&lines));
         assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
         cluster
     }
@@ -81,6 +98,11 @@ impl Cluster {
 
     fn state(&self) -> PathBuf {
         self.directory.path().join("state")
+    }
+
+    /// The hosts' /etc, as it lies here.
+    pub fn etc(&self) -> PathBuf {
+        self.state().join("etc")
     }
 
     /// The home of the user `tester` on all hosts, as it lies here.
@@ -105,6 +127,15 @@ impl Cluster {
     /// As [`Self::run`].
     pub fn run_on(&self, node: &str, words: &[&str]) -> Ended {
         let output = limited(self.script("run").args(["--on", node, "--"]).args(words));
+        (code(&output), stdout(&output), stderr(&output))
+    }
+
+    /// Runs `words` on a host as root.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub fn run_as_root(&self, host: &str, words: &[&str]) -> Ended {
+        let output = limited(self.script("run").args(["--root", "--on", host, "--"]).args(words));
         (code(&output), stdout(&output), stderr(&output))
     }
 

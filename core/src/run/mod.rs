@@ -13,14 +13,18 @@ mod env;
 mod identity;
 mod image_files;
 mod mount;
+mod options;
 mod parse;
 mod request;
 mod spec;
+mod wire;
 
 pub use image_files::*;
+pub use options::*;
 pub use parse::*;
 pub use request::*;
 pub use spec::*;
+pub use wire::*;
 
 /// How a container is entered (design, section 4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,13 +94,7 @@ pub(crate) mod tests {
 
     /// What a batch front end asks for when its user said nothing.
     pub(crate) fn job() -> RunRequest {
-        RunRequest {
-            user: UserSpec::Caller,
-            entrypoint: Entrypoint::None,
-            write: WriteSpec::None,
-            host_env: true,
-            ..RunRequest::new("i")
-        }
+        RunRequest::of_job("i")
     }
 
     pub(crate) fn pairs(list: &[(&str, &str)]) -> Vec<(OsString, OsString)> {

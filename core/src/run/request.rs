@@ -61,6 +61,13 @@ pub struct RunRequest {
     pub share: Share,
     /// Namespaces of its own beside user and mount.
     pub unshare: Vec<Unshare>,
+    /// Where the batch script of a job itself runs.
+    pub batch: Batch,
+    /// 0: failures alone are told; 1: how long what took, besides; up to 3.
+    pub verbose: u8,
+    /// The scheduler's job that it is for, once that is known: no other takes it from the environment. It stays the last
+    /// field: `spank-plugin/task-prolog.sh` looks there.
+    pub job: Option<String>,
 }
 
 impl RunRequest {
@@ -93,6 +100,20 @@ impl RunRequest {
             pull: PullPolicy::Missing,
             share: Share::Node,
             unshare: Vec::new(),
+            batch: Batch::Container,
+            verbose: 0,
+            job: None,
+        }
+    }
+
+    /// A wish for `image` with nothing else said, as the front ends of jobs mean it.
+    pub fn of_job(image: impl Into<String>) -> Self {
+        Self {
+            user: UserSpec::Caller,
+            entrypoint: Entrypoint::None,
+            write: WriteSpec::None,
+            host_env: true,
+            ..Self::new(image)
         }
     }
 }
@@ -192,6 +213,16 @@ pub enum Share {
     Node,
     /// None: each rank has its own.
     Task,
+}
+
+/// Where the batch script of a job runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Batch {
+    /// In the container.
+    Container,
+    /// On the host; its steps run in the container.
+    Host,
 }
 
 /// When the registry is asked.

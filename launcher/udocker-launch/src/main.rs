@@ -65,16 +65,19 @@ fn run() -> u8 {
     let mut words: Vec<OsString> = std::env::args_os().collect();
     // As login(1) and PBS start a user's shell.
     let is_login = !words.is_empty() && words.remove(0).as_bytes().first() == Some(&b'-');
-    let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let step = Step::of(&env, starter);
     let uid = rustix::process::getuid().as_raw();
     let mut voice = Voice { step: &step, run_dirs: udocker_site_config::default_run_dirs(uid), verbose: 0, since };
-    let invocation = match options::parse(is_login, &words, &env) {
+    let parsed = options::parse(is_login, &words, &env);
+    // It is of this process alone.
+    env.retain(|(name, _)| name != env_vars::SLURM_UDOCKER_PROGRAM);
+    let invocation = match parsed {
         Ok(invocation) => invocation,
         Err(error) => return voice.fail(&error.into(), status::USAGE),
     };
     match invocation {
-        Invocation::Help => report::print(options::HELP),
+        Invocation::Help => report::print(&options::help()),
         Invocation::Version => report::print(concat!("udocker-launch ", env!("CARGO_PKG_VERSION"), "\n")),
         Invocation::Exec(exec) => match join(&exec, &env, &mut voice) {
             Ok(status) => status,
@@ -106,7 +109,7 @@ fn launch(
     env: Vec<(OsString, OsString)>,
     voice: &mut Voice<'_>,
 ) -> Result<u8, Failure> {
-    voice.verbose = here.verbose;
+    voice.verbose = request.verbose;
     if let Some((_, id)) = env.iter().find(|(name, _)| name == env_vars::UDOCKER_INSIDE)
         && namespace::is_nested()
     {

@@ -4,10 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::exec::Exec;
+use udocker_core::env_vars;
 use udocker_core::error::{ErrorKind, Explain};
-use udocker_core::run::{
-    Entrypoint, EnvSpec, MountSpec, RunRequest, UserSpec, WriteSpec, parse_env_file, parse_unshare,
-};
+use udocker_core::run::{Batch, EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Wish};
 
 /// The command line or a variable is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -43,127 +42,87 @@ pub enum Invocation {
 pub struct Here {
     /// Print the plan and run nothing.
     pub dry_run: bool,
-    /// 0: failures alone; 1: how long what took, besides.
-    pub verbose: u8,
     /// Descriptors that the program keeps: the number here and the number there.
     pub fds: Vec<(i32, i32)>,
     /// The program is no rank of the process manager's.
     pub without_pmi: bool,
 }
 
-pub const HELP: &str = "\
+const HELP_HEAD: &str = "\
 udocker-launch [OPTIONS] IMAGE [--] [COMMAND [ARGUMENT…]]
 udocker-launch exec [--job=JOB] [--step=STEP] [--workdir=DIR] [--env=…] [--] COMMAND [ARGUMENT…]
 udocker-launch reap
 
 Runs COMMAND in IMAGE: as the calling user, on a read-only root, in this process (beside it in the modes P1 and P2).
 
-  --mount=SRC:DST[:ro,optional,create]  bind a host path (repeatable); tmpfs:DST[:size=N] for a tmpfs
-  --umount=DST                          drop a default mount (repeatable)
-  --env=NAME=VALUE | NAME | GLOB*       set a variable, or let the host's value win (repeatable)
-  --env-file=FILE                       such lines from a file
-  --unsetenv=GLOB                       remove variables (repeatable)
-  --clean-env                           start from an empty environment
-  --workdir=DIR                         working directory inside
-  --entrypoint | --no-entrypoint        run the image's entrypoint, or not (default)
-  --home | --no-home                    make the home directory visible, or not
-  --user=self|root|image                who the program is (default: self)
-  --write=none|tmpfs[:SIZE]|dir:PATH    where writes to the root go (default: none)
-  --mode=auto|N1|P1|P2                  how the container is entered: by namespaces, or by a tracer
-  --share=node|task                     one container for the ranks of a step on this node (default), or one for each
-  --unshare=net,ipc,uts                 namespaces of the container's own
-  --pull=missing|always|never           when the registry is asked
-  --platform=OS/ARCH[/VARIANT]          take the image for this platform
-  --fd=N[:M]                            keep file descriptor N open, as number M (repeatable)
-  --pass-pmi=auto|none                  make the program a rank of the process manager's if we are (default), or not
-  --verbose=0|1|2|3                     from 1 on, tell how long what took; one task of a node speaks
-  --dry-run                             print the plan as JSON and run nothing
-  --help, --version
+";
+
+const HELP_TAIL: &str = "  --help, --version
 
 `exec` runs COMMAND in a container that runs on this node: of this job, or of the one that is named.
 `reap` removes what dead processes of yours left on this node.
+Without IMAGE it is UDOCKER_IMAGE's, or that of the job whose options Slurm's plugin has read.
 
 Each option is also a variable UDOCKER_NAME (upper case, `_` for `-`); lists there are separated by `;`.
 ";
 
-/// What the variables and words so far ask for.
-struct Wish {
-    request: RunRequest,
-    /// Lines of `--env-file`s: they lie below what `--env` says, whichever came first.
-    file_env: Vec<EnvSpec>,
-    here: Here,
+/// What `--help` prints.
+pub fn help() -> String {
+    let mut out = HELP_HEAD.to_owned();
+    let ours = OPTIONS.iter().map(|option| (option.name, option.value, option.help));
+    let job_s = JOB_OPTIONS
+        .iter()
+        .filter(|option| option.is_built() && option.name != "batch")
+        .map(|option| (option.name, option.value, option.help));
+    for (name, value, help) in job_s.chain(ours) {
+        let word = if value.is_empty() { format!("--{name}") } else { format!("--{name}={value}") };
+        out.push_str(&format!("  {word:<38}{}{help}\n", if word.len() < 38 { "" } else { "  " }));
+    }
+    out + HELP_TAIL
 }
 
-/// How an option takes its value.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Flag,
-    Single,
-    List,
+/// An option of this program alone.
+struct Own {
+    name: &'static str,
+    kind: OptionKind,
+    value: &'static str,
+    help: &'static str,
+    apply: fn(&mut Here, &OsStr) -> Result<(), UsageError>,
 }
 
-/// Name, kind, what it does to the request.
-type Apply = fn(&mut Wish, &OsStr) -> Result<(), UsageError>;
 #[expect(clippy::unit_arg, reason = "a table of one-line setters reads better")]
-const OPTIONS: [(&str, Kind, Apply); 23] = [
-    ("mount", Kind::List, |w, v| Ok(w.request.mounts.push(text(v)?.parse::<MountSpec>().map_err(usage)?))),
-    ("umount", Kind::List, |w, v| Ok(w.request.umounts.push(v.to_owned()))),
-    ("env", Kind::List, |w, v| Ok(w.request.env.push(EnvSpec::parse(v).map_err(usage)?))),
-    ("env-file", Kind::List, env_file),
-    ("unsetenv", Kind::List, |w, v| Ok(w.request.unset_env.push(text(v)?.to_owned()))),
-    ("clean-env", Kind::Flag, |w, _| Ok(w.request.clean_env = true)),
-    ("workdir", Kind::Single, |w, v| Ok(w.request.workdir = Some(v.into()))),
-    ("entrypoint", Kind::Flag, |w, _| Ok(w.request.entrypoint = Entrypoint::Image)),
-    ("no-entrypoint", Kind::Flag, |w, _| Ok(w.request.entrypoint = Entrypoint::None)),
-    ("home", Kind::Flag, |w, _| Ok(w.request.home = Some(true))),
-    ("no-home", Kind::Flag, |w, _| Ok(w.request.home = Some(false))),
-    ("user", Kind::Single, |w, v| Ok(w.request.user = text(v)?.parse().map_err(usage)?)),
-    ("write", Kind::Single, |w, v| Ok(w.request.write = text(v)?.parse().map_err(usage)?)),
-    ("mode", Kind::Single, mode),
-    ("pull", Kind::Single, |w, v| Ok(w.request.pull = text(v)?.parse().map_err(usage)?)),
-    ("platform", Kind::Single, |w, v| Ok(w.request.platform = Some(text(v)?.parse().map_err(usage)?))),
-    ("share", Kind::Single, |w, v| Ok(w.request.share = text(v)?.parse().map_err(usage)?)),
-    ("unshare", Kind::List, |w, v| Ok(w.request.unshare.extend(parse_unshare(text(v)?).map_err(usage)?))),
-    ("image", Kind::Single, |w, v| Ok(w.request.image = text(v)?.to_owned())),
-    ("fd", Kind::List, |w, v| Ok(w.here.fds.push(descriptor(text(v)?)?))),
-    ("pass-pmi", Kind::Single, pass_pmi),
-    ("verbose", Kind::Single, verbose),
-    ("dry-run", Kind::Flag, |w, _| Ok(w.here.dry_run = true)),
+const OPTIONS: [Own; 3] = [
+    Own {
+        name: "fd",
+        kind: OptionKind::List,
+        value: "N[:M]",
+        help: "keep file descriptor N open, as number M (repeatable)",
+        apply: |here, value| Ok(here.fds.push(descriptor(text(value)?)?)),
+    },
+    Own {
+        name: "pass-pmi",
+        kind: OptionKind::Single,
+        value: "auto|none",
+        help: "make the program a rank of the process manager's if we are (default), or not",
+        apply: pass_pmi,
+    },
+    Own {
+        name: "dry-run",
+        kind: OptionKind::Flag,
+        value: "",
+        help: "print the plan as JSON and run nothing",
+        apply: |here, _| Ok(here.dry_run = true),
+    },
 ];
-
-/// Options of the interface whose engine part is not built: refused by name, never accepted.
-const NOT_BUILT: [&str; 11] =
-    ["profile", "name", "save", "gpu", "device", "mpi", "fabric", "module", "timeout", "batch", "no-gpu"];
 
 /// Its commands that are not built.
 const NOT_BUILT_COMMANDS: [&str; 1] = ["explain"];
 
-/// Whole requests of a batch system's plugin, which are not read yet: passing one over would run something else.
-const REQUESTS: [&str; 2] = ["SLURM_UDOCKER_REQUEST", "UDOCKER_REQUEST"];
+/// Variables that hold whole requests.
+const REQUESTS: [&str; 2] = [env_vars::SLURM_UDOCKER_REQUEST, env_vars::UDOCKER_REQUEST];
 
 fn text(value: &OsStr) -> Result<&str, UsageError> {
     value.to_str().ok_or_else(|| UsageError(format!("`{}` is not UTF-8", value.display())))
-}
-
-fn env_file(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
-    let bytes = std::fs::read(value).map_err(|e| UsageError(format!("cannot read {}: {e}", value.display())))?;
-    wish.file_env.extend(parse_env_file(&bytes).map_err(usage)?);
-    Ok(())
-}
-
-fn verbose(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
-    let level = text(value)?.parse().ok().filter(|level| *level <= 3);
-    wish.here.verbose =
-        level.ok_or_else(|| UsageError(format!("`{}` is no level of verbosity: expected 0 to 3", value.display())))?;
-    Ok(())
-}
-
-fn mode(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
-    wish.request.mode = match text(value)? {
-        "auto" => None,
-        name => Some(name.parse().map_err(usage)?),
-    };
-    Ok(())
 }
 
 /// `N` or `N:M`; M is above the standard streams, which the shell redirects.
@@ -176,8 +135,8 @@ fn descriptor(value: &str) -> Result<(i32, i32), UsageError> {
     }
 }
 
-fn pass_pmi(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
-    wish.here.without_pmi = match text(value)? {
+fn pass_pmi(here: &mut Here, value: &OsStr) -> Result<(), UsageError> {
+    here.without_pmi = match text(value)? {
         "auto" => false,
         "none" => true,
         other => return Err(UsageError(format!("`{other}` is neither `auto` nor `none` (--pass-pmi)"))),
@@ -185,33 +144,129 @@ fn pass_pmi(wish: &mut Wish, value: &OsStr) -> Result<(), UsageError> {
     Ok(())
 }
 
+/// One of an option's two homes.
+enum Known {
+    Job(&'static JobOption),
+    Own(&'static Own),
+}
+
+impl Known {
+    fn find(name: &str) -> Result<Self, UsageError> {
+        let own = || OPTIONS.iter().find(|option| option.name == name).map(Self::Own);
+        let known = JobOption::find(name).map(Self::Job).or_else(own);
+        known.ok_or_else(|| UsageError(format!("unknown option --{name}")))
+    }
+    fn kind(&self) -> OptionKind {
+        match self {
+            Self::Job(option) => option.kind,
+            Self::Own(option) => option.kind,
+        }
+    }
+    fn apply(&self, wish: &mut Wish, here: &mut Here, value: &OsStr) -> Result<(), UsageError> {
+        match self {
+            Self::Job(option) => option.apply(wish, value).map_err(usage),
+            Self::Own(option) => (option.apply)(here, value),
+        }
+    }
+}
+
+/// The words of a command line, taken apart.
+#[derive(Default)]
+struct Words<'a> {
+    options: Vec<(Known, &'a OsStr)>,
+    image: Option<&'a str>,
+    argv: &'a [OsString],
+}
+
 /// Reads variables first, then words, which win; options end at the first word that is none.
 ///
-/// As a login shell (`is_login`) it takes no options of ours: the words are the shell's, and variables say the rest.
+/// As a login shell (`is_login`) it takes no options of ours: the words are the shell's, and variables say the rest. Where a
+/// batch system's plugin left a whole request and no word names an image, that stands in for the variables, of which it was
+/// made.
 pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -> Result<Invocation, UsageError> {
-    let mut request = RunRequest::new("");
-    request.user = UserSpec::Caller;
-    request.write = WriteSpec::None;
-    request.entrypoint = Entrypoint::None;
-    request.host_env = true;
-    let mut wish = Wish { request, file_env: Vec::new(), here: Here::default() };
-    variables(&mut wish, env)?;
-    wish.request.login = is_login;
+    let variable = |name: &str| env.iter().find(|(n, _)| n == name).map(|(_, value)| value);
+    let program = variable(env_vars::SLURM_UDOCKER_PROGRAM);
+    let words = match (is_login, program) {
+        (true, _) | (_, Some(_)) => Words { argv: words, ..Words::default() },
+        _ => match take_apart(words)? {
+            Ok(words) => words,
+            Err(other) => return Ok(other),
+        },
+    };
+    let request = REQUESTS.iter().find_map(|name| Some((name, variable(name)?)));
+    let request = request.filter(|_| !is_login && words.image.is_none());
+    let is_handed_over = request.is_some();
+    let mut here = Here::default();
+    let mut wish = match request {
+        Some((name, value)) => Wish::over(handed_over(name, value, env)?),
+        None if program.is_some() => {
+            return Err(UsageError(format!("no request: {} is set without one", env_vars::SLURM_UDOCKER_PROGRAM)));
+        }
+        None => {
+            let mut wish = Wish::over(RunRequest::of_job(""));
+            wish.take_variables(env).map_err(usage)?;
+            wish
+        }
+    };
+    own_variables(&mut here, env)?;
+    for (option, value) in &words.options {
+        option.apply(&mut wish, &mut here, value)?;
+    }
+    let mut request = wish.into_request();
+    if let Some(image) = words.image {
+        image.clone_into(&mut request.image);
+    }
+    request.login = is_login;
+    request.argv = program.into_iter().chain(words.argv).cloned().collect();
+    if request.image.is_empty() && is_login {
+        return Err(UsageError("no image: a login shell runs in the one that UDOCKER_IMAGE names".into()));
+    }
+    if request.image.is_empty() {
+        return Err(UsageError("no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…".into()));
+    }
+    if request.batch == Batch::Host && !is_handed_over {
+        return Err(UsageError(
+            "--batch=host is for the options of a job: this program runs nothing on the host".into(),
+        ));
+    }
+    if request.image == "none" {
+        return Err(UsageError("image `none` (no container) is not supported by this version".into()));
+    }
+    Ok(Invocation::Run { request: Box::new(request), here })
+}
+
+/// The request in a variable.
+fn handed_over(name: &str, value: &OsStr, env: &[(OsString, OsString)]) -> Result<RunRequest, UsageError> {
+    let request = RunRequest::from_json(value.as_bytes()).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        UsageError(format!("variable {name}: {error}{cause}"))
+    })?;
+    if !request.is_for(env) {
+        let job = request.job.unwrap_or_default();
+        return Err(UsageError(format!("variable {name}: the request is of job {job}, and this process is not")));
+    }
+    Ok(request)
+}
+
+/// Options, image and the program's own words; or what else was asked for.
+fn take_apart(words: &[OsString]) -> Result<Result<Words<'_>, Invocation>, UsageError> {
+    let mut found = Words::default();
     let mut rest = words.iter();
-    while let Some(word) = if is_login { None } else { rest.next() } {
+    while let Some(word) = rest.next() {
         let Some(option) = word.as_bytes().strip_prefix(b"--") else {
             let word = text(word)?;
             match word {
-                "reap" if rest.len() == 0 => return Ok(Invocation::Reap),
+                "reap" if rest.len() == 0 => return Ok(Err(Invocation::Reap)),
                 "reap" => return Err(UsageError("`reap` takes no words".into())),
-                "exec" => return exec(rest).map(Invocation::Exec),
+                "exec" => return Ok(Err(Invocation::Exec(exec(rest)?))),
                 _ => {}
             }
             if NOT_BUILT_COMMANDS.contains(&word) {
                 return Err(UsageError(format!("command `{word}` is not supported by this version")));
             }
-            word.clone_into(&mut wish.request.image);
-            break;
+            found.image = Some(word);
+            found.argv = rest.as_slice().strip_prefix(&["--".into()]).unwrap_or(rest.as_slice());
+            return Ok(Ok(found));
         };
         if option.is_empty() {
             break;
@@ -222,40 +277,21 @@ pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -
         };
         let name = String::from_utf8_lossy(name);
         match &*name {
-            "help" => return Ok(Invocation::Help),
-            "version" => return Ok(Invocation::Version),
+            "help" => return Ok(Err(Invocation::Help)),
+            "version" => return Ok(Err(Invocation::Version)),
             _ => {}
         }
-        let Some((_, kind, apply)) = OPTIONS.iter().find(|(known, ..)| *known == name) else {
-            return Err(UsageError(match NOT_BUILT.contains(&&*name) {
-                true => format!("option --{name} is not supported by this version"),
-                false => format!("unknown option --{name}"),
-            }));
-        };
-        let value = match (kind, value) {
-            (Kind::Flag, None) => OsStr::new(""),
-            (Kind::Flag, Some(_)) => return Err(UsageError(format!("option --{name} takes no value"))),
+        let option = Known::find(&name)?;
+        let value = match (option.kind(), value) {
+            (OptionKind::Flag, None) => OsStr::new(""),
+            (OptionKind::Flag, Some(_)) => return Err(UsageError(format!("option --{name} takes no value"))),
             (_, Some(value)) => value,
             (_, None) => rest.next().ok_or_else(|| UsageError(format!("option --{name} needs a value")))?,
         };
-        apply(&mut wish, value)?;
+        found.options.push((option, value));
     }
-    let Wish { mut request, file_env, here } = wish;
-    request.env.splice(..0, file_env);
-    request.argv = rest.cloned().collect();
-    if !is_login && request.argv.first().is_some_and(|word| word == "--") {
-        request.argv.remove(0);
-    }
-    if request.image.is_empty() && is_login {
-        return Err(UsageError("no image: a login shell runs in the one that UDOCKER_IMAGE names".into()));
-    }
-    if request.image.is_empty() {
-        return Err(UsageError("no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…".into()));
-    }
-    if request.image == "none" {
-        return Err(UsageError("image `none` (no container) is not supported by this version".into()));
-    }
-    Ok(Invocation::Run { request: Box::new(request), here })
+    found.argv = rest.as_slice();
+    Ok(Ok(found))
 }
 
 /// The words behind `exec`.
@@ -293,31 +329,20 @@ fn exec<'a>(mut rest: impl Iterator<Item = &'a OsString>) -> Result<Exec, UsageE
     Ok(exec)
 }
 
-fn variables(wish: &mut Wish, env: &[(OsString, OsString)]) -> Result<(), UsageError> {
-    for (name, kind, apply) in &OPTIONS {
-        let variable = format!("UDOCKER_{}", name.to_uppercase().replace('-', "_"));
+/// Variables of this program's own options.
+fn own_variables(here: &mut Here, env: &[(OsString, OsString)]) -> Result<(), UsageError> {
+    for option in &OPTIONS {
+        let variable = format!("UDOCKER_{}", option.name.to_uppercase().replace('-', "_"));
         let Some((_, value)) = env.iter().find(|(n, _)| *n == *variable.as_str()) else { continue };
-        let wrong = |error: UsageError| UsageError(format!("variable {variable}: {error}"));
-        match kind {
-            Kind::Flag if matches!(value.as_bytes(), b"" | b"0" | b"false" | b"no") => {}
-            Kind::Flag | Kind::Single => apply(wish, value).map_err(wrong)?,
-            Kind::List => {
-                for part in value.as_bytes().split(|b| *b == b';').filter(|part| !part.is_empty()) {
-                    apply(wish, OsStr::from_bytes(part)).map_err(wrong)?;
-                }
+        let taken = match option.kind {
+            OptionKind::Flag if matches!(value.as_bytes(), b"" | b"0" | b"false" | b"no") => Ok(()),
+            OptionKind::Flag | OptionKind::Single => (option.apply)(here, value),
+            OptionKind::List => {
+                let mut parts = value.as_bytes().split(|b| *b == b';').filter(|part| !part.is_empty());
+                parts.try_for_each(|part| (option.apply)(here, OsStr::from_bytes(part)))
             }
-        }
-    }
-    for name in REQUESTS {
-        if env.iter().any(|(n, _)| *n == *name) {
-            return Err(UsageError(format!("variable {name} is not supported by this version")));
-        }
-    }
-    for name in NOT_BUILT {
-        let variable = format!("UDOCKER_{}", name.to_uppercase().replace('-', "_"));
-        if env.iter().any(|(n, _)| *n == *variable.as_str()) {
-            return Err(UsageError(format!("variable {variable}: option --{name} is not supported by this version")));
-        }
+        };
+        taken.map_err(|error| UsageError(format!("variable {variable}: {error}")))?;
     }
     Ok(())
 }
@@ -365,6 +390,23 @@ mod tests {
         );
         let error = parse(true, &[], &[]).unwrap_err().to_string();
         assert_eq!(error, "no image: a login shell runs in the one that UDOCKER_IMAGE names");
+    }
+
+    #[test]
+    fn a_whole_request_stands_in_for_variables_where_no_word_names_an_image() {
+        let text =
+            RunRequest { job: Some("5".into()), batch: Batch::Host, ..RunRequest::of_job("asked") }.to_json().unwrap();
+        let env = [("UDOCKER_IMAGE", "x"), ("SLURM_UDOCKER_REQUEST", text.as_str()), ("SLURM_JOB_ID", "5")];
+        let (request, _) = run(&["--", "--", "true"], &env).unwrap();
+        assert_eq!((request.image.as_str(), request.argv), ("asked", vec!["--".into(), "true".into()]));
+        let (request, _) = run(&["--workdir=/w", "--", "true"], &env).unwrap();
+        assert_eq!((request.image.as_str(), request.workdir), ("asked", Some("/w".into())));
+        assert_eq!(run(&["named", "true"], &env).unwrap().0.image, "named");
+        let program = [env[1], env[2], ("SLURM_UDOCKER_PROGRAM", "sh")];
+        let (request, _) = run(&["--help", "--"], &program).unwrap();
+        assert_eq!(request.argv, ["sh", "--help", "--"]);
+        let error = run(&["--", "true"], &[env[1], ("SLURM_JOB_ID", "6")]).unwrap_err();
+        assert_eq!(error, "variable SLURM_UDOCKER_REQUEST: the request is of job 5, and this process is not");
     }
 
     #[test]
@@ -418,8 +460,18 @@ mod tests {
             (&["reap", "i"], &[], "`reap` takes no words"),
             (&["exec", "--job=5"], &[], "no command: expected udocker-launch exec [OPTIONS] COMMAND…"),
             (&["exec", "--user=root", "sh"], &[], "unknown option --user of `exec`"),
+            (
+                &["--batch=host", "i"],
+                &[],
+                "--batch=host is for the options of a job: this program runs nothing on the host",
+            ),
             (&["none", "true"], &[], "image `none` (no container) is not supported by this version"),
-            (&["i"], &[("UDOCKER_REQUEST", "{}")], "variable UDOCKER_REQUEST is not supported by this version"),
+            (
+                &["--", "i"],
+                &[("UDOCKER_REQUEST", "{}")],
+                "variable UDOCKER_REQUEST: the request cannot be read: missing field `version` at line 1 column 2",
+            ),
+            (&["true"], &[("SLURM_UDOCKER_PROGRAM", "sh")], "no request: SLURM_UDOCKER_PROGRAM is set without one"),
             (&[], &[], "no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…"),
         ] {
             assert_eq!(run(words, env).unwrap_err(), message);

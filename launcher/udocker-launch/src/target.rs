@@ -10,7 +10,7 @@ use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{StepImage, image_name};
-use udocker_core::run::{ContainerFacts, ImageFiles, PullPolicy, RunRequest, WriteSpec};
+use udocker_core::run::{ContainerFacts, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
 use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, Patience, RunDirectory, Store, Stores};
 
@@ -82,11 +82,6 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     }
     drop(lock);
     of_image(image, request, places)
-}
-
-/// What begins so is a path, and nothing else is.
-fn is_path(image: &str) -> bool {
-    ["/", "./", "../"].iter().any(|start| image.starts_with(start))
 }
 
 /// A directory that holds a root file system: it has no configuration.

@@ -1,0 +1,613 @@
+//! The Slurm plugin on a cluster of two nodes: who asks for a container gets it, whatever started the task, or the task does not
+//! run; and who does not ask pays nothing.
+#![cfg(target_arch = "x86_64")]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use udocker_tests::cluster::{Cluster, Ended, Release};
+use udocker_tests::stdout;
+
+const ALL: [Release; 3] = [Release::Bookworm, Release::Trixie, Release::Forky];
+
+/// Tells node, mount namespace, and where it is: a file that only the root has, and one that only the nodes have.
+const WHERE: &str = r#"echo "$(hostname) $(readlink /proc/self/ns/mnt) $(
+  if [ -e LAUNCHER ]; then echo host; elif [ -e /var/lib/dpkg/status ]; then echo inside; else echo nowhere; fi)""#;
+
+struct Site {
+    cluster: Cluster,
+    launcher: String,
+    plugin: String,
+    root: String,
+    image: String,
+    /// [`WHERE`] of this site.
+    place: String,
+}
+
+fn plugin(release: Release) -> PathBuf {
+    let directory = std::env::var_os("UDOCKER_SPANK_DIR").expect("`make` names the plugins");
+    Path::new(&directory).join(release.number()).join("libudocker_spank.so")
+}
+
+impl Site {
+    fn new(release: Release) -> Self {
+        Self::with(release, "")
+    }
+
+    /// With these lines in slurm.conf.
+    fn with(release: Release, conf: &str) -> Self {
+        let launcher = std::env::var("UDOCKER_LAUNCH_BIN").expect("`make` names the static launcher");
+        // Not that of the nodes, where they have one.
+        let root = if release == Release::Trixie { Release::Forky } else { Release::Trixie }.root();
+        let plugin = plugin(release).display().to_string();
+        let directory = Path::new(&launcher).parent().expect("a file's directory").to_owned();
+        let line = format!("required {plugin} launcher={launcher}\n");
+        let cluster = Cluster::up_with(release, &[&directory, &root], &[("slurm/plugstack.conf", &line)], conf);
+        let root = root.display().to_string();
+        let (image, place) = (format!("--udocker-image={root}"), WHERE.replace("LAUNCHER", &launcher));
+        Self { cluster, launcher, plugin, root, image, place }
+    }
+
+    /// Replaces the plugin's line.
+    fn plugstack(&self, line: &str) {
+        std::fs::write(self.cluster.etc().join("slurm/plugstack.conf"), line).expect("a file");
+    }
+
+    fn run(&self, words: &[&str]) -> Ended {
+        self.cluster.run(&[], words)
+    }
+
+    /// Submits `script` with `words` and waits; its status, output and errors.
+    fn batch(&self, variables: &[&str], words: &[&str], script: &str) -> Ended {
+        self.write("script", script);
+        let line = [&["sbatch", "-W", "-Q", "-N1", "-o", "out", "-e", "err"], words, &["script"]].concat();
+        let (status, _, err) = self.cluster.run(variables, &line);
+        let read = |name: &str| std::fs::read_to_string(self.cluster.home().join(name)).unwrap_or_default();
+        (status, read("out"), err + &read("err"))
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.cluster.home().join(name), text).expect("a file");
+    }
+
+    /// Ends the cluster, with every node in order and nothing left.
+    fn down(self) {
+        let (_, states, _) = self.run(&["sinfo", "-N", "-h", "-o", "%N %t"]);
+        assert_eq!(states, "n1 idle\nn2 idle\n");
+        assert_eq!(self.cluster.down(), "");
+    }
+}
+
+/// Where the last word of each line of [`WHERE`] says that a task was.
+fn places(text: &str) -> Vec<&str> {
+    text.lines().map(|line| line.rsplit(' ').next().expect("a word")).collect()
+}
+
+fn is(status: i32, out: &str, err: &str) -> Ended {
+    (status, out.into(), err.into())
+}
+
+#[test]
+fn a_step_has_one_container_per_node() {
+    for release in ALL {
+        let site = Site::new(release);
+        let script = format!("{}; sleep 1", site.place);
+        let (status, out, err) =
+            site.run(&["srun", "-N2", "-n4", "--ntasks-per-node=2", &site.image, "sh", "-c", &script]);
+        assert_eq!((status, err.as_str()), (0, ""), "{release:?}: {out}");
+        let mut nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for line in out.lines() {
+            let [node, namespace, "inside"] = line.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("{release:?}: {out}")
+            };
+            nodes.entry(node).or_default().push(namespace);
+        }
+        assert_eq!(nodes.keys().copied().collect::<Vec<_>>(), ["n1", "n2"]);
+        assert!(nodes.values().all(|all| all.len() == 2 && all[0] == all[1]), "{release:?}: {out}");
+        site.down();
+    }
+}
+
+#[test]
+fn the_whole_job_is_contained_by_a_line_of_its_script() {
+    for release in ALL {
+        let site = Site::new(release);
+        let script = format!("#!/bin/sh\n#SBATCH {}\n{}\necho $#$1; exit 7\n", site.image, site.place);
+        let (status, out, err) = site.batch(&[], &[], &script);
+        assert_eq!((status, err.as_str()), (7, ""), "{release:?}: {out}");
+        assert_eq!((places(&out)[0], out.lines().count()), ("inside", 2), "{release:?}: {out}");
+        // The command line beats the script, and only there is nothing inherited.
+        let (status, out, err) = site.batch(&[], &["--udocker-image=none"], &script);
+        assert_eq!((status, places(&out)[0], err.as_str()), (7, "host", ""), "{release:?}: {out}");
+        site.down();
+    }
+}
+
+#[test]
+fn steps_of_a_script_on_the_host_inherit_change_and_opt_out() {
+    for release in ALL {
+        let site = Site::new(release);
+        let place = &site.place;
+        let script = format!(
+            "#!/bin/bash\n{place}\nsrun sh -c '{place}'\nsrun --udocker-image=none sh -c '{place}'\n\
+             srun --export=NONE /bin/sh -c '{place}'\nsrun --udocker-env=A=5 sh -c 'echo $A$UDOCKER_ENV'\n\
+             export UDOCKER_ENV=A=6\nsrun sh -c 'echo $A$UDOCKER_ENV'\n\
+             export UDOCKER_IMAGE=none\nsrun sh -c '{place}'\n"
+        );
+        let (status, out, err) = site.batch(&[], &[&site.image, "--udocker-batch=host"], &script);
+        let says = format!("udocker: this script runs on the host, its srun steps in {}\n", site.root);
+        assert_eq!((status, err.as_str()), (0, says.as_str()), "{release:?}: {out}");
+        assert_eq!(places(&out), ["host", "inside", "host", "inside", "5", "6", "host"], "{release:?}: {out}");
+        site.down();
+    }
+}
+
+#[test]
+fn a_job_within_a_job_asks_for_itself() {
+    let site = Site::new(Release::Bookworm);
+    site.write("inner", &format!("#!/bin/sh\n{}\n", site.place));
+    let script = "#!/bin/bash\nenv | grep -c ^SLURM_UDOCKER_REQUEST=\nsbatch -W -Q -n1 -o inner.1 inner\n\
+                  UDOCKER_IMAGE=$1 sbatch -W -Q -n1 -o inner.2 inner\nsalloc -Q -n1 sh -c 'srun sh inner'\ncat inner.1 inner.2\n";
+    let script = script.replace("$1", &site.root);
+    let (status, out, err) = site.batch(&["SHELL=/bin/bash"], &["-n1", &site.image, "--udocker-batch=host"], &script);
+    let says = format!("udocker: this script runs on the host, its srun steps in {}\n", site.root);
+    assert_eq!((status, err.as_str()), (0, says.as_str()), "{out}");
+    assert_eq!(places(&out), ["1", "host", "host", "inside"], "{out}");
+    site.down();
+}
+
+#[test]
+fn an_allocation_is_inherited_by_its_steps() {
+    for release in ALL {
+        let site = Site::new(release);
+        let place = &site.place;
+        let command = format!("{place}; srun -n1 sh -c '{place}'; srun -n1 --udocker-image=none sh -c '{place}'");
+        let shell = ["SHELL=/bin/bash"];
+        let (status, out, err) =
+            site.cluster.run(&shell, &["salloc", "-Q", "-N1", "-n1", &site.image, "sh", "-c", &command]);
+        assert_eq!((status, err.as_str()), (0, ""), "{release:?}: {out}");
+        assert_eq!(places(&out), ["host", "inside", "host"], "{release:?}: {out}");
+        site.down();
+    }
+}
+
+#[test]
+fn options_are_variables_as_well_and_survive_an_empty_environment() {
+    for release in ALL {
+        let site = Site::new(release);
+        let variable = format!("UDOCKER_IMAGE={}", site.root);
+        let (status, out, err) = site.cluster.run(&[&variable], &["srun", "-n1", "sh", "-c", &site.place]);
+        assert_eq!((status, places(&out), err.as_str()), (0, vec!["inside"], ""), "{release:?}");
+        let words = ["srun", "-n1", "--export=NONE", &site.image, "sh", "-c", &site.place];
+        let (status, out, err) = site.run(&words);
+        assert_eq!((status, places(&out), err.as_str()), (0, vec!["inside"], ""), "{release:?}");
+        // Others' jobs are not touched by a variable that says nothing of an image.
+        let (status, out, err) = site.cluster.run(&["UDOCKER_MOUNT=x"], &["srun", "-n1", "sh", "-c", &site.place]);
+        assert_eq!((status, places(&out), err.as_str()), (0, vec!["host"], ""), "{release:?}");
+        site.down();
+    }
+}
+
+#[test]
+fn a_wrong_option_is_refused_where_it_is_typed() {
+    for release in ALL {
+        let site = Site::new(release);
+        for (option, value, text) in [
+            (
+                "mount",
+                "x",
+                "cannot read the mount `x`: expected SOURCE:TARGET[:OPTION,OPTION] or tmpfs:TARGET[:size=N]",
+            ),
+            (
+                "user",
+                "a b",
+                "cannot read the user `a b`: expected self, root, image, or a name or number, with or without :GROUP",
+            ),
+            ("gpu", "all", "option --udocker-gpu is not supported by this version"),
+            ("batch", "here", "cannot read where the batch script runs from `here`: expected container or host"),
+        ] {
+            let word = format!("--udocker-{option}={value}");
+            for command in ["srun", "sbatch", "salloc"] {
+                let expected = format!(
+                    "{command}: error: udocker: {text}\n{command}: error: Invalid --udocker-{option} argument: {value}\n"
+                );
+                let words: &[&str] = if command == "sbatch" { &["--wrap", "true"] } else { &["true"] };
+                let ended = site.run(&[&[command, "-n1", &site.image, &word], words].concat());
+                assert_eq!(ended, is(255, "", &expected), "{release:?} {command} {word}");
+            }
+            site.write("script", &format!("#!/bin/sh\n#SBATCH {}\n#SBATCH \"{word}\"\n", site.image));
+            let expected = format!(
+                "sbatch: error: udocker: {text}\nsbatch: error: Invalid --udocker-{option} argument: {value}\n"
+            );
+            assert_eq!(site.run(&["sbatch", "script"]), is(255, "", &expected), "{release:?} {word}");
+        }
+        let ended = site.run(&["srun", "-n1", "--udocker-home", "true"]);
+        assert_eq!(ended.0, 1);
+        let said = "srun: error: udocker: options of a container and no image were given\n  hint: `--udocker-image=IMAGE` or \
+                    UDOCKER_IMAGE names it\n";
+        assert!(ended.2.starts_with(said), "{release:?}: {}", ended.2);
+        site.down();
+    }
+}
+
+#[test]
+fn a_contained_step_ends_as_a_bare_one() {
+    let site = Site::new(Release::Bookworm);
+    for words in [&["sh", "-c", "exit 9"][..], &["sh", "-c", "kill -9 $$"], &["sh", "-c", "kill -TERM $$"], &["true"]] {
+        let bare = site.run(&[&["srun", "-n1"], words].concat());
+        let contained = site.run(&[&["srun", "-n1", &site.image], words].concat());
+        assert_eq!((contained.0, &contained.1), (bare.0, &bare.1), "{words:?}: {contained:?}");
+    }
+    let (status, out, err) = site.run(&["srun", "-n1", &site.image, "nothere"]);
+    assert_eq!((status, out.as_str()), (127, ""), "{err}");
+    // The words arrive as they are, also such as the launcher has of its own.
+    let words = ["srun", "-n1", &site.image, "printf", "%s|", "--", "--help", "a b", ""];
+    assert_eq!(site.run(&words), is(0, "--|--help|a b||", ""));
+    let script = "ulimit -n; cat; echo $A; env | grep -c -e ^UDOCKER_IMAGE -e ^SLURM_UDOCKER_PROGRAM";
+    let line = format!("ulimit -n 777; echo text | A=5 srun -n1 {} sh -c '{script}'", site.image);
+    assert_eq!(site.run(&["sh", "-c", &line]).1, "777\ntext\n5\n0\n");
+    site.down();
+}
+
+#[test]
+fn programs_of_their_own_are_contained_or_refused() {
+    for release in ALL {
+        let site = Site::new(release);
+        site.write(
+            "programs",
+            &format!("0 sh -c '{}'\n1-2 sh -c '{}'\n", site.place.replace('\n', " "), site.place.replace('\n', " ")),
+        );
+        let ended = site.run(&["srun", "-n3", &site.image, "--multi-prog", "programs"]);
+        if release == Release::Bookworm {
+            assert_eq!((ended.0, ended.1.as_str()), (1, ""));
+            let said = "srun: error: udocker: cannot put the programs of `programs` into containers: Slurm can do that with \
+                        --multi-prog from release 23.11 on\n  hint: `--udocker-image=none`, and `udocker-launch IMAGE` before \
+                        each program in the file\n";
+            assert!(ended.2.starts_with(said), "{}", ended.2);
+        } else {
+            assert_eq!((ended.0, places(&ended.1), ended.2.as_str()), (0, vec!["inside"; 3], ""), "{release:?}");
+        }
+        let (status, out, err) = site.run(&["srun", "-n3", "--multi-prog", "programs"]);
+        assert_eq!((status, places(&out), err.as_str()), (0, vec!["host"; 3], ""), "{release:?}");
+        site.down();
+    }
+}
+
+#[test]
+fn components_of_a_step_share_an_image() {
+    for release in ALL {
+        let site = Site::new(release);
+        let place = format!("{}; sleep 1", site.place);
+        let sh = ["sh", "-c", &place];
+        // Whichever of them names it.
+        for (first, second) in [(Some(site.image.as_str()), None), (None, Some(site.image.as_str()))] {
+            let [first, second] = [first, second].map(|image| image.as_slice().to_vec());
+            let line = [&["srun", "-Q", "-n1"][..], &first, &sh, &[":", "-n1"], &second, &sh].concat();
+            let (status, out, err) = site.run(&line);
+            assert_eq!((status, places(&out), err.as_str()), (0, vec!["inside"; 2], ""), "{release:?}");
+        }
+        let ended =
+            site.run(&["srun", "-Q", "-n1", "--udocker-image=a", "true", ":", "-n1", "--udocker-image=b", "true"]);
+        let said = "srun: error: udocker: one srun was given two images, `a` and `b`: Slurm hands one to all components of a \
+                    step\n  hint: start a srun for each\n";
+        assert!(ended.0 == 1 && ended.2.starts_with(said), "{release:?}: {ended:?}");
+        let script = format!(
+            "#!/bin/bash\n#SBATCH -n1\n#SBATCH hetjob\n#SBATCH -n1\n{0}\nsrun --het-group=0,1 sh -c '{0}'\n\
+             srun --het-group=1 sh -c '{0}'\n",
+            site.place
+        );
+        let (status, out, err) = site.batch(&[], &[&site.image, "--udocker-batch=host"], &script);
+        let says = format!("udocker: this script runs on the host, its srun steps in {}\n", site.root);
+        assert_eq!((status, err.as_str()), (0, says.as_str()), "{release:?}: {out}");
+        assert_eq!(places(&out), ["host", "inside", "inside", "inside"], "{release:?}: {out}");
+        site.down();
+    }
+}
+
+#[test]
+fn each_job_of_an_array_names_itself() {
+    let site = Site::new(Release::Bookworm);
+    let script = "#!/bin/sh\necho \"$SLURM_UDOCKER_REQUEST\" | grep -c \"\\\"job\\\":\\\"$SLURM_JOB_ID\\\"\"; [ ! -e LAUNCHER ] && echo inside\n";
+    site.write("script", &script.replace("LAUNCHER", &site.launcher));
+    let line = ["sbatch", "-W", "-Q", "-n1", "-a", "1-2", "-o", "out.%a", "-e", "err.%a", &site.image, "script"];
+    assert_eq!(site.run(&line), is(0, "", ""));
+    assert_eq!(site.run(&["cat", "out.1", "err.1", "out.2", "err.2"]), is(0, "1\ninside\n1\ninside\n", ""));
+    site.down();
+}
+
+/// Whatever the plugin's line says of failures.
+#[test]
+fn what_cannot_be_contained_does_not_run() {
+    for release in ALL {
+        let site = Site::new(release);
+        let step = ["srun", "-N2", "-n4", "--ntasks-per-node=2"];
+        for how in ["required", "optional"] {
+            site.plugstack(&format!("{how} {} launcher=/nothere\n", site.plugin));
+            let (status, out, err) = site.run(&[&step[..], &[&site.image, "sh", "-c", &site.place]].concat());
+            assert_eq!((status, out.as_str()), (125, ""), "{release:?} {how}: {err}");
+            for node in ["n1", "n2"] {
+                let says = format!("udocker: [{node} task ");
+                assert_eq!(err.matches(&says).count(), 1, "{release:?} {how}: {err}");
+            }
+            let text = "] cannot start the task in its container: cannot run /nothere\n  caused by: No such file or directory \
+                        (os error 2)\n  hint: the site installs it on each node, or names it by `launcher=` behind the plugin\n";
+            assert_eq!(err.matches(text).count(), 2, "{release:?} {how}: {err}");
+            let (status, out, _) = site.batch(&[], &["-n1", &site.image], &format!("#!/bin/sh\n{}\n", site.place));
+            assert_eq!((status, out.matches("host").count()), (125, 0), "{release:?} {how}: {out}");
+            // Who asks for nothing is not held up.
+            assert_eq!(site.run(&[&step[..], &["true"]].concat()), is(0, "", ""), "{release:?} {how}");
+        }
+        site.plugstack(&format!("required {} launcher={}\n", site.plugin, site.launcher));
+        // A client without the plugin, and a request that nobody made.
+        let conf = std::fs::read_to_string(site.cluster.etc().join("slurm/slurm.conf")).expect("a file");
+        site.write("slurm.conf", &conf.replace("/etc/slurm/plugstack.conf", "/dev/null"));
+        let client = "SLURM_CONF=/home/tester/slurm.conf";
+        for (request, text) in [
+            ("{}", "the request cannot be read\n"),
+            ("{\"version\":2}", "the request is of version 2, and this program reads version 1\n"),
+        ] {
+            let variable = format!("SLURM_UDOCKER_REQUEST={request}");
+            let (status, out, err) =
+                site.cluster.run(&[client, &variable], &["srun", "-n2", "-N1", "sh", "-c", &site.place]);
+            assert_eq!((status, out.as_str()), (125, ""), "{release:?} {request}: {err}");
+            assert_eq!(err.matches(text).count(), 1, "{release:?} {request}: {err}");
+        }
+        // With the plugin the client says so itself, within a job, and drops what is none of its job's.
+        let inner = ["salloc", "-Q", "-n1", "sh", "-c", "SLURM_UDOCKER_REQUEST={} srun true"];
+        let (status, out, err) = site.cluster.run(&["SHELL=/bin/bash"], &inner);
+        assert_eq!((status, out.as_str()), (1, ""), "{release:?}: {err}");
+        assert!(err.starts_with("srun: error: udocker: cannot inherit"), "{release:?}: {err}");
+        let (status, out, err) =
+            site.cluster.run(&["SLURM_UDOCKER_REQUEST={}"], &["srun", "-n1", "sh", "-c", &site.place]);
+        assert_eq!((status, places(&out), err.as_str()), (0, vec!["host"], ""), "{release:?}");
+        site.down();
+    }
+}
+
+/// The site's TaskProlog is our guard; users submit with the plugin, and the nodes have none.
+#[test]
+fn a_node_without_the_plugin_runs_nothing() {
+    let guard = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spank-plugin/task-prolog.sh");
+    let guard = guard.canonicalize().expect("it is checked in");
+    for release in ALL {
+        let site = Site::with(release, &format!("TaskProlog={}\n", guard.display()));
+        // Where there is one the guard lets the task pass, and who asks for nothing passes anyway.
+        for (image, place) in [(Some(site.image.as_str()), "inside"), (None, "host")] {
+            let words = [&["srun", "-n1"][..], image.as_slice(), &["sh", "-c", &site.place]].concat();
+            let (status, out, err) = site.run(&words);
+            assert_eq!((status, places(&out), err.as_str()), (0, vec![place], ""), "{release:?}");
+        }
+        let conf = std::fs::read_to_string(site.cluster.etc().join("slurm/slurm.conf")).expect("a file");
+        site.write("slurm.conf", &conf.replace("/etc/slurm/plugstack.conf", "/home/tester/plugstack.conf"));
+        site.write("plugstack.conf", &format!("required {}\n", site.plugin));
+        site.plugstack("");
+        let client = ["SLURM_CONF=/home/tester/slurm.conf"];
+        let words = ["srun", "-N2", "-n4", "--ntasks-per-node=2", &site.image, "sh", "-c", &site.place];
+        let (status, out, err) = site.cluster.run(&client, &words);
+        let lacks = |node: &str| format!("] cannot start the task in its container: {node} lacks Slurm's plugin\n");
+        assert_eq!((status, out.lines().count()), (125, 2), "{release:?}: {out}{err}");
+        assert!(["n1", "n2"].iter().all(|node| out.contains(&lacks(node))), "{release:?}: {out}{err}");
+        let (status, out, _) = site.batch(&client, &["-n1", &site.image], &format!("#!/bin/sh\n{}\n", site.place));
+        assert!(
+            status == 125 && out.lines().count() == 1 && out.contains("lacks Slurm's plugin"),
+            "{release:?}: {out}"
+        );
+        site.down();
+    }
+}
+
+#[test]
+fn signals_reach_the_program_and_a_missing_image_is_told_once_per_node() {
+    let site = Site::new(Release::Bookworm);
+    let trap = "trap 'echo got; exit 9' USR1; touch up.$SLURM_PROCID; while :; do sleep 0.1; done";
+    let signal = "until [ -e up.0 ] && [ -e up.1 ]; do sleep 0.1; done; sleep 0.5; rm up.?; \
+                  scancel -s USR1 $(squeue -h -o %i -n traps).0";
+    for image in [&[][..], &[site.image.as_str()]] {
+        let line = [&["srun", "-J", "traps", "-N2", "-n2"], image, &["sh", "-c", trap]].concat();
+        let (traps, _) = std::thread::scope(|scope| {
+            let traps = scope.spawn(|| site.run(&line));
+            let sent = scope.spawn(|| site.run(&["sh", "-c", signal]));
+            (traps.join().expect("a step"), sent.join().expect("a signal"))
+        });
+        assert_eq!((traps.0, traps.1.as_str()), (9, "got\ngot\n"), "{image:?}: {traps:?}");
+    }
+    let (status, out, err) = site.run(&["srun", "-N2", "-n4", "--udocker-image=/nothere", "echo", "ran"]);
+    assert_eq!((status, out.as_str()), (122, ""), "{err}");
+    let text = "] cannot run /nothere: it is no directory with a root file system\n";
+    assert_eq!((err.matches(text).count(), err.matches("[n1 ").count()), (2, 1), "{err}");
+    site.down();
+}
+
+#[test]
+fn the_shell_of_an_allocation_is_contained() {
+    let site = Site::new(Release::Bookworm);
+    site.write("where", &site.place);
+    let line = format!(
+        "(sleep 1; echo '. ./where'; sleep 1; echo exit) | script -qec 'salloc -Q -n1 {}' /dev/null",
+        site.image
+    );
+    let (status, out, err) = site.cluster.run(&["SHELL=/bin/bash"], &["sh", "-c", &line]);
+    assert!(status == 0 && out.lines().any(|line| line.starts_with("n1 ") && line.ends_with(" inside")), "{out}{err}");
+    site.down();
+}
+
+#[test]
+fn no_panic_reaches_slurm() {
+    let site = Site::new(Release::Bookworm);
+    // `cargo build --examples` puts it beside the programs.
+    let path = std::env::current_exe().expect("a test has a path");
+    let library = path.parent().and_then(Path::parent).expect("target/debug").join("examples/libpanics.so");
+    site.write("libpanics.so", "");
+    std::fs::copy(&library, site.cluster.home().join("libpanics.so")).expect("an example of udocker-spank-sys");
+    for how in ["required", "optional"] {
+        site.plugstack(&format!("{how} /home/tester/libpanics.so\n"));
+        // Under `optional` srun goes on by itself: what the plugin decides on the client is refused again on the node.
+        let client = if how == "required" { (1, "") } else { (0, "ran\n") };
+        for place in ["begin", "options", "options_read", "before_step"] {
+            let (status, out, err) =
+                site.cluster.run(&[&format!("PANICS_AT={place}")], &["srun", "-n1", "echo", "ran"]);
+            assert_eq!((status, out.as_str()), client, "{how} {place}: {err}");
+            assert!(err.contains(&format!("as asked for: {place}\n")), "{how} {place}: {err}");
+        }
+        let (status, out, err) = site.run(&["srun", "-n1", "--panics=local", "echo", "ran"]);
+        assert_eq!((status, out.as_str()), (255, ""), "{how}: {err}");
+        assert!(err.ends_with("srun: error: Invalid --panics argument: local\n"), "{how}: {err}");
+        assert_eq!(site.run(&["srun", "-n1", "--panics=remote", "echo", "ran"]).1, "ran\n", "{how}");
+        let (status, out, err) = site.cluster.run(&["PANICS_AT=task_init"], &["srun", "-N2", "-n4", "echo", "ran"]);
+        assert_eq!((status, out.as_str()), (125, ""), "{how}: {err}");
+    }
+    site.down();
+}
+
+/// What else Slurm does to a task is as without a container.
+#[test]
+fn a_contained_task_is_started_as_a_bare_one() {
+    for release in ALL {
+        let site = Site::new(release);
+        site.write("prolog", "#!/bin/sh\necho export OF_PROLOG=1\necho print prolog\n");
+        let prolog = site.cluster.home().join("prolog");
+        std::fs::set_permissions(&prolog, PermissionsExt::from_mode(0o755)).expect("a file of ours");
+        for line in [
+            &["srun", "-n1", "--task-prolog=/home/tester/prolog", "IMAGE", "sh", "-c", "echo $OF_PROLOG"][..],
+            &["srun", "-n1", "--chdir=/tmp", "IMAGE", "pwd"],
+            &["srun", "-n1", "--bcast=/tmp/sent", "IMAGE", "/usr/bin/printf", "%s\\n", "sent"],
+            &[
+                "srun",
+                "-n2",
+                "-l",
+                "--kill-on-bad-exit=1",
+                "IMAGE",
+                "sh",
+                "-c",
+                "[ $SLURM_PROCID = 0 ] && exit 3; sleep 60",
+            ],
+            &[
+                "sh",
+                "-c",
+                "sleep 2 | script -qec \"srun -n1 --pty IMAGE sh -c 'tty | cut -c1-8; stty size'\" /dev/null",
+            ],
+            &["sh", "-c", "seq 1000 | srun -n1 -i0 IMAGE sh -c 'read x; cat' | cksum"],
+        ] {
+            let with = |image: &str| {
+                let words: Vec<String> = line.iter().map(|word| word.replace("IMAGE", image)).collect();
+                let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
+                let (status, out, err) = site.run(&words);
+                // Slurm's own lines tell the step and the time.
+                (
+                    status,
+                    out,
+                    err.lines().filter(|line| line.starts_with("udocker")).map(str::to_owned).collect::<Vec<_>>(),
+                )
+            };
+            assert_eq!(with(&site.image), with(""), "{release:?} {line:?}");
+        }
+        site.down();
+    }
+}
+
+/// MPICH over the process manager's socket, which the launcher finds open.
+#[test]
+fn ranks_of_mpi_meet() {
+    for release in [Release::Trixie, Release::Forky] {
+        let site = Site::new(release);
+        let own = format!("--udocker-image={}", release.root().display());
+        let mount = format!("--udocker-mount={}/programs:/mnt:ro", env!("CARGO_MANIFEST_DIR"));
+        let compile = ["srun", "-n1", &own, &mount, "mpicc.mpich", "-O1", "-o", "ranks", "/mnt/ranks.c"];
+        assert_eq!(site.run(&compile), is(0, "", ""), "{release:?}");
+        let size = ["timeout", "-k5", "60", "srun", "--mpi=pmi2", "-N2", "-n4", "--ntasks-per-node=2"];
+        let (status, out, err) = site.run(&[&size[..], &[&own, "./ranks"]].concat());
+        assert_eq!((status, out.as_str()), (0, "ranks 4 sum 10 wrong 0 cma yes\n"), "{release:?}: {err}");
+        site.down();
+    }
+}
+
+/// The files that slurmd and its children open with the plugin and not without it, for a step that asks for nothing.
+#[test]
+fn nodes_open_nothing_for_who_asks_for_nothing() {
+    let site = Site::new(Release::Bookworm);
+    let opened = || {
+        for name in ["up", "done"] {
+            // There is none before the first.
+            let _ = std::fs::remove_file(site.cluster.home().join(name));
+        }
+        let trace = "strace -f -o trace -e trace=openat,open -p $(pgrep -xf 'slurmd -D -N n1') & pid=$!
+            until grep -q TracerPid:.[1-9] /proc/$(pgrep -xf 'slurmd -D -N n1')/status; do sleep 0.05; done
+            touch up; until [ -e done ]; do sleep 0.05; done; sleep 0.5; kill $pid; wait";
+        let step = "until [ -e up ]; do sleep 0.05; done; srun -w n1 -n1 true; echo $?; touch done";
+        std::thread::scope(|scope| {
+            let traced =
+                scope.spawn(|| site.cluster.run_as_root("n1", &["sh", "-c", &format!("cd /home/tester; {trace}")]));
+            assert_eq!(site.run(&["sh", "-c", step]), is(0, "0\n", ""));
+            traced.join().expect("a trace");
+        });
+        let trace = std::fs::read_to_string(site.cluster.home().join("trace")).expect("a trace");
+        let names = trace.lines().filter_map(|line| line.split('"').nth(1));
+        // Numbers of jobs and processes differ.
+        names.map(|name| name.replace(|c: char| c.is_ascii_digit(), "")).collect::<std::collections::BTreeSet<_>>()
+    };
+    let with = opened();
+    site.plugstack("");
+    let without = opened();
+    assert!(without.iter().any(|name| name.ends_with("plugstack.conf")), "{without:?}");
+    let own: Vec<&str> = with.difference(&without).map(String::as_str).collect();
+    assert_eq!(own, [site.plugin.replace(|c: char| c.is_ascii_digit(), "")], "libgcc_s is slurmd's since its start");
+    site.down();
+}
+
+/// The files that srun opens with the plugin and not without it.
+#[test]
+fn who_asks_for_nothing_pays_nothing() {
+    let site = Site::new(Release::Bookworm);
+    let opened = || {
+        let (status, _, err) =
+            site.run(&["strace", "-f", "-o", "trace", "-e", "trace=openat,open", "srun", "-n1", "true"]);
+        assert_eq!(status, 0, "{err}");
+        let trace = std::fs::read_to_string(site.cluster.home().join("trace")).expect("a trace");
+        let names = trace.lines().filter_map(|line| line.split('"').nth(1)).map(str::to_owned);
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let with = opened();
+    site.plugstack("");
+    let without = opened();
+    let own: Vec<&str> = with.difference(&without).map(String::as_str).collect();
+    let libgcc = own.iter().filter(|name| !name.ends_with("/libgcc_s.so.1")).copied().collect::<Vec<_>>();
+    assert_eq!(libgcc, [site.plugin.as_str()]);
+    site.down();
+}
+
+#[test]
+fn the_library_shows_what_slurm_looks_for() {
+    for release in ALL {
+        let output = Command::new("nm").args(["-D", "--defined-only"]).arg(plugin(release)).output().expect("binutils");
+        let text = stdout(&output);
+        let mut names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+        names.sort_unstable();
+        let expected = [
+            "plugin_name",
+            "plugin_type",
+            "plugin_version",
+            "slurm_spank_init",
+            "slurm_spank_init_failure_mode",
+            "slurm_spank_init_post_opt",
+            "slurm_spank_local_user_init",
+            "slurm_spank_task_init",
+            "spank_plugin_version",
+        ];
+        assert_eq!(names, expected, "{release:?}");
+    }
+}
+
+/// The bindings that are checked in are those of each release's header.
+#[test]
+fn bindings_are_those_of_the_headers() {
+    let sys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spank-plugin/sys");
+    for release in ALL {
+        let output = Command::new("bash").arg(sys.join("regenerate.sh")).arg(release.root()).output().expect("bash");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let checked_in =
+            std::fs::read_to_string(sys.join(format!("bindings/{}.rs", release.number()))).expect("a file");
+        assert!(stdout(&output) == checked_in, "bindings/{}.rs is not what regenerate.sh prints", release.number());
+    }
+}
