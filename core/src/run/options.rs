@@ -135,7 +135,7 @@ pub enum OptionError {
     /// A place.
     #[error("cannot read where the batch script runs from `{0}`: expected container or host")]
     Batch(String),
-    /// A value of one of the types of [`super::request`].
+    /// A value of one of a request's types.
     #[error(transparent)]
     Wish(#[from] WishError),
     /// A mode.

@@ -65,7 +65,8 @@ pub struct RunRequest {
     pub batch: Batch,
     /// 0: failures alone are told; 1: how long what took, besides; up to 3.
     pub verbose: u8,
-    /// The scheduler's job that it is for, once that is known: no other takes it from the environment.
+    /// The scheduler's job that it is for, once that is known: no other takes it from the environment. It stays the last
+    /// field: `spank-plugin/task-prolog.sh` looks there.
     pub job: Option<String>,
 }
 

@@ -139,6 +139,10 @@ mod tests {
     fn what_is_written_is_read_again() {
         let text = request().to_json().unwrap();
         assert_eq!(RunRequest::from_json(text.as_bytes()).unwrap(), request());
+        assert!(
+            RunRequest::of_job("i").to_json().unwrap().ends_with(",\"job\":null}"),
+            "task-prolog.sh knows it by this"
+        );
     }
 
     #[test]
