@@ -96,6 +96,12 @@ impl Node {
     }
 }
 
+impl Default for Node {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         if is_root() {

@@ -326,7 +326,7 @@ fn later_ranks_touch_no_store() {
 fn a_rank_that_waits_tells_for_what() {
     let node = Node::new();
     node.inside(&ended(node.start("s", 0, &["i", "sh", "-c", WHERE]), SOON));
-    let list = children(&node.directory())
+    let list = children(node.directory())
         .into_iter()
         .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("step-"));
     let list = fs::File::open(list.expect("the step's list")).unwrap();
