@@ -100,8 +100,9 @@ fn counted_once(how: How, rounds: u64) {
         counts.map(|(signal, count)| format!("{signal}:{count}")).collect::<Vec<_>>().join(" ")
     };
     for round in 0..rounds {
-        // Not the one before: what a process has not handled yet it gets once, here as without a container.
-        let signal = signals[(round as usize * 7) % signals.len()];
+        // All of them in turn: one that a process has not handled yet it gets once, here as without a container. The number
+        // has no divisor in common with theirs.
+        let signal = signals[(round as usize * 11) % signals.len()];
         let to = ToWhom::ALL[random.below(4) as usize];
         rank.signal(signal, to);
         expected[signal as usize] += 1;
