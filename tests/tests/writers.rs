@@ -97,6 +97,25 @@ fn one_directory_is_written_by_one_container() {
     assert_eq!(outputs.iter().filter(|output| stderr(output).contains(&text)).count(), 1, "{outputs:?}");
 }
 
+/// The ranks of a node may be the first that run a container in a mode without layers.
+#[test]
+fn a_layered_container_becomes_a_full_one_once() {
+    let site = Site::new();
+    assert_eq!(code(&site.udocker_run(&["c", "touch", "/written"]).output().unwrap()), 0);
+    let ran = site.started(&["c", "sleep", "3"]);
+    let busy = site.udocker_run(&["--mode=P2", "c", "true"]).output().unwrap();
+    refused(&busy, 125, &format!("is in use by process {}", ran.id()));
+    ended(ran, SOON);
+    let ranks: Vec<Child> = (0..8)
+        .map(|_| {
+            site.udocker_run(&["--mode=P2", "c", "sh", "-c", "[ -e /written ] && [ -e /bin/sh ]"]).spawn().unwrap()
+        })
+        .collect();
+    for output in ranks.into_iter().map(|rank| ended(rank, SOON)) {
+        assert_eq!(code(&output), 0, "{output:?}");
+    }
+}
+
 /// A path may lead to another directory the next time, or for another job.
 #[test]
 fn runs_of_one_container_see_the_files_that_they_named() {

@@ -15,7 +15,8 @@ use rustix::io::Errno;
 
 use super::copy::{attribute, copy_bytes, copy_tree, times_of};
 use super::{Container, RootWrite};
-use crate::store::{Store, StoreError, Stores, io_error, remove_at, remove_tree};
+use crate::members::Kind;
+use crate::store::{Patience, RunDirectory, Store, StoreError, Stores, io_error, remove_at, remove_tree};
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -32,22 +33,30 @@ impl Store {
     ) -> Result<PathBuf, StoreError> {
         let plan = self.container_root(container, stores)?;
         let RootWrite::Layer { upper, work } = plan.write else { return Ok(plan.tree) };
-        self.mark_in_use(container, true, run_dirs)?;
+        let root = container.directory.join("ROOT");
+        let mark = container.directory.join("layered");
+        let run = RunDirectory::open(run_dirs);
+        // Of several that want it, as the ranks of a node, one makes it.
+        let lock = run.as_ref().map(|run| run.lock(&format!("full-{}", container.id.0), &Patience::long(&|| {})));
+        let _lock = lock.transpose()?;
+        if !mark.exists() {
+            return Ok(root);
+        }
+        let users = self.alone(container, run_dirs)?;
         let folder = self.temporary_for_container("full")?;
         let made = folder.path().join("ROOT");
         copy_tree(&plan.tree, &made)?;
         let open = |path: &PathBuf| rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(io::Error::from);
         let apply = || -> io::Result<()> { Ok(apply_directory(&open(&upper)?, &open(&made)?, Files::Linked)?) };
         apply().map_err(io_error("apply the upper layer of", &container.directory))?;
-        let root = container.directory.join("ROOT");
         // A crash at this place left one that nothing refers to.
         remove_tree(&root).map_err(io_error("remove", &root))?;
         fs::rename(&made, &root).map_err(io_error("publish", &root))?;
-        let mark = container.directory.join("layered");
         fs::remove_file(&mark).map_err(io_error("remove", &mark))?;
         for rest in [&upper, &work] {
             remove_tree(rest).map_err(io_error("remove", rest))?;
         }
+        users.map_or(Ok(()), |users| users.enlist(Kind::Rank))?;
         Ok(root)
     }
 }

@@ -132,7 +132,11 @@ impl Store {
     }
 
     /// The list of the container's users, held, if there is nobody but this process.
-    fn alone(&self, container: &Container, run_dirs: &[PathBuf]) -> Result<Option<crate::store::Users>, StoreError> {
+    pub(super) fn alone(
+        &self,
+        container: &Container,
+        run_dirs: &[PathBuf],
+    ) -> Result<Option<crate::store::Users>, StoreError> {
         let Some(run) = RunDirectory::open(run_dirs) else { return Ok(None) };
         let users = run.users(&container.id.0)?;
         match users.other() {
