@@ -7,6 +7,7 @@ use std::time::Duration;
 use udocker_tests::node::{Node, SOON, ended};
 use udocker_tests::{code, is_root, run, stderr, stdout};
 
+/// By then a program that was started runs in its container; what it runs prints nothing that could be waited for.
 const PAUSE: Duration = Duration::from_millis(900);
 
 /// A node whose user runs programs as himself, and a layered container `c`.

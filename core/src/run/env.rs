@@ -375,12 +375,12 @@ mod tests {
     #[test]
     fn pwd_is_where_the_program_begins() {
         let has_pwd = |request: &RunRequest| {
-            let env = environment(request, &[], &[("PWD", "/work/alice")], Defaults::Job, &root());
-            env.contains(&"PWD=/work/alice".to_owned())
+            let env = environment(request, &[], &[("PWD", "/data/alice")], Defaults::Job, &root());
+            env.contains(&"PWD=/data/alice".to_owned())
         };
         assert!(has_pwd(&job()));
         let mut request = job();
-        request.umounts = vec!["/work/alice".into()];
+        request.umounts = vec!["/data/alice".into()];
         assert!(!has_pwd(&request));
         let mut request = job();
         request.workdir = Some("/srv".into());

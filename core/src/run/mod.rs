@@ -75,14 +75,14 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Alice, uid 1234, gid 100, in /work/alice, with an empty environment.
+    /// Alice, uid 1234, gid 100, in /data/alice, with an empty environment.
     pub(crate) fn caller() -> Caller {
         Caller {
             uid: 1234,
             gid: 100,
             name: "alice".into(),
             home: "/home/alice".into(),
-            cwd: "/work/alice".into(),
+            cwd: "/data/alice".into(),
             shell: None,
             env: Vec::new(),
             runtime_dir: None,

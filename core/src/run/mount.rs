@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(
             lines(&request, &caller, Defaults::Job)[3..],
             [
-                "/work/alice:/work/alice optional cwd",
+                "/data/alice:/data/alice optional cwd",
                 "/spool/pmix:/spool/pmix optional PMIX_SERVER_TMPDIR",
                 "/shm/xdg:/run/user/1234 optional XDG_RUNTIME_DIR",
                 "/var/run/palsd/1:/var/run/palsd/1 optional PALS_SPOOL_DIR",
@@ -393,7 +393,7 @@ mod tests {
                 "/etc/hosts:/etc/hosts optional default",
                 "/var/tmp:/var/tmp optional default",
                 "/home/alice:/home/alice optional home",
-                "/work/alice:/work/alice optional cwd",
+                "/data/alice:/data/alice optional cwd",
                 "/local/job1:/local/job1 optional TMPDIR",
                 "/tmp/pmix.1:/tmp/pmix.1 optional PMIX_SERVER_TMPDIR",
                 "/var/spool/pbs/aux/1:/var/spool/pbs/aux/1 optional PBS_NODEFILE",
@@ -430,7 +430,7 @@ mod tests {
         let mut request = job();
         request.no_system_mounts = true;
         request.home = Some(false);
-        request.umounts = ["/tmp", "/var/tmp", "/run", "/work/alice", "/pmix", "/m"].map(Into::into).into();
+        request.umounts = ["/tmp", "/var/tmp", "/run", "/data/alice", "/pmix", "/m"].map(Into::into).into();
         volumes(&mut request, &["/m"]);
         assert_eq!(
             lines(&request, &caller, Defaults::Job),

@@ -255,7 +255,7 @@ mod tests {
         let spec = build(&request, &caller, Defaults::Job);
         assert_eq!((spec.uid, spec.gid, &spec.map), (1234, 100, &IdMap::Single));
         assert_eq!(spec.argv, ["./a.out"]);
-        assert_eq!(spec.cwd, Cwd { path: "/work/alice".into(), fallback: Some("/app".into()) });
+        assert_eq!(spec.cwd, Cwd { path: "/data/alice".into(), fallback: Some("/app".into()) });
         assert_eq!(spec.keep_fds, KeepFds::Only(vec![11]));
         let targets: Vec<_> = spec.files.iter().map(|file| file.target.to_str().unwrap()).collect();
         assert_eq!(targets, ["/etc/passwd", "/etc/group"]);

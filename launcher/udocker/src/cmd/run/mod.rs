@@ -6,8 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use udocker_core::container::Container;
-use udocker_core::container::nvidia_mounts;
+use udocker_core::container::{Container, nvidia_mounts};
 use udocker_core::engine::{self, ExecPlan, ModeNotBuilt, RootWrite};
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::rendezvous::{Meeting, Notice, Step, starter};
