@@ -23,7 +23,7 @@ use rustix::process::{Pid, test_kill_process};
 use crate::error::{ErrorKind, Explain};
 use crate::sys::flock::lock_exclusive;
 use crate::sys::namespace::Namespace;
-use crate::sys::process::start_time;
+use crate::sys::process::{own_start_time, start_time};
 
 /// Bytes of the text at the beginning.
 pub(crate) const HEAD_BYTES: usize = 1024;
@@ -105,8 +105,7 @@ impl Member {
     /// # Errors
     /// Those of reading /proc/self/stat.
     pub fn me(namespace: u64) -> io::Result<Self> {
-        let pid = std::process::id();
-        Ok(Self { pid, kind: Kind::Rank, start: start_time(pid)?, namespace })
+        Ok(Self { pid: std::process::id(), kind: Kind::Rank, start: own_start_time()?, namespace })
     }
 
     /// Whether it lives. In a container without /proc a pid that is taken is believed to be its.
@@ -190,17 +189,14 @@ impl Members {
         }
     }
 
-    /// `None` if the path leads to another file by now: what is locked was removed while it was waited for.
+    /// `None` if it was removed while it was waited for: the path leads to another file by now, or to none.
     fn read(file: File, path: &Path) -> Result<Option<Self>, MembersError> {
-        let ours = file.metadata().map_err(io_error("read", path))?;
-        match std::fs::metadata(path) {
-            Ok(named) if named.ino() == ours.ino() && named.dev() == ours.dev() => {}
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error("read", path)(error)),
+        let status = file.metadata().map_err(io_error("read", path))?;
+        if status.nlink() == 0 {
+            return Ok(None);
         }
         let mut list = Self { file, path: path.to_owned(), head: Vec::new(), members: Vec::new() };
-        list.load(ours.len())?;
+        list.load(status.len())?;
         Ok(Some(list))
     }
 

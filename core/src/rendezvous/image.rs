@@ -2,6 +2,8 @@
 //! moves meanwhile cannot split the step.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -11,10 +13,13 @@ use crate::run::ImageFiles;
 use crate::store::{Record, RunDirectory};
 use crate::text::{escape, unescape};
 
-const HEAD: &[u8] = b"udocker-step-image 1";
+const HEAD: &[u8] = b"udocker-step-image 2";
+/// What stands for user namespaces that work, and for those that nobody tried.
+const WORK: &str = "work";
+const NOT_TRIED: &str = "not tried";
 
 /// An image, as far as a rank needs it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepImage {
     /// Its record.
     pub record: Record,
@@ -24,12 +29,16 @@ pub struct StepImage {
     pub tree_name: String,
     /// Its accounts.
     pub files: ImageFiles,
+    /// Whether this node's user namespaces work, else the reason; `None`: nobody tried.
+    pub namespaces: Option<Result<(), String>>,
 }
 
 impl StepImage {
     /// What another rank of `step` has left under `wish` (image and platform as they were asked for).
     pub fn read(run: &RunDirectory, step: &Step, wish: &str) -> Option<Self> {
-        let bytes = std::fs::read(run.path().join(name(step, wish))).ok()?;
+        // One read(2) for most.
+        let mut bytes = Vec::with_capacity(8192);
+        File::open(run.path().join(name(step, wish))).ok()?.read_to_end(&mut bytes).ok()?;
         Self::parse(&bytes)
     }
 
@@ -43,24 +52,35 @@ impl StepImage {
     }
 
     /// ```text
-    /// udocker-step-image 1 / TREE (escaped) / TREE_NAME / bytes of the three parts / record, passwd, group
+    /// udocker-step-image 2 / TREE (escaped) / TREE_NAME / namespaces: work, not tried, no REASON (escaped)
+    /// bytes of the three parts / record, passwd, group
     /// ```
     fn to_bytes(&self) -> Vec<u8> {
         let parts = [self.record.to_bytes(), self.files.passwd.clone(), self.files.group.clone()];
         let [record, passwd, group] = parts.each_ref().map(Vec::len);
         let tree = escape(self.tree.as_os_str().as_bytes());
-        let mut out = HEAD.to_vec();
-        out.extend_from_slice(format!("\n{tree}\n{}\n{record} {passwd} {group}\n", self.tree_name).as_bytes());
+        let namespaces = match &self.namespaces {
+            Some(Ok(())) => WORK.to_owned(),
+            Some(Err(why)) => format!("no {}", escape(why.as_bytes())),
+            None => NOT_TRIED.to_owned(),
+        };
+        let lines = format!("\n{tree}\n{}\n{namespaces}\n{record} {passwd} {group}\n", self.tree_name);
+        let mut out = [HEAD, lines.as_bytes()].concat();
         parts.iter().for_each(|part| out.extend_from_slice(part));
         out
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut lines = bytes.splitn(5, |byte| *byte == b'\n');
+        let mut lines = bytes.splitn(6, |byte| *byte == b'\n');
         (lines.next()? == HEAD).then_some(())?;
         let mut text = || std::str::from_utf8(lines.next()?).ok();
         let tree = PathBuf::from(OsString::from_vec(unescape(text()?)?));
         let tree_name = text()?.to_owned();
+        let namespaces = match text()? {
+            WORK => Some(Ok(())),
+            NOT_TRIED => None,
+            no => Some(Err(String::from_utf8(unescape(no.strip_prefix("no ")?)?).ok()?)),
+        };
         let lengths: Vec<usize> = text()?.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
         let [record, passwd, group] = lengths[..] else { return None };
         let rest = lines.next()?;
@@ -69,6 +89,7 @@ impl StepImage {
             record: Record::parse_head(part(0, record)?).ok()?,
             tree,
             tree_name,
+            namespaces,
             files: ImageFiles { passwd: part(record, passwd)?.to_vec(), group: part(record + passwd, group)?.to_vec() },
         })
     }
@@ -102,20 +123,18 @@ mod tests {
             changed: Vec::new(),
         };
         let files = ImageFiles { passwd: b"root:x:0:0\n".to_vec(), group: Vec::new() };
-        let image = StepImage { record, tree: "/a\nb".into(), tree_name: "tree-1-2".into(), files };
         let directory = tempfile::tempdir().unwrap();
         let run = RunDirectory::open(&[directory.path().join("run")]).unwrap();
         let step = Step { scheduler: "", job: String::new(), name: "1".into(), rank: None };
         assert!(StepImage::read(&run, &step, "i").is_none());
-        image.leave(&run, &step, "i");
-        let read = StepImage::read(&run, &step, "i").unwrap();
-        assert_eq!(
-            (read.record, read.tree, read.tree_name),
-            (image.record.clone(), image.tree.clone(), "tree-1-2".into())
-        );
-        assert_eq!((read.files.passwd, read.files.group), (image.files.passwd.clone(), Vec::new()));
+        for namespaces in [None, Some(Ok(())), Some(Err("a\nreason".to_owned()))] {
+            let (record, files) = (record.clone(), files.clone());
+            let image = StepImage { record, tree: "/a\nb".into(), tree_name: "tree-1-2".into(), files, namespaces };
+            image.leave(&run, &step, "i");
+            assert_eq!(StepImage::read(&run, &step, "i"), Some(image.clone()));
+            let bytes = image.to_bytes();
+            assert!((0..bytes.len()).all(|cut| StepImage::parse(&bytes[..cut]).is_none()));
+        }
         assert!(StepImage::read(&run, &step, "j").is_none());
-        let bytes = image.to_bytes();
-        assert!((0..bytes.len()).all(|cut| StepImage::parse(&bytes[..cut]).is_none()));
     }
 }

@@ -23,6 +23,7 @@ mod step;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 pub use error::RendezvousError;
@@ -216,9 +217,10 @@ pub fn speaks_first(run: &RunDirectory, step: &Step, text: &str) -> bool {
     is_old && std::fs::remove_file(&path).is_ok() && speaks_first(run, step, text)
 }
 
-/// The pid namespace in which this process's numbers mean something.
+/// The pid namespace in which this process's numbers mean something; looked at once.
 fn own_pids() -> u64 {
-    crate::sys::namespace::own_inode("pid").unwrap_or(0)
+    static INODE: OnceLock<u64> = OnceLock::new();
+    *INODE.get_or_init(|| crate::sys::namespace::own_inode("pid").unwrap_or(0))
 }
 
 fn shape_path(list: &Path) -> PathBuf {

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,8 @@ use crate::sys::fds;
 
 /// Longest account file that is read, in bytes; the rest of a longer one is passed over.
 const MAX_ACCOUNT_BYTES: u64 = 4 << 20;
+/// The host's accounts.
+const PASSWD: &str = "/etc/passwd";
 
 impl Caller {
     /// Gathers the caller from `env` (the whole environment), the process's IDs and directory, /etc/passwd and
@@ -22,14 +24,13 @@ impl Caller {
     /// An account that is nowhere is normal: the name is then `uUID`, the home `/`. A working directory that is gone
     /// is `/`.
     ///
-    /// Subordinate IDs are looked up only where `user` can need them: it costs a rank ten system calls.
+    /// Each rank pays for this, so files are read only where they can be needed: accounts if the environment does not name
+    /// user and home, subordinate IDs for a `user` other than the caller.
     pub fn gather(env: Vec<(OsString, OsString)>, user: &UserSpec) -> Self {
         let uid = rustix::process::getuid().as_raw();
         let gid = rustix::process::getgid().as_raw();
         let cwd = rustix::process::getcwd(Vec::new()).map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())));
-        let passwd = read(Path::new("/etc/passwd"));
-        let (name, home) = account(&env, uid, &passwd);
-        let shell = passwd_entries(&passwd).iter().find(|entry| entry.uid == uid).map(|entry| entry.shell.to_vec());
+        let (name, home) = account(&env, uid, || read(Path::new(PASSWD)));
         let wanted = uid != 0 && *user != UserSpec::Caller;
         let helpers =
             wanted && ["/usr/bin/newuidmap", "/usr/bin/newgidmap"].iter().all(|path| may_map(Path::new(path)));
@@ -41,13 +42,12 @@ impl Caller {
         let cwd = cwd.ok().filter(|path| path.is_absolute()).unwrap_or_else(|| "/".into());
         let sockets = manager_fds(&env).filter(|fd| fds::is_socket(*fd)).collect();
         let subordinate = subordinate.flatten();
-        let shell = shell.map(OsString::from_vec);
         Self {
             uid,
             gid,
             name,
             home,
-            shell,
+            shell: None,
             runtime_dir: None,
             cwd,
             env,
@@ -71,16 +71,30 @@ fn manager_fds(env: &[(OsString, OsString)]) -> impl Iterator<Item = i32> {
     found.into_iter()
 }
 
-/// Name and home: USER and HOME, else the first line of passwd with `uid`, else made up.
-fn account(env: &[(OsString, OsString)], uid: u32, passwd: &[u8]) -> (String, PathBuf) {
+/// Name and home: USER and HOME, else the first line with `uid` of what `passwd` reads, else made up.
+fn account(env: &[(OsString, OsString)], uid: u32, passwd: impl FnOnce() -> Vec<u8>) -> (String, PathBuf) {
     let variable = |name: &str| env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str());
-    let entries = passwd_entries(passwd);
-    let entry = entries.iter().find(|entry| entry.uid == uid);
     let name = variable("USER").and_then(OsStr::to_str).filter(|name| !name.is_empty()).map(str::to_owned);
-    let name = name.or_else(|| entry.map(|entry| String::from_utf8_lossy(entry.name).into_owned()));
-    let home = variable("HOME").or_else(|| entry.map(|entry| OsStr::from_bytes(entry.home)));
-    let home = home.map(PathBuf::from).filter(|home| home.is_absolute());
-    (name.unwrap_or_else(|| format!("u{uid}")), home.unwrap_or_else(|| "/".into()))
+    let home = variable("HOME").map(OsStr::to_owned);
+    let (name, home) = match (name, home) {
+        (Some(name), Some(home)) => (name, home),
+        (name, home) => {
+            let passwd = passwd();
+            let entry = passwd_entries(&passwd).into_iter().find(|entry| entry.uid == uid);
+            let account = || entry.as_ref().map(|entry| String::from_utf8_lossy(entry.name).into_owned());
+            let its_home = || entry.as_ref().map(|entry| OsString::from_vec(entry.home.to_vec()));
+            (name.or_else(account).unwrap_or_else(|| format!("u{uid}")), home.or_else(its_home).unwrap_or_default())
+        }
+    };
+    let home = Some(PathBuf::from(home)).filter(|home| home.is_absolute());
+    (name, home.unwrap_or_else(|| "/".into()))
+}
+
+/// The login shell of `uid` in the host's accounts.
+pub fn host_shell(uid: u32) -> Option<OsString> {
+    let passwd = read(Path::new(PASSWD));
+    let entry = passwd_entries(&passwd).into_iter().find(|entry| entry.uid == uid)?;
+    Some(OsString::from_vec(entry.shell.to_vec()))
 }
 
 /// The first range of subuid(5) or subgid(5) that belongs to `name` or `uid` and is not empty.
@@ -132,7 +146,7 @@ mod tests {
             ("nowhere", &[], 99, ("u99", "/")),
             ("a home that is no path", &[], 8, ("x", "/")),
         ] {
-            let (name, home) = account(&pairs(env), uid, passwd);
+            let (name, home) = account(&pairs(env), uid, || passwd.to_vec());
             assert_eq!((name.as_str(), home.to_str().unwrap()), expected, "{case}");
         }
     }

@@ -18,7 +18,7 @@ const MAX_ACCOUNT_BYTES: u64 = 1 << 20;
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// The accounts: the image's, or the host's with [`super::Accounts::Host`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageFiles {
     /// /etc/passwd, at most 1 MiB; empty if absent.
     pub passwd: Vec<u8>,

@@ -19,6 +19,7 @@ mod request;
 mod spec;
 mod wire;
 
+pub use caller::host_shell;
 pub use image_files::*;
 pub use options::*;
 pub use parse::*;

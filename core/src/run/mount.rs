@@ -38,6 +38,13 @@ struct Candidate {
     plan: MountPlan,
 }
 
+impl Candidate {
+    /// Whether its target is `path`. Both are [`clean`], so bytes are enough, where paths would be taken apart each time.
+    fn is_at(&self, path: &Path) -> bool {
+        self.plan.target.as_os_str() == path.as_os_str()
+    }
+}
+
 /// All mounts, parents before children.
 ///
 /// For one target the last wish wins, and any wish wins over a default. `umounts` drop defaults; in
@@ -50,7 +57,7 @@ pub(crate) fn collect(request: &RunRequest, caller: &Caller, defaults: Defaults)
     let mut hidden = hidden.into_iter();
     chosen.retain(|_| !hidden.next().unwrap_or(false));
     let mut plans: Vec<MountPlan> = chosen.into_iter().map(|candidate| candidate.plan).collect();
-    plans.sort_by_key(|plan| plan.target.components().count());
+    plans.sort_by_cached_key(|plan| plan.target.components().count());
     Ok(plans)
 }
 
@@ -65,7 +72,7 @@ fn candidates(request: &RunRequest, caller: &Caller, defaults: Defaults) -> Resu
         place(&mut chosen, Candidate { rank: Rank::Wish, plan: from_wish(wish, origin, caller)? });
     }
     for default in default_mounts(request, caller, defaults) {
-        if !chosen.iter().any(|other| other.plan.target == default.plan.target) {
+        if !chosen.iter().any(|other| other.is_at(&default.plan.target)) {
             chosen.push(default);
         }
     }
@@ -121,7 +128,7 @@ fn is_superfluous(candidate: &Candidate, all: &[Candidate]) -> bool {
 
 /// Adds `candidate`; an earlier one with its target goes.
 fn place(chosen: &mut Vec<Candidate>, candidate: Candidate) {
-    chosen.retain(|other| other.plan.target != candidate.plan.target);
+    chosen.retain(|other| !other.is_at(&candidate.plan.target));
     chosen.push(candidate);
 }
 
@@ -145,7 +152,7 @@ fn default_mounts(request: &RunRequest, caller: &Caller, defaults: Defaults) -> 
     let mut out: Vec<Candidate> = Vec::new();
     let mut add = |rank: Rank, source: MountSource, target: &Path, origin: &str| {
         let target = clean(target);
-        if !out.iter().any(|other| other.plan.target == target) {
+        if !out.iter().any(|other| other.is_at(&target)) {
             let plan = MountPlan { source, target, read_only: false, optional: true, origin: origin.into() };
             out.push(Candidate { rank, plan });
         }

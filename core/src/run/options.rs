@@ -175,7 +175,7 @@ impl JobOption {
 
     /// Its variable, `UDOCKER_NAME`.
     pub fn variable(&self) -> String {
-        format!("UDOCKER_{}", self.name.to_uppercase().replace('-', "_"))
+        variable_of(self.name)
     }
 
     /// Whether something serves it.
@@ -212,9 +212,9 @@ impl Wish {
     /// # Errors
     /// [`OptionError::Variable`].
     pub fn take_variables(&mut self, env: &[(OsString, OsString)]) -> Result<(), OptionError> {
+        let ours: Vec<_> = option_variables(env).collect();
         for option in JOB_OPTIONS {
-            let variable = option.variable();
-            let Some((_, value)) = env.iter().find(|(name, _)| *name == *variable.as_str()) else { continue };
+            let Some((_, value)) = ours.iter().find(|(variable, _)| names(variable, option.name)) else { continue };
             let taken = match option.kind {
                 _ if value.is_empty() => Ok(()),
                 OptionKind::Flag if matches!(value.as_bytes(), b"0" | b"false" | b"no") => Ok(()),
@@ -224,7 +224,7 @@ impl Wish {
                     parts.try_for_each(|part| option.apply(self, OsStr::from_bytes(part)))
                 }
             };
-            taken.map_err(|error| OptionError::Variable { variable, error: error.into() })?;
+            taken.map_err(|error| OptionError::Variable { variable: option.variable(), error: error.into() })?;
         }
         Ok(())
     }
@@ -235,6 +235,23 @@ impl Wish {
         request.env.splice(..0, file_env);
         request
     }
+}
+
+/// The variables of `env` that may stand for options, without their common beginning: of a job's hundred variables there
+/// are few.
+pub fn option_variables(env: &[(OsString, OsString)]) -> impl Iterator<Item = (&[u8], &OsStr)> {
+    env.iter().filter_map(|(name, value)| Some((name.as_bytes().strip_prefix(b"UDOCKER_")?, value.as_os_str())))
+}
+
+/// The variable that stands for the option `name`.
+pub fn variable_of(name: &str) -> String {
+    format!("UDOCKER_{}", name.to_uppercase().replace('-', "_"))
+}
+
+/// Whether one of [`option_variables`] stands for the option `name`.
+pub fn names(variable: &[u8], name: &str) -> bool {
+    let upper = name.bytes().map(|byte| if byte == b'-' { b'_' } else { byte.to_ascii_uppercase() });
+    variable.len() == name.len() && variable.iter().copied().eq(upper)
 }
 
 /// The reference page of [`JOB_OPTIONS`], in Markdown.

@@ -20,7 +20,7 @@ pub struct Caller {
     pub name: String,
     /// Home directory on the host.
     pub home: PathBuf,
-    /// Login shell on the host; `None`: no account.
+    /// Login shell on the host, where one is started ([`super::host_shell`]); `None`: no account.
     pub shell: Option<OsString>,
     /// A private directory on this node that is the program's XDG_RUNTIME_DIR in a job, if there is one.
     pub runtime_dir: Option<PathBuf>,

@@ -24,19 +24,29 @@ pub struct RunDirectory {
 impl RunDirectory {
     /// The first of `candidates` that is a directory of this user, mode 0700 and no symbolic link; made if it is missing.
     pub fn open(candidates: &[PathBuf]) -> Option<Self> {
-        candidates.iter().find(|path| Self::usable(path)).map(|path| Self { path: path.clone() })
+        Self::look(candidates).0
     }
 
-    /// Tells of the first candidate before `chosen` that is there and cannot be taken: whose it is.
-    pub fn passed_over(candidates: &[PathBuf], chosen: Option<&Self>) -> Option<String> {
-        let before = candidates.iter().take_while(|path| chosen.is_none_or(|chosen| chosen.path != **path));
-        before.filter_map(|path| Some((path, fs::symlink_metadata(path).ok()?))).next().map(|(path, status)| {
-            let (path, uid, mode) = (path.display(), status.uid(), status.mode() & 0o7777);
+    /// The same, and of the first candidate before it that is there and cannot be taken: whose it is.
+    pub fn look(candidates: &[PathBuf]) -> (Option<Self>, Option<String>) {
+        let mut passed_over = None;
+        let found = candidates.iter().find(|path| match Self::try_open(path) {
+            Ok(()) => true,
+            Err(Errno::NOENT) => false,
+            Err(_) => {
+                passed_over.get_or_insert(*path);
+                false
+            }
+        });
+        let told = passed_over.and_then(|path| Some((path.display(), fs::symlink_metadata(path).ok()?)));
+        let told = told.map(|(path, status)| {
+            let (uid, mode) = (status.uid(), status.mode() & 0o7777);
             format!("{path} is passed over as the run directory: it is of user {uid} and has mode {mode:04o}, not yours and 0700")
-        })
+        });
+        (found.map(|path| Self { path: path.clone() }), told)
     }
 
-    fn usable(path: &Path) -> bool {
+    fn try_open(path: &Path) -> rustix::io::Result<()> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || rustix::fs::open(path, flags, Mode::empty());
         let opened = match open() {
@@ -47,9 +57,9 @@ impl RunDirectory {
             },
             other => other,
         };
-        opened.and_then(rustix::fs::fstat).is_ok_and(|status| {
-            status.st_uid == rustix::process::geteuid().as_raw() && status.st_mode & 0o7777 == 0o700
-        })
+        let status = rustix::fs::fstat(opened?)?;
+        let is_ours = status.st_uid == rustix::process::geteuid().as_raw() && status.st_mode & 0o7777 == 0o700;
+        is_ours.then_some(()).ok_or(Errno::PERM)
     }
 
     /// Where it is.
@@ -206,14 +216,14 @@ mod tests {
         std::os::unix::fs::symlink(&good, &link).unwrap();
         fs::remove_dir(&good).unwrap();
         let candidates = [open.clone(), link, good.clone()];
-        let chosen = RunDirectory::open(&candidates).unwrap();
-        assert_eq!(chosen.path(), good);
+        let (chosen, passed_over) = RunDirectory::look(&candidates);
+        assert_eq!(chosen.unwrap().path(), good);
         let told = format!(
             "{} is passed over as the run directory: it is of user {} and has mode 0755, not yours and 0700",
             open.display(),
             rustix::process::getuid().as_raw()
         );
-        assert_eq!(RunDirectory::passed_over(&candidates, Some(&chosen)), Some(told));
-        assert_eq!(RunDirectory::passed_over(&candidates[2..], Some(&chosen)), None);
+        assert_eq!(passed_over, Some(told));
+        assert_eq!(RunDirectory::look(&candidates[2..]).1, None);
     }
 }

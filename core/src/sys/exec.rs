@@ -1,13 +1,17 @@
 //! The final exec, with the search of execvp(3) in an environment that is not ours.
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::ptr;
 
-use rustix::fs::Access;
+use rustix::fs::{Access, AtFlags, CWD};
+use rustix::io::Errno;
 
 /// Searched when the environment has no `PATH`; what Docker sets.
 pub const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -64,16 +68,16 @@ impl Command {
 
     /// Whether this process may execute the program and not read it: then it becomes one that nobody may look into.
     pub fn is_unreadable(&self) -> bool {
-        let may =
-            |path: &CStr, what| rustix::fs::accessat(rustix::fs::CWD, path, what, rustix::fs::AtFlags::empty()).is_ok();
-        let program = self.candidates.iter().find(|path| may(path, Access::EXEC_OK));
-        // A script's interpreter counts as well, and a program's loader.
-        program.is_some_and(|path| {
-            !may(path, Access::READ_OK) || {
-                let interpreter = read_head(path).and_then(|head| CString::new(interpreter_of(&head)?).ok());
-                interpreter.is_some_and(|path| may(&path, Access::EXEC_OK) && !may(&path, Access::READ_OK))
-            }
-        })
+        let is_program = |path: &CStr| rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::empty()).is_ok();
+        let Some(path) = self.candidates.iter().find(|path| is_program(path)) else { return false };
+        match Program::open(path) {
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+            // A script's interpreter counts as well, and a program's loader.
+            Ok(program) => program.interpreter().and_then(|name| CString::new(name).ok()).is_some_and(|name| {
+                rustix::fs::accessat(CWD, &*name, Access::READ_OK, AtFlags::empty()) == Err(Errno::ACCESS)
+                    && is_program(&name)
+            }),
+        }
     }
 
     /// Replaces this process by the program; returns only if that failed.
@@ -128,47 +132,66 @@ fn pointers(list: &[CString]) -> Vec<*const libc::c_char> {
     list.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
 }
 
-fn read_head(program: &CStr) -> Option<Vec<u8>> {
-    let mut head = Vec::new();
-    let file = std::fs::File::open(OsStr::from_bytes(program.to_bytes())).ok()?;
-    file.take(64 * 1024).read_to_end(&mut head).ok()?;
-    Some(head)
-}
-
 /// What a program that exists but answers ENOENT wants to be run by.
 fn missing_interpreter(program: &CStr) -> Option<PathBuf> {
-    let head = read_head(program)?;
-    let name = interpreter_of(&head)?;
-    Some(PathBuf::from(OsString::from_vec(name.to_vec())))
-}
-
-/// The interpreter in a `#!` line, or the loader in an ELF program's PT_INTERP.
-fn interpreter_of(head: &[u8]) -> Option<&[u8]> {
-    if let Some(line) = head.strip_prefix(b"#!") {
-        let line = line.split(|byte| *byte == b'\n').next()?.trim_ascii();
-        return line.split(|byte| matches!(byte, b' ' | b'\t')).next().filter(|name| !name.is_empty());
-    }
-    let elf = head.starts_with(b"\x7fELF\x02").then_some(head)?;
-    let number = |at: usize, size: usize| -> Option<usize> {
-        let bytes = elf.get(at..at.checked_add(size)?)?;
-        let fold = |value: usize, byte: &u8| value << 8 | usize::from(*byte);
-        // Little-endian or big-endian, by EI_DATA.
-        Some(if elf[5] == 2 { bytes.iter().fold(0, fold) } else { bytes.iter().rev().fold(0, fold) })
-    };
-    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
-    let headers = (0..count).filter_map(|index| table.checked_add(index * size));
-    let header = headers.into_iter().find(|at| number(*at, 4) == Some(3))?;
-    let (offset, length) = (number(header.checked_add(8)?, 8)?, number(header.checked_add(32)?, 8)?);
-    let name = elf.get(offset..offset.checked_add(length)?)?;
-    name.split(|byte| *byte == 0).next()
+    Some(PathBuf::from(OsString::from_vec(Program::open(program).ok()?.interpreter()?)))
 }
 
 /// Whether the shell may be tried: no ELF file, and no NUL byte in the first line.
 fn is_script(program: &CStr) -> bool {
-    read_head(program).is_some_and(|head| {
-        let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        !head.starts_with(b"\x7fELF") && !line.contains(&0)
+    Program::open(program).is_ok_and(|program| {
+        let line = program.head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        !program.head.starts_with(b"\x7fELF") && !line.contains(&0)
     })
+}
+
+/// A program that can be read.
+struct Program {
+    file: File,
+    /// Its first page, where all is in nearly every program.
+    head: Vec<u8>,
+}
+
+impl Program {
+    fn open(path: &CStr) -> io::Result<Self> {
+        let file = File::open(OsStr::from_bytes(path.to_bytes()))?;
+        let mut head = vec![0; 4096];
+        let length = file.read_at(&mut head, 0)?;
+        head.truncate(length);
+        Ok(Self { file, head })
+    }
+
+    /// `length` bytes from `at` on; no more than a page.
+    fn bytes(&self, at: usize, length: usize) -> Option<Cow<'_, [u8]>> {
+        let end = at.checked_add(length)?;
+        if let Some(part) = self.head.get(at..end) {
+            return Some(part.into());
+        }
+        let mut part = vec![0; Some(length).filter(|length| *length <= 4096)?];
+        self.file.read_exact_at(&mut part, at as u64).ok()?;
+        Some(part.into())
+    }
+
+    /// The interpreter in its `#!` line, or the loader in its PT_INTERP.
+    fn interpreter(&self) -> Option<Vec<u8>> {
+        if let Some(line) = self.head.strip_prefix(b"#!") {
+            let line = line.split(|byte| *byte == b'\n').next()?.trim_ascii();
+            let name = line.split(|byte| matches!(byte, b' ' | b'\t')).next();
+            return name.filter(|name| !name.is_empty()).map(<[u8]>::to_vec);
+        }
+        let is_big = *self.head.strip_prefix(b"\x7fELF\x02")?.first()? == 2;
+        let number = |at: usize, size: usize| -> Option<usize> {
+            let bytes = self.bytes(at, size)?;
+            let fold = |value: usize, byte: &u8| value << 8 | usize::from(*byte);
+            Some(if is_big { bytes.iter().fold(0, fold) } else { bytes.iter().rev().fold(0, fold) })
+        };
+        let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+        let mut headers = (0..count).map_while(|index| table.checked_add(index * size));
+        let header = headers.find(|at| number(*at, 4) == Some(3))?;
+        let (offset, length) = (number(header.checked_add(8)?, 8)?, number(header.checked_add(32)?, 8)?);
+        let name = self.bytes(offset, length)?;
+        name.split(|byte| *byte == 0).next().map(<[u8]>::to_vec)
+    }
 }
 
 #[cfg(test)]
@@ -177,12 +200,23 @@ mod tests {
 
     #[test]
     fn interpreters_are_read_from_scripts_and_programs() {
-        assert_eq!(interpreter_of(b"#! /usr/bin/env  python3\nx"), Some(&b"/usr/bin/env"[..]));
-        assert_eq!(interpreter_of(b"#!/bin/x"), Some(&b"/bin/x"[..]));
-        assert_eq!(interpreter_of(b"echo"), None);
-        let own = read_head(c"/proc/self/exe").unwrap();
-        assert!(interpreter_of(&own).is_some_and(|name| name.starts_with(b"/")), "this test is linked dynamically");
-        assert_eq!(interpreter_of(&own[..40]), None, "cut");
+        let null = || File::open("/dev/null").unwrap();
+        for (text, expected) in [
+            (&b"#! /usr/bin/env  python3\nx"[..], Some(&b"/usr/bin/env"[..])),
+            (b"#!/bin/x", Some(b"/bin/x")),
+            (b"#! \n", None),
+            (b"echo", None),
+        ] {
+            let program = Program { file: null(), head: text.to_vec() };
+            assert_eq!(program.interpreter().as_deref(), expected);
+        }
+        let own = Program::open(c"/proc/self/exe").unwrap();
+        let name = own.interpreter().expect("this test is linked dynamically");
+        assert!(name.starts_with(b"/"));
+        let rest_is_read = Program { head: own.head[..40].to_vec(), ..own };
+        assert_eq!(rest_is_read.interpreter(), Some(name));
+        let cut = Program { file: null(), ..rest_is_read };
+        assert_eq!(cut.interpreter(), None);
     }
 
     #[test]

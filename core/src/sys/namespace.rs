@@ -99,11 +99,11 @@ impl Namespace {
         self.inode
     }
 
-    /// The user namespace that owns it (ioctl_ns(2), Linux 4.9).
+    /// Enters the user namespace that owns it (ioctl_ns(2), Linux 4.9).
     ///
     /// # Errors
-    /// EPERM if that is none of ours.
-    pub fn owner(&self) -> io::Result<Self> {
+    /// EPERM if that is none of ours; else as [`Self::enter`].
+    pub fn enter_owner(&self) -> io::Result<()> {
         const NS_GET_USERNS: libc::Ioctl = 0xb701;
         // SAFETY: takes no argument; the result is a new descriptor or -1.
         let fd = unsafe { libc::ioctl(self.fd.as_raw_fd(), NS_GET_USERNS) };
@@ -111,8 +111,7 @@ impl Namespace {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just opened it for us, close-on-exec.
-        let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-        Ok(Self { inode: file.metadata()?.ino(), fd: file.into() })
+        enter(&unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
     /// Enters it; with a mount namespace, `/` and the working directory become its root. Threads that were joined may still
@@ -121,9 +120,13 @@ impl Namespace {
     /// # Errors
     /// Those of setns(2): EPERM without the capability in it, EINVAL for a user namespace of a process with threads.
     pub fn enter(&self) -> io::Result<()> {
-        // Its own kind is the only one that the kernel takes; 0 leaves that to the kernel.
-        Ok(when_threads_end(|| rustix::thread::move_into_link_name_space(self.fd.as_fd(), None::<LinkNameSpaceType>))?)
+        enter(&self.fd)
     }
+}
+
+fn enter(namespace: &OwnedFd) -> io::Result<()> {
+    // Its own kind is the only one that the kernel takes; 0 leaves that to the kernel.
+    Ok(when_threads_end(|| rustix::thread::move_into_link_name_space(namespace.as_fd(), None::<LinkNameSpaceType>))?)
 }
 
 /// Brings the loopback device of this process's network namespace up, as a machine has it.

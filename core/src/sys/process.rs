@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::pipe::PipeFlags;
@@ -18,6 +19,25 @@ pub fn parent_of(pid: u32) -> io::Result<u32> {
     let name_end = line.iter().rposition(|byte| *byte == b')').unwrap_or(0);
     let parent = std::str::from_utf8(&line[name_end..]).ok().and_then(|rest| rest.split(' ').nth(2)?.parse().ok());
     parent.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Returns when this process started, see [`start_time`]; /proc is looked at once.
+///
+/// # Errors
+/// Those of [`start_time`].
+pub fn own_start_time() -> io::Result<u64> {
+    // With its pid: a forked copy has a start of its own.
+    static KNOWN: Mutex<Option<(u32, u64)>> = Mutex::new(None);
+    let pid = std::process::id();
+    let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match *known {
+        Some((of, start)) if of == pid => Ok(start),
+        _ => {
+            let start = start_time(pid)?;
+            *known = Some((pid, start));
+            Ok(start)
+        }
+    }
 }
 
 /// Returns when `pid` started, in clock ticks since boot (field 22 of proc_pid_stat(5)). A pid without it names nobody

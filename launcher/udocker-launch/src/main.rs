@@ -21,7 +21,7 @@ use udocker_core::engine::{self, ExecPlan, KeepFds, RootWrite};
 use udocker_core::env_vars::{self, matches_any};
 use udocker_core::error::{ErrorKind, Failure};
 use udocker_core::rendezvous::{Meeting, NO_ENVIRONMENT, Step, reap, starter};
-use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunSpec, Share, UserSpec};
+use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunSpec, Share, UserSpec, host_shell};
 use udocker_core::settings::Settings;
 use udocker_core::start::{StartError, start};
 use udocker_core::store::RunDirectory;
@@ -118,11 +118,12 @@ fn launch(
     let is_manager_s = |name: &OsString| matches_any(env_vars::PROCESS_MANAGER, name.as_bytes());
     let env = env.into_iter().filter(|(name, _)| !(here.without_pmi && is_manager_s(name))).collect();
     let mut caller = Caller::gather(env, &request.user);
+    caller.shell = request.login.then(|| host_shell(caller.uid)).flatten();
     descriptors::sort(&here.fds, &caller.sockets)?;
     let settings = udocker_site_config::load(&Sources::of_caller(&caller))?.settings;
     voice.run_dirs.clone_from(&settings.run_dirs);
-    let run = RunDirectory::open(&settings.run_dirs);
-    if let Some(foreign) = RunDirectory::passed_over(&settings.run_dirs, run.as_ref()) {
+    let (run, foreign) = RunDirectory::look(&settings.run_dirs);
+    if let Some(foreign) = foreign {
         voice.say(&format!("warning: {foreign}"));
     }
     caller.runtime_dir = run.as_ref().and_then(RunDirectory::for_programs);

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::exec::Exec;
 use udocker_core::env_vars;
 use udocker_core::error::{ErrorKind, Explain};
-use udocker_core::run::{Batch, EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Wish};
+use udocker_core::run::{Batch, EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Wish, names, option_variables, variable_of};
 
 /// The command line or a variable is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -332,8 +332,7 @@ fn exec<'a>(mut rest: impl Iterator<Item = &'a OsString>) -> Result<Exec, UsageE
 /// Variables of this program's own options.
 fn own_variables(here: &mut Here, env: &[(OsString, OsString)]) -> Result<(), UsageError> {
     for option in &OPTIONS {
-        let variable = format!("UDOCKER_{}", option.name.to_uppercase().replace('-', "_"));
-        let Some((_, value)) = env.iter().find(|(n, _)| *n == *variable.as_str()) else { continue };
+        let Some((_, value)) = option_variables(env).find(|(variable, _)| names(variable, option.name)) else { continue };
         let taken = match option.kind {
             OptionKind::Flag if matches!(value.as_bytes(), b"" | b"0" | b"false" | b"no") => Ok(()),
             OptionKind::Flag | OptionKind::Single => (option.apply)(here, value),
@@ -342,7 +341,7 @@ fn own_variables(here: &mut Here, env: &[(OsString, OsString)]) -> Result<(), Us
                 parts.try_for_each(|part| (option.apply)(here, OsStr::from_bytes(part)))
             }
         };
-        taken.map_err(|error| UsageError(format!("variable {variable}: {error}")))?;
+        taken.map_err(|error| UsageError(format!("variable {}: {error}", variable_of(option.name))))?;
     }
     Ok(())
 }

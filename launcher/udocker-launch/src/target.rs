@@ -6,6 +6,7 @@ use std::process::Command;
 use udocker_core::container::Container;
 use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
 use udocker_core::error::Failure;
+use udocker_core::host;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
@@ -65,7 +66,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         _ => stored(&stores, &reference, &platform, places)?,
     };
     let mut lock = None;
-    let image = match found {
+    let mut image = match found {
         Some(image) => image,
         None => {
             let tell = || places.voice.waits_for_image(&reference);
@@ -78,6 +79,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         }
     };
     if let Some(run) = shared {
+        image.namespaces = request.mode.is_none().then(|| host::user_namespaces(Some(run)));
         image.leave(run, step, &wish);
     }
     drop(lock);
@@ -94,7 +96,7 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     if !tree.is_dir() || tree.join("oci-layout").is_file() {
         return Err(unusable(None).into());
     }
-    let choice = choose(request, None, places)?;
+    let choice = choose(request, None, None, places)?;
     let root = RootPlan::new(&tree, root_write(request, places.settings));
     let facts = ContainerFacts { id: request.image.clone(), names: Vec::new(), root: tree, mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;
@@ -135,11 +137,11 @@ fn stored(
     };
     let tree_name = places.run.map(|run| run.mark_tree(&tree)).transpose()?.unwrap_or_default();
     let files = ImageFiles::of_root(&RootPlan::new(&tree, RootWrite::ReadOnly))?;
-    Ok(Some(StepImage { record, tree, tree_name, files }))
+    Ok(Some(StepImage { record, tree, tree_name, files, namespaces: None }))
 }
 
 fn of_image(image: StepImage, request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure> {
-    let choice = choose(request, None, places)?;
+    let choice = choose(request, None, image.namespaces, places)?;
     let facts = ContainerFacts {
         id: image.record.tree.hex()[..32].to_owned(),
         names: Vec::new(),
@@ -160,7 +162,7 @@ fn root_write(request: &RunRequest, settings: &Settings) -> RootWrite {
     match &request.write {
         WriteSpec::None => RootWrite::ReadOnly,
         WriteSpec::Tmpfs { size } => RootWrite::Tmpfs {
-            size: size.or(settings.limits.tmpfs_bytes).unwrap_or_else(udocker_core::host::half_of_memory),
+            size: size.or(settings.limits.tmpfs_bytes).unwrap_or_else(host::half_of_memory),
         },
         WriteSpec::Directory(path) => RootWrite::Layer { upper: path.join("upper"), work: path.join("work") },
     }
@@ -177,7 +179,7 @@ fn of_container(
     if request.pull == PullPolicy::Always || request.platform.is_some() {
         return Err(LaunchError::IsContainer(container.id().to_string()).into());
     }
-    let choice = choose(request, Some(&container), places)?;
+    let choice = choose(request, Some(&container), None, places)?;
     if container.is_layered() && !choice.engine.is_in_place() {
         return Err(LaunchError::IsLayered { id: container.id().to_string(), mode: choice.mode }.into());
     }
@@ -189,15 +191,20 @@ fn of_container(
     Ok(Target { config, root, files, choice, facts, container: Some((store.clone(), container)) })
 }
 
-/// The mode of the request, else of the container, else one that works here.
-fn choose(request: &RunRequest, container: Option<&Container>, places: &Places<'_>) -> Result<Choice, Failure> {
+/// The mode of the request, else of the container, else one that works here; `namespaces`: what is known of them.
+fn choose(
+    request: &RunRequest,
+    container: Option<&Container>,
+    namespaces: Option<Result<(), String>>,
+    places: &Places<'_>,
+) -> Result<Choice, Failure> {
     let of_container = || container.and_then(|container| Some((container.mode()?, container.id())));
     let (mode, asked) = match (request.mode, of_container()) {
         (Some(mode), _) => (Some(mode), "`--mode`".to_owned()),
         (None, Some((mode, id))) => (Some(mode), format!("the setup of container {id}")),
         (None, None) => (None, String::new()),
     };
-    let native = || udocker_core::host::user_namespaces(places.run);
+    let native = || namespaces.unwrap_or_else(|| host::user_namespaces(places.run));
     let search = std::env::var_os("PATH").unwrap_or_default();
     let choice = engine::choose(mode, &places.settings.engines, &search, native)
         .map_err(|source| LaunchError::ModeNotBuilt { asked, source })?;

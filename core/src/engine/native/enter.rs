@@ -114,7 +114,7 @@ pub(super) fn join(pid: u32, mounts: &Namespace, unshare: &[Unshare]) -> Result<
     let others = unshare.iter().map(|kind| Namespace::of(pid, kind.name())).collect::<io::Result<Vec<_>>>();
     let others = others.during(Step::Join)?;
     // Not its user namespace, which may be a nested one of the program's.
-    mounts.owner().and_then(|owner| owner.enter()).during(Step::Join)?;
+    mounts.enter_owner().during(Step::Join)?;
     others.iter().try_for_each(Namespace::enter).during(Step::Join)?;
     mounts.enter().during(Step::Join)
 }
