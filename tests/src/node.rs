@@ -110,6 +110,22 @@ impl Drop for Node {
     }
 }
 
+/// Waits until the process of `child` is the program that was started as `name`.
+///
+/// # Panics
+/// If it is not within [`SOON`].
+pub fn until_it_is(child: &Child, name: &str) {
+    let since = Instant::now();
+    let is_it = || {
+        let words = fs::read(format!("/proc/{}/cmdline", child.id())).unwrap_or_default();
+        words.split(|byte| *byte == 0).next() == Some(name.as_bytes())
+    };
+    while !is_it() {
+        assert!(since.elapsed() < SOON, "process {} is not `{name}`", child.id());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The output of a rank that must end within `limit`.
 ///
 /// # Panics

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use udocker_tests::node::{Node, SOON, WHERE, ended, one};
+use udocker_tests::node::{Node, SOON, WHERE, ended, one, until_it_is};
 use udocker_tests::random::{Random, trials};
 use udocker_tests::{children, code, is_root, run, stderr, stdout};
 
@@ -166,12 +166,32 @@ fn others_go_on_and_join_when_the_first_has_ended() {
     one([first, node.inside(&ended(second, SOON)), node.inside(&ended(third, SOON))]);
 }
 
+/// Who joins is in the container's list alone, and that counts.
+#[test]
+fn an_image_is_spared_while_one_who_joined_runs_it() {
+    let node = Node::new();
+    let mount = format!("--mount={}:/mnt", node.shared().display());
+    let short = "until [ -e /mnt/second ]; do sleep 0.05; done";
+    let long =
+        "touch /mnt/second; until [ -e /mnt/go ]; do sleep 0.05; done; cat /bin/busybox > /dev/null && echo whole";
+    let first = node.start("s", 0, &[&mount, "i", "sh", "-c", short]);
+    let second = node.start("s", 1, &[&mount, "i", "sh", "-c", long]);
+    assert_eq!(code(&ended(first, SOON)), 0);
+    run(&mut node.env.udocker(&["rmi", "i"]));
+    assert_eq!(node.env.trees().len(), 1);
+    fs::write(node.shared().join("go"), "").unwrap();
+    assert_eq!(stdout(&ended(second, SOON)), "whole\n");
+    node.env.import_busybox("i");
+    run(&mut node.env.udocker(&["rmi", "i"]));
+    assert_eq!(node.env.trees().len(), 0);
+}
+
 #[test]
 fn a_nested_namespace_of_the_first_is_not_joined() {
     let node = Node::new();
     let script = format!("{WHERE}; exec busybox unshare -Ur sleep 9");
     let first = node.start("s", 0, &["i", "sh", "-c", &script]);
-    std::thread::sleep(Duration::from_millis(700));
+    until_it_is(&first, "sleep");
     let both = format!("{WHERE}; readlink /proc/self/ns/user >&2");
     let second = ended(node.start("s", 1, &["i", "sh", "-c", &both]), SOON);
     let nested = fs::read_link(format!("/proc/{}/ns/user", first.id())).unwrap();
@@ -196,7 +216,7 @@ fn ranks_of_an_unreadable_program_share_a_container() {
     let script = format!("{WHERE}; sleep 2");
     let ranks: Vec<Child> =
         (0..4).map(|rank| node.start("s", rank, &[&mount, "i", "/bin/busybox-hidden", "sh", "-c", &script])).collect();
-    std::thread::sleep(Duration::from_millis(700));
+    ranks.iter().for_each(|rank| until_it_is(rank, "sleep"));
     let late = node.start("s", 9, &[&mount, "i", "sh", "-c", WHERE]);
     one(ranks.into_iter().chain([late]).map(|rank| node.inside(&ended(rank, SOON))));
     let since = Instant::now();
@@ -298,7 +318,7 @@ fn a_failure_of_all_ranks_is_told_by_one() {
 fn a_tag_that_moves_does_not_split_a_step() {
     let node = Node::new();
     let first = node.start("s", 0, &["i", "sh", "-c", &format!("{WHERE}; sleep 2")]);
-    std::thread::sleep(Duration::from_millis(700));
+    until_it_is(&first, "sleep");
     let root = node.env.path("root");
     fs::write(root.join("new"), "").unwrap();
     run(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(node.env.path("new.tar")).arg("."));
@@ -315,7 +335,7 @@ fn a_tag_that_moves_does_not_split_a_step() {
 fn later_ranks_touch_no_store() {
     let node = Node::new();
     let first = node.start("s", 0, &["i", "sh", "-c", &format!("{WHERE}; sleep 2")]);
-    std::thread::sleep(Duration::from_millis(700));
+    until_it_is(&first, "sleep");
     fs::set_permissions(node.env.store(), fs::Permissions::from_mode(0o000)).unwrap();
     let second = ended(node.start("s", 1, &["i", "sh", "-c", WHERE]), SOON);
     fs::set_permissions(node.env.store(), fs::Permissions::from_mode(0o700)).unwrap();

@@ -2,13 +2,9 @@
 
 use std::fs;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
-use udocker_tests::node::{Node, SOON, ended};
+use udocker_tests::node::{Node, SOON, ended, until_it_is};
 use udocker_tests::{code, is_root, run, stderr, stdout};
-
-/// By then a program that was started runs in its container; what it runs prints nothing that could be waited for.
-const PAUSE: Duration = Duration::from_millis(900);
 
 /// A node whose user runs programs as himself, and a layered container `c`.
 struct Site {
@@ -30,9 +26,10 @@ impl Site {
         command
     }
 
+    /// A program that becomes `sleep`, once it is that.
     fn started(&self, words: &[&str]) -> Child {
         let child = self.udocker_run(words).spawn().expect("a program");
-        std::thread::sleep(PAUSE);
+        until_it_is(&child, "sleep");
         child
     }
 }
@@ -79,7 +76,7 @@ fn one_directory_is_written_by_one_container() {
     for name in ["first", "second"] {
         let mut command = site.node.env.launch(&[&option, "i", "sh", "-c", script, name]);
         children.push(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
-        std::thread::sleep(PAUSE);
+        until_it_is(&children[children.len() - 1], "sh");
     }
     let texts: Vec<String> = children.into_iter().map(|child| stdout(&ended(child, SOON))).collect();
     assert_eq!(texts[0], texts[1]);

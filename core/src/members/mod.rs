@@ -189,6 +189,11 @@ impl Members {
         }
     }
 
+    /// The list at `path` as it is now, whoever holds it; `None` if it is not there.
+    pub(crate) fn peek(path: &Path) -> Option<Self> {
+        Self::read(File::open(path).ok()?, path).ok()?
+    }
+
     /// `None` if it was removed while it was waited for: the path leads to another file by now, or to none.
     fn read(file: File, path: &Path) -> Result<Option<Self>, MembersError> {
         let status = file.metadata().map_err(io_error("read", path))?;
@@ -228,9 +233,19 @@ impl Members {
         &self.head
     }
 
+    /// Whether one of the lines at its beginning is `line`.
+    pub fn says(&self, line: &str) -> bool {
+        self.head.split(|byte| matches!(byte, b'\n' | 0)).any(|said| said == line.as_bytes())
+    }
+
     /// Whether somebody was ever in it.
     pub fn has_records(&self) -> bool {
         !self.members.is_empty()
+    }
+
+    /// The pid of the first, whether it lives or not.
+    pub(crate) fn first(&self) -> Option<u32> {
+        self.members.first().map(|member| member.pid)
     }
 
     /// Those who live.

@@ -2,6 +2,7 @@
 
 use crate::error::{ErrorKind, Explain};
 use crate::members::MembersError;
+use crate::store::StoreError;
 
 /// A container could not be shared.
 #[derive(Debug, thiserror::Error)]
@@ -9,6 +10,9 @@ pub enum RendezvousError {
     /// The list of its processes could not be used.
     #[error(transparent)]
     Members(MembersError),
+    /// The image's tree could not be marked as used.
+    #[error(transparent)]
+    Tree(#[from] StoreError),
     /// Another process has held the list for all that time.
     #[error("cannot enter the container: another task of this node has been making it for {seconds} s")]
     Timeout {
@@ -57,6 +61,7 @@ impl Explain for RendezvousError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Members(error) => error.kind(),
+            Self::Tree(error) => error.kind(),
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Ended => ErrorKind::NotFound,
             Self::Differs { .. } | Self::OutOfReach(_) | Self::OtherPids => ErrorKind::Conflict,
@@ -66,6 +71,7 @@ impl Explain for RendezvousError {
     fn hints(&self) -> Vec<String> {
         let text = match self {
             Self::Members(error) => return error.hints(),
+            Self::Tree(error) => return error.hints(),
             Self::Timeout { .. } => "a mount whose server does not answer holds it up; `--share=task` waits for nobody",
             Self::Differs { .. } => {
                 "`udocker inspect -p ID` gives it a root of its own once it is idle, which any number may run"

@@ -1,10 +1,11 @@
 //! The text at the beginning of a list: whose the container is, and what who enters it later must do.
 //!
 //! ```text
-//! udocker-container 1
+//! udocker-container 2
 //! job slurm 5            scheduler and job
 //! step 0
 //! image alpine:3
+//! tree tree-fe00-77      under which name the users of its root are listed; empty for what is no image's
 //! identity {…}           JSON of an IdentityPlan
 //! unshare ["net"]
 //! pids 4026531836        inode of the pid namespace of its processes
@@ -14,9 +15,10 @@ use super::Step;
 use super::step::RESTART;
 use crate::engine::{ExecPlan, IdentityPlan, Unshare};
 use crate::members::HEAD_BYTES;
+use crate::store::tree_line;
 use crate::text::{escape, unescape};
 
-const FIRST: &str = "udocker-container 1";
+const FIRST: &str = "udocker-container 2";
 /// Longer texts are cut: they are for people.
 const LONGEST: usize = 150;
 
@@ -31,6 +33,8 @@ pub struct Head {
     pub step: String,
     /// The image as it was asked for, or the container's ID.
     pub image: String,
+    /// The name under which users of its root are listed (see [`crate::store::TreeUse`]), or empty.
+    pub tree: String,
     /// Who its processes are.
     pub identity: IdentityPlan,
     /// Namespaces beside user and mount.
@@ -40,12 +44,13 @@ pub struct Head {
 }
 
 impl Head {
-    pub(super) fn new(step: &Step, image: &str, plan: &ExecPlan) -> Self {
+    pub(super) fn new(step: &Step, image: &str, tree: &str, plan: &ExecPlan) -> Self {
         Self {
             scheduler: step.scheduler.to_owned(),
             job: step.job.clone(),
             step: step.name.clone(),
             image: image.to_owned(),
+            tree: tree.to_owned(),
             identity: plan.identity.clone(),
             unshare: plan.unshare.clone(),
             pids: super::own_pids(),
@@ -73,11 +78,12 @@ impl Head {
         };
         let json = |part: serde_json::Result<String>| part.expect("plain data serialises");
         let lines = format!(
-            "{FIRST}\njob {} {}\nstep {}\nimage {}\nidentity {}\nunshare {}\npids {}\n",
+            "{FIRST}\njob {} {}\nstep {}\nimage {}\n{}\nidentity {}\nunshare {}\npids {}\n",
             text(&self.scheduler),
             text(&self.job),
             text(&self.step),
             text(&self.image),
+            tree_line(&self.tree),
             json(serde_json::to_string(&self.identity)),
             json(serde_json::to_string(&self.unshare)),
             self.pids,
@@ -99,6 +105,7 @@ impl Head {
             job: plain(job)?,
             step: plain(field("step")?)?,
             image: plain(field("image")?)?,
+            tree: field("tree")?.to_owned(),
             identity: serde_json::from_str(field("identity")?).ok()?,
             unshare: serde_json::from_str(field("unshare")?).ok()?,
             pids: field("pids")?.parse().ok()?,
@@ -118,6 +125,7 @@ mod tests {
             job: job.into(),
             step: "of process 7 99".into(),
             image: image.into(),
+            tree: format!("tree-{:x}-{}", u64::MAX, u64::MAX),
             identity: IdentityPlan {
                 uid: u32::MAX,
                 gid: u32::MAX,
@@ -136,7 +144,7 @@ mod tests {
         let mut bytes = head.to_bytes();
         bytes.resize(HEAD_BYTES, 0);
         assert_eq!(Head::parse(&bytes), Some(head));
-        assert_eq!(Head::parse(b"udocker-container 2\n"), None);
+        assert_eq!(Head::parse(b"udocker-container 1\n"), None);
         assert_eq!(Head::parse(&[]), None);
     }
 

@@ -25,7 +25,7 @@ pub struct StepImage {
     pub record: Record,
     /// Its root.
     pub tree: PathBuf,
-    /// Under which name its users are listed, see [`RunDirectory::enlist`].
+    /// Under which name its users are listed.
     pub tree_name: String,
     /// Its accounts.
     pub files: ImageFiles,

@@ -36,7 +36,7 @@ pub use step::{Step, starter};
 use crate::digest::Digest;
 use crate::engine::{ExecPlan, RootWrite, Shape};
 use crate::members::{Found, Members};
-use crate::store::RunDirectory;
+use crate::store::{RunDirectory, TreeUse};
 
 /// For so long a process waits for the one that makes the container.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -80,22 +80,26 @@ pub struct Meeting<'a> {
     exclusive: Option<Shape>,
     /// The beginning of the names of its step's lists, where the step's ranks ought to share one container.
     step_prefix: Option<String>,
+    /// The image's tree, if who makes the container must list himself among its users.
+    unlisted: Option<(&'a RunDirectory, &'a TreeUse)>,
     notice: &'a mut dyn FnMut(Notice),
 }
 
 impl<'a> Meeting<'a> {
-    /// For the ranks of `step` that run `plan`.
+    /// For the ranks of `step` that run `plan` in `image`, whose root is `tree` if it is one of a store.
     pub fn of_step(
-        run: &RunDirectory,
+        run: &'a RunDirectory,
         step: &Step,
-        image: &str,
+        (image, tree): (&str, Option<&'a TreeUse>),
         plan: &ExecPlan,
         notice: &'a mut dyn FnMut(Notice),
     ) -> Self {
         let prefix = format!("step-{}-", step_id(step));
         let path = run.path().join(format!("{prefix}{}", Shape::of(plan).hash()));
         let step_prefix = step.rank.is_some().then_some(prefix);
-        Self { path, head: Head::new(step, image, plan), exclusive: None, step_prefix, notice }
+        let head = Head::new(step, image, tree.map_or("", |tree| &tree.name), plan);
+        let unlisted = tree.filter(|tree| !tree.is_listed).map(|tree| (run, tree));
+        Self { path, head, exclusive: None, step_prefix, unlisted, notice }
     }
 
     /// For all processes on this node that run the container `id` of a store in the same way, whatever started them. Those
@@ -113,7 +117,8 @@ impl<'a> Meeting<'a> {
             true => (format!("container-{id}"), Some(shape)),
             false => (format!("container-{id}-{}", shape.hash()), None),
         };
-        Self { path: run.path().join(name), head: Head::new(step, id, plan), exclusive, step_prefix: None, notice }
+        let head = Head::new(step, id, "", plan);
+        Self { path: run.path().join(name), head, exclusive, step_prefix: None, unlisted: None, notice }
     }
 
     /// For all processes on this node that write into the directory of `plan`, if there is one (`--write=dir:`): as with a
@@ -129,7 +134,8 @@ impl<'a> Meeting<'a> {
         let status = std::fs::metadata(upper).ok()?;
         let path = run.path().join(format!("container-at-{:x}-{}", status.dev(), status.ino()));
         let exclusive = Some(Shape::with_sources(plan));
-        Some(Self { path, head: Head::new(step, image, plan), exclusive, step_prefix: None, notice })
+        let head = Head::new(step, image, "", plan);
+        Some(Self { path, head, exclusive, step_prefix: None, unlisted: None, notice })
     }
 
     /// Locks the list, and finds whom to join.
@@ -139,6 +145,9 @@ impl<'a> Meeting<'a> {
     pub fn meet(&mut self) -> Result<(Members, Found), RendezvousError> {
         let mut list = Members::lock(&self.path, LIMIT, &mut || (self.notice)(Notice::Waiting))?;
         let found = list.find();
+        if let Some((run, tree)) = self.unlisted.filter(|_| !matches!(found, Found::Joinable(..))) {
+            run.mark_tree(&tree.root)?;
+        }
         match &found {
             Found::Nobody => {
                 let theirs = Head::parse(list.head()).filter(|_| list.has_records() && self.exclusive.is_some());

@@ -82,7 +82,7 @@ impl RunDirectory {
     /// I/O; a list that another process holds for 60 s.
     pub fn users(&self, name: &str) -> Result<Users, StoreError> {
         let path = self.path.join(format!("use-{name}"));
-        Ok(Users(Members::lock(&path, LIMIT, &mut || {})?))
+        Ok(Users { list: Members::lock(&path, LIMIT, &mut || {})?, in_container: None })
     }
 
     /// Adds this process to the users of `name`. The others are looked at only once their list is long: each rank of a
@@ -108,7 +108,22 @@ impl RunDirectory {
 
     /// The users of the tree of an image; `None` if it is not there.
     pub(super) fn tree_users(&self, root: &Path) -> Result<Option<Users>, StoreError> {
-        tree_name(root).map(|name| self.users(&name)).transpose()
+        let Some(name) = tree_name(root) else { return Ok(None) };
+        let users = self.users(&name)?;
+        Ok(Some(Users { in_container: self.in_container(&name), ..users }))
+    }
+
+    /// A process of a container whose root is the tree `name`: who joins one is in the container's list alone. Who makes
+    /// one lists himself among the tree's users first.
+    fn in_container(&self, name: &str) -> Option<u32> {
+        let line = tree_line(name);
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let lists = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"step-"));
+        lists.map(|entry| entry.path()).find_map(|path| match Members::try_lock(&path) {
+            Ok(Some(list)) => list.says(&line).then(|| list.living().next().map(|member| member.pid))?,
+            // Whoever holds it may be on the way in.
+            _ => Members::peek(&path).filter(|list| list.says(&line))?.first(),
+        })
     }
 
     /// Takes the lock `name` of this node, for as long as the value lives. Its file goes with it: who waits for that file
@@ -128,7 +143,7 @@ impl RunDirectory {
             return None;
         }
         let users = self.users(name).ok()?;
-        users.0.living().next().map(|member| member.pid)
+        users.list.living().next().map(|member| member.pid)
     }
 }
 
@@ -148,18 +163,22 @@ impl Drop for NodeLock {
 
 /// The list of those who run something, held by this process.
 #[derive(Debug)]
-pub struct Users(Members);
+pub struct Users {
+    list: Members,
+    /// One who is in no list but its container's.
+    in_container: Option<u32>,
+}
 
 impl Users {
     /// Another living user.
     pub fn other(&self) -> Option<u32> {
         let me = std::process::id();
-        self.0.living().map(|member| member.pid).find(|pid| *pid != me)
+        self.list.living().map(|member| member.pid).chain(self.in_container).find(|pid| *pid != me)
     }
     /// Another living user that is there to look.
     pub(crate) fn other_viewer(&self) -> Option<u32> {
         let me = std::process::id();
-        self.0.living().find(|member| member.kind == Kind::Viewer && member.pid != me).map(|member| member.pid)
+        self.list.living().find(|member| member.kind == Kind::Viewer && member.pid != me).map(|member| member.pid)
     }
     /// Adds this process.
     ///
@@ -167,13 +186,29 @@ impl Users {
     /// I/O.
     pub fn enlist(mut self, kind: Kind) -> Result<(), StoreError> {
         let me = Member::me(0).map_err(io_error("read", Path::new("/proc/self/stat")))?;
-        Ok(self.0.add(Member { kind, ..me })?)
+        Ok(self.list.add(Member { kind, ..me })?)
     }
     /// Removes the list of something that is gone. Who waits for it finds its own thing gone as well.
     pub fn forget(self) {
         // An empty list does no harm.
-        let _ = self.0.remove();
+        let _ = self.list.remove();
     }
+}
+
+/// The line by which the list of a container tells the tree that is its root.
+pub(crate) fn tree_line(name: &str) -> String {
+    format!("tree {name}")
+}
+
+/// The tree of an image that is about to be run.
+#[derive(Clone, Debug)]
+pub struct TreeUse {
+    /// Under which name its users are listed.
+    pub name: String,
+    /// Where it is.
+    pub root: PathBuf,
+    /// Whether this process is among them; else it must be, or be in the list of a container with this root.
+    pub is_listed: bool,
 }
 
 /// One tree may lie in several stores, and a store be reached by several paths.
@@ -193,14 +228,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let run = RunDirectory::open(&[directory.path().join("run")]).unwrap();
         assert_eq!(run.user_of("x"), None);
-        run.users("x").unwrap().0.add(Member { start: 1, ..Member::me(0).unwrap() }).unwrap();
+        run.users("x").unwrap().list.add(Member { start: 1, ..Member::me(0).unwrap() }).unwrap();
         assert_eq!(run.user_of("x"), None);
         run.enlist("x").unwrap();
         assert_eq!(run.user_of("x"), Some(std::process::id()));
         assert_eq!(run.users("x").unwrap().other(), None);
         let parent = std::os::unix::process::parent_id();
         let start = crate::sys::process::start_time(parent).unwrap();
-        run.users("x").unwrap().0.add(Member { pid: parent, start, ..Member::me(0).unwrap() }).unwrap();
+        run.users("x").unwrap().list.add(Member { pid: parent, start, ..Member::me(0).unwrap() }).unwrap();
         assert_eq!(run.users("x").unwrap().other(), Some(parent));
         run.users("x").unwrap().forget();
         assert_eq!(run.user_of("x"), None);

@@ -24,7 +24,7 @@ use udocker_core::rendezvous::{Meeting, NO_ENVIRONMENT, Step, reap, starter};
 use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunSpec, Share, UserSpec, host_shell};
 use udocker_core::settings::Settings;
 use udocker_core::start::{StartError, start};
-use udocker_core::store::RunDirectory;
+use udocker_core::store::{RunDirectory, TreeUse};
 use udocker_core::sys::{fds, namespace};
 use udocker_site_config::Sources;
 
@@ -151,11 +151,17 @@ fn launch(
     if let Some((store, container)) = &target.container {
         store.mark_in_use(container, false, &settings.run_dirs)?;
     }
-    enter(request, &plan, run.as_ref(), voice)
+    enter(request, &plan, target.tree.as_ref(), run.as_ref(), voice)
 }
 
 /// Starts the program, in one container with the other ranks of this node where they share one.
-fn enter(request: &RunRequest, plan: &ExecPlan, run: Option<&RunDirectory>, voice: &Voice<'_>) -> Result<u8, Failure> {
+fn enter(
+    request: &RunRequest,
+    plan: &ExecPlan,
+    tree: Option<&TreeUse>,
+    run: Option<&RunDirectory>,
+    voice: &Voice<'_>,
+) -> Result<u8, Failure> {
     if request.share == Share::Task && voice.step.rank.is_some() && plan.engine.is_in_place() {
         voice.say("warning: with --share=task MPI ranks cannot read each other's memory (CMA)");
     }
@@ -165,9 +171,12 @@ fn enter(request: &RunRequest, plan: &ExecPlan, run: Option<&RunDirectory>, voic
         return Err(LaunchError::SharedDirectory(request.write.clone()).into());
     }
     let shares = writes || request.share == Share::Node && plan.engine.is_in_place();
+    if let (Some(run), Some(tree)) = (run, tree.filter(|tree| !tree.is_listed && (writes || !shares))) {
+        run.mark_tree(&tree.root)?;
+    }
     let mut meeting = match run.filter(|_| shares) {
         Some(run) if writes => Meeting::of_directory(run, voice.step, &request.image, plan, &mut notice),
-        Some(run) => Some(Meeting::of_step(run, voice.step, &request.image, plan, &mut notice)),
+        Some(run) => Some(Meeting::of_step(run, voice.step, (&request.image, tree), plan, &mut notice)),
         None if writes || shares && voice.step.rank.is_some() => {
             return Err(LaunchError::NoRunDirectory(voice.run_dirs.clone()).into());
         }

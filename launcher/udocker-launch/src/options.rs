@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use crate::exec::Exec;
 use udocker_core::env_vars;
 use udocker_core::error::{ErrorKind, Explain};
-use udocker_core::run::{Batch, EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Wish, names, option_variables, variable_of};
+use udocker_core::run::{
+    Batch, EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Wish, names, option_variables, variable_of,
+};
 
 /// The command line or a variable is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -332,7 +334,9 @@ fn exec<'a>(mut rest: impl Iterator<Item = &'a OsString>) -> Result<Exec, UsageE
 /// Variables of this program's own options.
 fn own_variables(here: &mut Here, env: &[(OsString, OsString)]) -> Result<(), UsageError> {
     for option in &OPTIONS {
-        let Some((_, value)) = option_variables(env).find(|(variable, _)| names(variable, option.name)) else { continue };
+        let Some((_, value)) = option_variables(env).find(|(variable, _)| names(variable, option.name)) else {
+            continue;
+        };
         let taken = match option.kind {
             OptionKind::Flag if matches!(value.as_bytes(), b"" | b"0" | b"false" | b"no") => Ok(()),
             OptionKind::Flag | OptionKind::Single => (option.apply)(here, value),

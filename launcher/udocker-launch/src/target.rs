@@ -13,7 +13,7 @@ use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{StepImage, image_name};
 use udocker_core::run::{ContainerFacts, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
 use udocker_core::settings::Settings;
-use udocker_core::store::{FoundImage, Patience, RunDirectory, Store, Stores};
+use udocker_core::store::{FoundImage, Patience, RunDirectory, Store, Stores, TreeUse};
 
 use crate::error::LaunchError;
 use crate::options;
@@ -28,8 +28,10 @@ pub struct Target {
     /// How it is run.
     pub choice: Choice,
     pub facts: ContainerFacts,
-    /// To be marked as in use; an image is marked already.
+    /// To be marked as in use.
     pub container: Option<(Store, Container)>,
+    /// The image's, which one rank of a step marks for all that join its container.
+    pub tree: Option<TreeUse>,
 }
 
 /// Where it is looked for.
@@ -48,10 +50,9 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     let wish = format!("{} {platform} {:?} {places_of_images:?}", request.image, request.pull);
     let step = places.voice.step;
     let shared = places.run.filter(|_| step.rank.is_some());
-    let left = || shared.and_then(|run| Some((run, StepImage::read(run, step, &wish)?)));
-    if let Some((run, image)) = left() {
-        run.enlist(&image.tree_name)?;
-        return of_image(image, request, places);
+    let left = || StepImage::read(shared?, step, &wish);
+    if let Some(image) = left() {
+        return of_image(image, false, request, places);
     }
     if is_path(&request.image) {
         return of_directory(request, places);
@@ -71,9 +72,8 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         None => {
             let tell = || places.voice.waits_for_image(&reference);
             lock = shared.map(|run| run.lock(&image_name(step, &wish), &Patience::long(&tell))).transpose()?;
-            if let Some((run, image)) = left() {
-                run.enlist(&image.tree_name)?;
-                return of_image(image, request, places);
+            if let Some(image) = left() {
+                return of_image(image, false, request, places);
             }
             make(&reference, &platform, request, places)?
         }
@@ -83,7 +83,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         image.leave(run, step, &wish);
     }
     drop(lock);
-    of_image(image, request, places)
+    of_image(image, places.run.is_some(), request, places)
 }
 
 /// A directory that holds a root file system: it has no configuration.
@@ -100,7 +100,7 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     let root = RootPlan::new(&tree, root_write(request, places.settings));
     let facts = ContainerFacts { id: request.image.clone(), names: Vec::new(), root: tree, mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;
-    Ok(Target { config: ImageConfig::default(), root, files, choice, facts, container: None })
+    Ok(Target { config: ImageConfig::default(), root, files, choice, facts, container: None, tree: None })
 }
 
 /// Gets what no store has, or what was never extracted.
@@ -140,7 +140,8 @@ fn stored(
     Ok(Some(StepImage { record, tree, tree_name, files, namespaces: None }))
 }
 
-fn of_image(image: StepImage, request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure> {
+/// `is_listed`: this process is among the users of its tree.
+fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure> {
     let choice = choose(request, None, image.namespaces, places)?;
     let facts = ContainerFacts {
         id: image.record.tree.hex()[..32].to_owned(),
@@ -148,8 +149,10 @@ fn of_image(image: StepImage, request: &RunRequest, places: &Places<'_>) -> Resu
         root: image.tree.clone(),
         mode: choice.mode,
     };
+    let tree = Some(TreeUse { name: image.tree_name, root: image.tree.clone(), is_listed });
     Ok(Target {
         config: image.record.config,
+        tree,
         root: RootPlan::new(image.tree, root_write(request, places.settings)),
         files: image.files,
         choice,
@@ -161,9 +164,9 @@ fn of_image(image: StepImage, request: &RunRequest, places: &Places<'_>) -> Resu
 fn root_write(request: &RunRequest, settings: &Settings) -> RootWrite {
     match &request.write {
         WriteSpec::None => RootWrite::ReadOnly,
-        WriteSpec::Tmpfs { size } => RootWrite::Tmpfs {
-            size: size.or(settings.limits.tmpfs_bytes).unwrap_or_else(host::half_of_memory),
-        },
+        WriteSpec::Tmpfs { size } => {
+            RootWrite::Tmpfs { size: size.or(settings.limits.tmpfs_bytes).unwrap_or_else(host::half_of_memory) }
+        }
         WriteSpec::Directory(path) => RootWrite::Layer { upper: path.join("upper"), work: path.join("work") },
     }
 }
@@ -188,7 +191,7 @@ fn of_container(
     let names = container.names().iter().map(ToString::to_string).collect();
     let facts = ContainerFacts { id: container.id().to_string(), names, root: root.tree.clone(), mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;
-    Ok(Target { config, root, files, choice, facts, container: Some((store.clone(), container)) })
+    Ok(Target { config, root, files, choice, facts, container: Some((store.clone(), container)), tree: None })
 }
 
 /// The mode of the request, else of the container, else one that works here; `namespaces`: what is known of them.

@@ -15,7 +15,7 @@ use udocker_core::run::{
     has_program,
 };
 use udocker_core::start::StartError;
-use udocker_core::store::{RunDirectory, Store};
+use udocker_core::store::{RunDirectory, Store, TreeUse};
 
 use super::Outcome;
 use crate::context::Context;
@@ -184,9 +184,10 @@ fn start(args: &Args, context: &Context, target: &Target, plan: ExecPlan) -> Out
         store.mark_in_use(container, writes, &context.settings.run_dirs)?;
     }
     let run = RunDirectory::open(&context.settings.run_dirs);
-    if let (Some(tree), Some(run)) = (&target.tree, &run) {
-        run.mark_tree(tree)?;
-    }
+    let tree = match (&target.tree, &run) {
+        (Some(root), Some(run)) => Some(TreeUse { name: run.mark_tree(root)?, root: root.clone(), is_listed: true }),
+        _ => None,
+    };
     let environment: Vec<_> = std::env::vars_os().collect();
     let step = Step::of(&environment, starter);
     let mut notice = |notice: Notice| context.ui.info(&notice.to_string());
@@ -201,7 +202,7 @@ fn start(args: &Args, context: &Context, target: &Target, plan: ExecPlan) -> Out
             Some(Meeting::of_container(run, (&id, container.is_layered()), &step, &plan, &mut notice))
         }
         (Some(run), _) if step.rank.is_some() && plan.engine.is_in_place() => {
-            Some(Meeting::of_step(run, &step, &target.id, &plan, &mut notice))
+            Some(Meeting::of_step(run, &step, (&target.id, tree.as_ref()), &plan, &mut notice))
         }
         (None, container) if plan.engine.is_in_place() && (must_meet || container.as_ref().is_some_and(is_layered)) => {
             return Err(StartError::NoRunDirectory(context.settings.run_dirs.clone()).into());
