@@ -82,6 +82,12 @@ impl RegistryGlob {
     }
 }
 
+impl fmt::Display for RegistryGlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A pattern of repositories, `REGISTRY/NAME/…`: `*` stands for any text within one component, the component `**` for any
 /// number of components.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -196,7 +196,7 @@ fn of_container(
     let reference: Option<ImageReference> = container.image().parse().ok();
     let name = reference.as_ref().map_or(Name::None, Name::Image);
     let subject = Subject { shown: &request.image, name, digests: Vec::new() };
-    let permit = policy::ask(places.settings, &subject, store.path(), places.env)?;
+    let permit = policy::ask(places.settings, &subject, container.directory(), places.env)?;
     let choice = choose(request, Some(&container), &permit, places)?;
     if container.is_layered() && !choice.engine.is_in_place() {
         return Err(LaunchError::IsLayered { id: container.id().to_string(), mode: choice.mode }.into());

@@ -123,11 +123,11 @@ impl Context {
         self.permit(&Subject { shown, name, digests }, &ready.tree)
     }
 
-    /// The same for a container of `store`: it is what it was made of.
-    pub fn permit_container(&self, shown: &str, store: &Store, container: &Container) -> Result<Permit<'_>, Failure> {
+    /// The same for a container: it is what it was made of.
+    pub fn permit_container(&self, shown: &str, container: &Container) -> Result<Permit<'_>, Failure> {
         let reference: Option<ImageReference> = container.image().parse().ok();
         let name = reference.as_ref().map_or(Name::None, Name::Image);
-        self.permit(&Subject { shown, name, digests: Vec::new() }, store.path())
+        self.permit(&Subject { shown, name, digests: Vec::new() }, container.directory())
     }
 
     /// The same for anything that lies at `place`.

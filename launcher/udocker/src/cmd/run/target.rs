@@ -124,7 +124,7 @@ fn in_container(
     request: &RunRequest,
     context: &Context,
 ) -> Result<Target, Failure> {
-    let permit = context.permit_container(&request.image, &store, &container)?;
+    let permit = context.permit_container(&request.image, &container)?;
     permit.check_use(container.has_nvidia(), args.write()?.is_none() || request.write != WriteSpec::None)?;
     let choice = tell(choose(args, container.mode(), &permit, context)?, context);
     let stores = context.stores()?;
