@@ -106,7 +106,7 @@ fn no_way_leads_around_a_rule() {
     for (case, command) in denied_jobs {
         let (status, said) = ended(command);
         assert_eq!(status, POLICY, "{case}: {said}");
-        assert!(said.contains("site.toml:7:1): ask for a licence"), "{case}: {said}");
+        assert!(said.contains("site.toml:8:1): ask for a licence"), "{case}: {said}");
     }
     for (case, words, expected) in [
         ("run", &["run", LICENSED, "true"][..], 125),
@@ -118,13 +118,13 @@ fn no_way_leads_around_a_rule() {
     ] {
         let (status, said) = ended(env.udocker(words));
         assert_eq!(status, expected, "{case}: {said}");
-        assert!(said.contains("(/etc/udocker/site.toml:7:1): ask for a licence"), "{case}: {said}");
+        assert!(said.contains("(/etc/udocker/site.toml:8:1): ask for a licence"), "{case}: {said}");
     }
     let output = env.launch(&[LICENSED, "true"]).output().unwrap();
     assert_eq!(
         stderr(&output),
         format!(
-            "udocker: cannot use {LICENSED}: the site forbids it (/etc/udocker/site.toml:7:1): ask for a licence\n  \
+            "udocker: cannot use {LICENSED}: the site forbids it (/etc/udocker/site.toml:8:1): ask for a licence\n  \
              hint: ask help@site.example\n"
         )
     );
