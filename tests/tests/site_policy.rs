@@ -29,9 +29,14 @@ fn central(env: &mut TestEnv) -> String {
     let tar = env.busybox_tar();
     run(env.udocker(&["import", tar.to_str().unwrap(), LICENSED]).env("UDOCKER_DIR", &site));
     fs::write(env.path("root/etc/free"), "free").unwrap();
-    fs::remove_file(&tar).unwrap();
-    let tar = env.busybox_tar();
-    run(env.udocker(&["import", tar.to_str().unwrap(), FREE]).env("UDOCKER_DIR", &site));
+    let free = env.path("free.tar");
+    run(Command::new("tar")
+        .arg("-C")
+        .arg(env.path("root"))
+        .args(["--owner=0", "--group=0", "-cf"])
+        .arg(&free)
+        .arg("."));
+    run(env.udocker(&["import", free.to_str().unwrap(), FREE]).env("UDOCKER_DIR", &site));
     env.set_uid(Some(ORDINARY_USER));
     env.set_site(&store(true));
     store(true)
@@ -95,7 +100,7 @@ fn no_way_leads_around_a_rule() {
         ("that container's ID", launch(&[&container, "true"])),
         ("a tree of the store by its path", launch(&[&tree, "true"])),
         ("a request written by hand", with(launch(&["--", "true"]), "UDOCKER_REQUEST", &request(LICENSED))),
-        ("the option as a variable", with(launch(&["true"]), "UDOCKER_IMAGE", LICENSED)),
+        ("the option as a variable", with(launch(&["--", "true"]), "UDOCKER_IMAGE", LICENSED)),
         ("the user's own store", with(launch(&[LICENSED, "true"]), "UDOCKER_DIR", own.to_str().unwrap())),
         ("the site's store, named", with(launch(&[LICENSED, "true"]), "UDOCKER_DIR", site.to_str().unwrap())),
         ("a link to it", with(launch(&[LICENSED, "true"]), "UDOCKER_DIR", env.path("link").to_str().unwrap())),
