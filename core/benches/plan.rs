@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use divan::{Bencher, black_box};
 use udocker_core::engine::{self, RootPlan, RootWrite, choose};
 use udocker_core::image_config::ImageConfig;
+use udocker_core::policy::Permit;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{Caller, ContainerFacts, Defaults, ImageFiles, MountSpec, RunRequest, RunSpec};
-use udocker_core::settings::EngineSettings;
+use udocker_core::settings::Settings;
 use udocker_core::store::Record;
 
 fn main() {
@@ -69,7 +70,9 @@ fn plan(bencher: Bencher<'_, '_>) {
     let job = job();
     let spec = || RunSpec::build(&job.request, &job.config, &job.files, &job.caller, Defaults::Job, &job.facts);
     let root = || RootPlan::new("/store/root", RootWrite::ReadOnly);
-    let choice = choose(None, &EngineSettings::default(), "".as_ref(), || Ok(())).expect("N1 is built");
+    let settings = Settings::default();
+    let permit = Permit::plain(&settings, "i");
+    let choice = choose(None, &settings.engines, &permit, "".as_ref(), || Ok(())).expect("N1 is built");
     bencher
         .with_inputs(|| (spec().expect("a spec"), root()))
         .bench_values(|(spec, root)| engine::plan(&spec, &choice, root));

@@ -196,6 +196,14 @@ pub const SLURM_UDOCKER_PROGRAM: &str = "SLURM_UDOCKER_PROGRAM";
 pub const SLURM_UDOCKER_SCRIPT: &str = "SLURM_UDOCKER_SCRIPT";
 /// Slurm's job; for all components of a heterogeneous one that of the first.
 pub const SLURM_JOB_ID: &str = "SLURM_JOB_ID";
+/// Account of a job, for the site's rules.
+pub const SLURM_JOB_ACCOUNT: &str = "SLURM_JOB_ACCOUNT";
+/// Partition of a job, for the site's rules.
+pub const SLURM_JOB_PARTITION: &str = "SLURM_JOB_PARTITION";
+/// As [`SLURM_JOB_ACCOUNT`], under PBS.
+pub const PBS_ACCOUNT: &str = "PBS_ACCOUNT";
+/// Queue of a job, for the site's rules.
+pub const PBS_QUEUE: &str = "PBS_QUEUE";
 
 /// Set inside a job's container: what it was made of.
 pub const UDOCKER_INSIDE: &str = "UDOCKER_INSIDE";
@@ -274,6 +282,10 @@ pub const ALL: &[Variable] = &[
     both("PBS_O_WORKDIR", "Jobs: its directory is bound."),
     both("PBS_JOBDIR", "Jobs: its directory is bound."),
     both("PBS_NODEFILE", "Jobs: the file is bound."),
+    both(SLURM_JOB_ACCOUNT, "Compared with `account` of a rule of the site's; its user can change it."),
+    both(SLURM_JOB_PARTITION, "Compared with `partition` of a rule of the site's; its user can change it."),
+    both(PBS_ACCOUNT, "Compared with `account` of a rule of the site's; its user can change it."),
+    both(PBS_QUEUE, "Compared with `queue` of a rule of the site's; its user can change it."),
     both(
         UDOCKER_INSIDE,
         "Jobs: the image's tree or the container's ID. `udocker-launch` refuses to start a container in a container.",

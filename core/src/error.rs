@@ -12,6 +12,8 @@ pub enum ErrorKind {
     NotFound,
     /// It exists and we may not.
     Denied,
+    /// The site's policy forbids it.
+    Forbidden,
     /// The other side could not be reached or broke off.
     Network,
     /// Bytes are not what they should be.

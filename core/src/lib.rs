@@ -17,6 +17,7 @@ pub mod image_config;
 pub mod manifest;
 pub mod members;
 pub mod platform;
+pub mod policy;
 pub mod progress;
 pub mod reference;
 pub mod rendezvous;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::env_vars;
+use crate::policy::{ModeSettings, Policy, RegistryAccess};
 use crate::reference::{DEFAULT_REGISTRY, RegistryHost};
 use crate::run::ExecMode;
 
@@ -17,6 +18,10 @@ pub struct Settings {
     pub run_dirs: Vec<PathBuf>,
     /// Registries.
     pub registries: RegistrySettings,
+    /// Which of them may be used, and what of them.
+    pub policy: Policy,
+    /// Which modes may be.
+    pub modes: ModeSettings,
     /// Limits.
     pub limits: Limits,
     /// Whom to ask, last line of an error.
@@ -163,6 +168,8 @@ pub struct RegistrySettings {
     pub default_url: Option<String>,
     /// URL of the search index.
     pub index: String,
+    /// Which may be asked at all, by the site's word.
+    pub access: RegistryAccess,
     /// Hosts that may be asked by plain http or with a certificate that does not verify; loopback always may.
     pub insecure: Vec<RegistryHost>,
     /// Every host may (`--insecure`).
@@ -303,6 +310,7 @@ impl Default for RegistrySettings {
             default: DEFAULT_REGISTRY.parse().expect("a constant host parses"),
             default_url: None,
             index: DEFAULT_INDEX.into(),
+            access: RegistryAccess::default(),
             insecure: Vec::new(),
             insecure_all: false,
             proxy: None,

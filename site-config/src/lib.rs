@@ -5,7 +5,7 @@
 //!          < /etc/udocker.conf < ~/.udocker/udocker.conf < TOPDIR/udocker.conf < --config FILE
 //!          < UDOCKER_* < command line
 //! ```
-//! Later values win, key by key; stores and insecure registries add up. In the site's files a key that is known but not
+//! Later values win, key by key; stores, rules and lists of registries add up. In the site's files a key that is known but not
 //! built is refused by name, an unknown one with a suggestion; in udocker.conf both are told and passed over, as files
 //! that work with udocker must work here. Nothing is ignored silently.
 #![warn(missing_docs)]
@@ -21,6 +21,7 @@ mod conf;
 mod error;
 mod file;
 mod merge;
+mod policy;
 mod report;
 mod schema;
 
@@ -110,6 +111,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         let config = schema::parse(&path, &text)?;
         merge::merge(&mut loaded, config, &path, &text, sources)?;
     }
+    let settings = &mut loaded.settings;
+    settings.policy.registry.clone_from(&settings.registries.default);
+    settings.registries.access.contact.clone_from(&settings.contact);
     conf::apply_files(&mut loaded, sources)?;
     conf::apply_variables(&mut loaded, sources)?;
     loaded.settings.registries.docker_configs = docker_configs(sources);

@@ -7,10 +7,10 @@ use udocker_core::reference::RegistryHost;
 use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
 use crate::schema::{FileConfig, Kind, Store};
-use crate::{ConfigError, Loaded, Origin, Position, Sources};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, policy};
 
 /// Where a value stands.
-struct Place<'a> {
+pub(crate) struct Place<'a> {
     path: &'a Path,
     text: &'a str,
 }
@@ -19,11 +19,15 @@ impl Place<'_> {
     fn position<T>(&self, value: &Spanned<T>) -> Position {
         Position::of(self.path, self.text, &value.span())
     }
-    fn origin<T>(&self, value: &Spanned<T>) -> Origin {
+    pub(crate) fn origin<T>(&self, value: &Spanned<T>) -> Origin {
         Origin::File(self.position(value))
     }
-    fn wrong<T>(&self, value: &Spanned<T>, key: &'static str, expected: &'static str) -> ConfigError {
+    pub(crate) fn wrong<T>(&self, value: &Spanned<T>, key: &'static str, expected: &'static str) -> ConfigError {
         ConfigError::Value { at: self.position(value), key, expected }
+    }
+    /// [`origin`](Self::origin) as it is told to users.
+    pub(crate) fn told<T>(&self, value: &Spanned<T>) -> String {
+        self.position(value).to_string()
     }
     fn number(
         &self,
@@ -96,6 +100,7 @@ pub(crate) fn merge(
         loaded.note("registries.index", place.origin(&value));
         loaded.settings.registries.index = value.into_inner();
     }
+    policy::merge_access(loaded, registries.allow, &registries.deny, &place)?;
     for value in &registries.insecure {
         let host = place.host(value, "registries.insecure")?;
         loaded.settings.registries.insecure.push(host);
@@ -118,6 +123,8 @@ pub(crate) fn merge(
         loaded.settings.registries.retries = number;
         loaded.note("registries.retries", place.origin(&value));
     }
+    policy::merge_policy(loaded, config.policy, &place)?;
+    policy::merge_modes(loaded, config.modes, &place)?;
     if let Some(value) = config.limits.tmpfs_default {
         loaded.settings.limits.tmpfs_bytes = Some(value.get_ref().0);
         loaded.note("limits.tmpfs_default", place.origin(&value));

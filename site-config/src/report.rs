@@ -1,5 +1,6 @@
 //! What is in force, key by key, for `udocker showconf`.
 
+use udocker_core::policy::Action;
 use udocker_core::settings::Verbosity;
 
 use crate::conf::{KEYS, Role};
@@ -50,6 +51,12 @@ impl Loaded {
         let settings = &self.settings;
         let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
         let hosts: Vec<_> = settings.registries.insecure.iter().map(|host| host.as_str().to_owned()).collect();
+        let allowed = settings.registries.access.allow.as_ref();
+        let modes = &settings.modes;
+        let policy = match settings.policy.default {
+            Action::Allow => "allow",
+            Action::Deny => "deny",
+        };
         let mut rows = vec![
             ("site.name".to_owned(), self.site_name.clone().unwrap_or_default()),
             ("site.contact".to_owned(), settings.contact.clone().unwrap_or_default()),
@@ -59,10 +66,16 @@ impl Loaded {
             rows.push((format!("store.{}", store.name), path(&store.path)));
         }
         rows.extend([
+            ("registries.allow".to_owned(), allowed.map_or_else(|| "all".to_owned(), |(globs, _)| list(globs))),
+            ("registries.deny".to_owned(), list(settings.registries.access.deny.iter().map(|(glob, _)| glob))),
             ("registries.insecure".to_owned(), hosts.join(" ")),
             ("registries.ca_dir".to_owned(), settings.registries.ca_dir.as_deref().map(path).unwrap_or_default()),
             ("registries.parallel".to_owned(), settings.registries.parallel.to_string()),
             ("registries.retries".to_owned(), settings.registries.retries.to_string()),
+            ("policy.default".to_owned(), policy.to_owned()),
+            ("policy.rule".to_owned(), list(settings.policy.rules.iter().map(|rule| &rule.origin))),
+            ("modes.allowed".to_owned(), modes.allowed.as_ref().map_or_else(|| "all".to_owned(), |(all, _)| list(all))),
+            ("modes.preference".to_owned(), list(&modes.preference)),
             ("limits.image_max".to_owned(), settings.limits.image_bytes.to_string()),
             (
                 "limits.tmpfs_default".to_owned(),
@@ -76,6 +89,11 @@ impl Loaded {
         let value = redact(&value.replace('\n', " "));
         Row { key: key.to_owned(), value, origin: self.origin(noted_as).clone(), effect }
     }
+}
+
+/// The texts of `items`, with a blank between them.
+fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 /// The option that stands for `verbosity`.

@@ -19,16 +19,20 @@ const TABLES: &[Known] = &[
     Known("store", &["name", "path", "kind", "readonly", "keep_layers", "sync"], &["trust", "acl"]),
     Known(
         "registries",
-        &["default", "index", "insecure", "ca_dir", "parallel", "retries"],
-        &["allow", "deny", "mirror", "auth_file", "auth_helper", "backoff"],
+        &["default", "allow", "deny", "index", "insecure", "ca_dir", "parallel", "retries"],
+        &["mirror", "auth_file", "auth_helper", "backoff"],
     ),
+    Known("policy", &["default", "rule"], &["pin"]),
+    Known("policy.rule", &["match", "action", "modes", "gpu", "writable", "reason"], &[]),
+    Known("policy.rule.match", &["image", "digest", "store", "account", "partition", "queue", "group"], &[]),
+    Known("modes", &["allowed", "preference"], &[]),
     Known("limits", &["tmpfs_default", "image_max"], &["pull_parallel", "wait_timeout", "tmpfs_max"]),
 ];
 
 /// Tables that a later version honours.
 const LATER: &[&str] = &[
-    "policy", "mounts", "env", "run", "gpu", "mpi", "fabric", "module", "relay", "modes", "stage", "cleanup", "log",
-    "slurm", "pbs", "override",
+    "mounts", "env", "run", "gpu", "mpi", "fabric", "module", "relay", "stage", "cleanup", "log", "slurm", "pbs",
+    "override",
 ];
 
 /// A whole file.
@@ -39,6 +43,8 @@ pub(crate) struct FileConfig {
     pub paths: Paths,
     pub store: Vec<Spanned<Store>>,
     pub registries: Registries,
+    pub policy: PolicyKeys,
+    pub modes: Modes,
     pub limits: LimitKeys,
 }
 
@@ -79,11 +85,58 @@ pub(crate) enum Kind {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Registries {
     pub default: Option<Spanned<String>>,
+    pub allow: Option<Spanned<Vec<Spanned<String>>>>,
+    pub deny: Vec<Spanned<String>>,
     pub index: Option<Spanned<String>>,
     pub insecure: Vec<Spanned<String>>,
     pub ca_dir: Option<Spanned<PathBuf>>,
     pub parallel: Option<Spanned<u32>>,
     pub retries: Option<Spanned<u32>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PolicyKeys {
+    pub default: Option<Spanned<RuleAction>>,
+    pub rule: Vec<Spanned<Rule>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RuleAction {
+    Allow,
+    Deny,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    #[serde(default, rename = "match")]
+    pub matching: Match,
+    pub action: RuleAction,
+    pub modes: Option<Vec<Spanned<String>>>,
+    pub gpu: Option<Spanned<bool>>,
+    pub writable: Option<Spanned<bool>>,
+    pub reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Match {
+    pub image: Option<Vec<Spanned<String>>>,
+    pub digest: Option<Vec<Spanned<String>>>,
+    pub store: Option<Vec<Spanned<String>>>,
+    pub account: Option<Vec<String>>,
+    pub partition: Option<Vec<String>>,
+    pub queue: Option<Vec<String>>,
+    pub group: Option<Vec<u32>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Modes {
+    pub allowed: Option<Spanned<Vec<Spanned<String>>>>,
+    pub preference: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -138,18 +191,7 @@ fn check_keys(file: &DeTable<'_>, path: &Path, text: &str, problems: &mut Vec<(u
         let span = name.span();
         let name = name.get_ref().as_ref();
         if let Some(known) = TABLES.iter().find(|known| known.0 == name) {
-            match value.get_ref() {
-                DeValue::Table(table) => check_table(table, known, path, text, problems),
-                DeValue::Array(list) => {
-                    for entry in list.iter() {
-                        if let DeValue::Table(table) = entry.get_ref() {
-                            check_table(table, known, path, text, problems);
-                        }
-                    }
-                }
-                // A wrong type: told when the types are read.
-                _ => {}
-            }
+            check_value(value.get_ref(), known, path, text, problems);
             continue;
         }
         let at = Position::of(path, text, &span);
@@ -158,18 +200,38 @@ fn check_keys(file: &DeTable<'_>, path: &Path, text: &str, problems: &mut Vec<(u
             ConfigError::Unsupported { at, key }
         } else {
             let names = TABLES.iter().map(|known| known.0).chain(LATER.iter().copied());
+            let names = names.filter(|name| !name.contains('.'));
             ConfigError::UnknownKey { at, key, nearest: nearest(name, names).map(str::to_owned) }
         };
         problems.push((span.start, problem));
     }
 }
 
+fn check_value(value: &DeValue<'_>, known: &Known, path: &Path, text: &str, problems: &mut Vec<(usize, ConfigError)>) {
+    match value {
+        DeValue::Table(table) => check_table(table, known, path, text, problems),
+        DeValue::Array(list) => {
+            for entry in list.iter() {
+                if let DeValue::Table(table) = entry.get_ref() {
+                    check_table(table, known, path, text, problems);
+                }
+            }
+        }
+        // A wrong type: told when the types are read.
+        _ => {}
+    }
+}
+
 fn check_table(table: &DeTable<'_>, known: &Known, path: &Path, text: &str, problems: &mut Vec<(usize, ConfigError)>) {
     let Known(table_name, honoured, later) = known;
-    for name in table.keys() {
+    for (name, value) in table {
         let span = name.span();
         let name = name.get_ref().as_ref();
         if honoured.contains(&name) {
+            let inner = format!("{table_name}.{name}");
+            if let Some(inner) = TABLES.iter().find(|known| known.0 == inner) {
+                check_value(value.get_ref(), inner, path, text, problems);
+            }
             continue;
         }
         let at = Position::of(path, text, &span);

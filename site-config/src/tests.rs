@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use udocker_core::error::{ErrorKind, Explain};
+use udocker_core::policy::{Action, ImageGlob, ModeSettings, Policy, RegistryAccess, RegistryGlob, Rule};
 use udocker_core::reference::RegistryHost;
+use udocker_core::run::ExecMode;
 
 use super::*;
 
@@ -193,11 +195,66 @@ fn wrong_files_are_refused_by_place_and_name() {
         ("[regsitries]", "DIR/site.toml:1:2: unknown key `regsitries` | did you mean `registries`?"),
         ("[site]\nfoo = 1", "DIR/site.toml:2:1: unknown key `site.foo`"),
         ("[zzz]\n[site]\nyyy = 1", "DIR/site.toml:1:2: unknown key `zzz`"),
-        ("[policy]\ndefault = \"deny\"", "DIR/site.toml:1:2: the key `policy` is not supported by this version"),
+        ("[policy]\npin = \"off\"", "DIR/site.toml:2:1: the key `policy.pin` is not supported by this version"),
+        ("[policy]\ndefualt = 1", "DIR/site.toml:2:1: unknown key `policy.defualt` | did you mean `policy.default`?"),
+        ("[policy]\ndefault = \"maybe\"", "DIR/site.toml:2:11: unknown variant `maybe`, expected `allow` or `deny`"),
+        (
+            "[[policy.rule]]\nacton = \"deny\"",
+            "DIR/site.toml:2:1: unknown key `policy.rule.acton` | did you mean `policy.rule.action`?",
+        ),
+        ("[[policy.rule]]\nreason = \"x\"", "DIR/site.toml:1:1: missing field `action`"),
+        (
+            "[[policy.rule]]\nmatch = { imgae = [] }\naction = \"deny\"",
+            "DIR/site.toml:2:11: unknown key `policy.rule.match.imgae` | did you mean `policy.rule.match.image`?",
+        ),
+        (
+            "[[policy.rule]]\nmatch.image = [\"a.example/x\", \"team/*\"]\naction = \"deny\"",
+            "DIR/site.toml:2:31: cannot use the value of `policy.rule.match.image`: expected a glob as `registry.example/team/*` or `docker.io/**`, without a tag or a digest",
+        ),
+        (
+            "[[policy.rule]]\nmatch.digest = [\"sha256:00\"]\naction = \"deny\"",
+            "DIR/site.toml:2:17: cannot use the value of `policy.rule.match.digest`: expected a digest as sha256:HEX",
+        ),
+        (
+            "[[policy.rule]]\nmatch.group = [\"chem\"]\naction = \"deny\"",
+            "DIR/site.toml:2:16: invalid type: string \"chem\", expected u32",
+        ),
+        (
+            "[[policy.rule]]\naction = \"deny\"\nmodes = [\"N1\"]",
+            "DIR/site.toml:3:10: cannot use the value of `policy.rule.modes`: expected nothing, as a rule that denies narrows nothing",
+        ),
+        (
+            "[[policy.rule]]\naction = \"deny\"\nwritable = true",
+            "DIR/site.toml:3:12: cannot use the value of `policy.rule.writable`: expected nothing, as a rule that denies narrows nothing",
+        ),
+        (
+            "[[policy.rule]]\naction = \"deny\"\ngpu = true",
+            "DIR/site.toml:3:7: cannot use the value of `policy.rule.gpu`: expected nothing, as a rule that denies narrows nothing",
+        ),
+        (
+            "[[policy.rule]]\naction = \"allow\"\nmodes = [\"X1\"]",
+            "DIR/site.toml:3:10: cannot use the value of `policy.rule.modes`: expected modes as \"N1\" or \"P2\"",
+        ),
+        (
+            "modes.allowed = [\"N2\"]",
+            "DIR/site.toml:1:18: cannot use the value of `modes.allowed`: expected modes as \"N1\" or \"P2\"",
+        ),
+        (
+            "modes.preference = [\"auto\"]",
+            "DIR/site.toml:1:21: cannot use the value of `modes.preference`: expected modes as \"N1\" or \"P2\"",
+        ),
+        (
+            "registries.allow = [\"https://a\"]",
+            "DIR/site.toml:1:21: cannot use the value of `registries.allow`: expected a registry as host[:port], in which `*` stands for a part of a label",
+        ),
+        (
+            "registries.deny = [\"a/b\"]",
+            "DIR/site.toml:1:20: cannot use the value of `registries.deny`: expected a registry as host[:port], in which `*` stands for a part of a label",
+        ),
         ("[[override]]\npartition = \"x\"", "DIR/site.toml:1:3: the key `override` is not supported by this version"),
         (
-            "[registries]\n  allow = []",
-            "DIR/site.toml:2:3: the key `registries.allow` is not supported by this version",
+            "[registries]\n  mirror = []",
+            "DIR/site.toml:2:3: the key `registries.mirror` is not supported by this version",
         ),
         (
             "[[store]]\nname='a'\npath='/a'\nkind='site'\ntrust=[0]",
@@ -337,4 +394,92 @@ fn variables_without_a_usable_value_are_refused() {
         sources.env = env(&[(name, value)]);
         assert_eq!(site.shorten(&load(&sources).unwrap_err()), expected);
     }
+}
+
+#[test]
+fn rules_of_all_files_in_their_order_and_none_of_the_user_s() {
+    let site = SiteDir::with(
+        r#"site.contact = "help@example.org"
+[registries]
+default = "registry.example"
+allow = ["registry.example"]
+deny = ["old.example"]
+[modes]
+allowed = ["N1"]
+[policy]
+default = "deny"
+[[policy.rule]]
+match = { image = ["registry.example/team/*"], store = ["central"], group = [5000], digest = ["sha256:HEX"] }
+action = "allow"
+modes = ["N1", "P2"]
+gpu = false
+writable = false
+reason = "the team's"
+"#
+        .replace("HEX", &"a".repeat(64))
+        .as_str(),
+    );
+    let second = "[registries]\nallow = [\"*.example.org\"]\n[modes]\nallowed = [\"P1\"]\npreference = [\"P1\", \"N1\"]\n\
+                  [[policy.rule]]\nmatch = { account = [\"a*\"], partition = [\"p\"], queue = [\"q\"] }\naction = \"deny\"\n";
+    site.write("conf.d/10.toml", second);
+    let mut sources = site.sources();
+    sources.env = env(&[("UDOCKER_REGISTRY", "other.example")]);
+    let loaded = load(&sources).unwrap();
+    let at = |place: &str| format!("{}/{place}", site.0.path().display());
+    let policy = &loaded.settings.policy;
+    let image = |text| ImageGlob::parse(text).unwrap();
+    let host = |text| RegistryGlob::parse(text).unwrap();
+    let texts = |text: &str| Some(vec![text.to_owned()]);
+    let first = Rule {
+        origin: at("site.toml:10:1"),
+        action: Action::Allow,
+        images: Some(vec![image("registry.example/team/*")]),
+        digests: Some(vec![format!("sha256:{}", "a".repeat(64)).parse().unwrap()]),
+        stores: texts("central"),
+        accounts: None,
+        partitions: None,
+        queues: None,
+        groups: Some(vec![5000]),
+        modes: Some(vec![ExecMode::N1, ExecMode::P2]),
+        gpu: false,
+        writable: false,
+        reason: Some("the team's".into()),
+    };
+    let second = Rule {
+        origin: at("conf.d/10.toml:6:1"),
+        action: Action::Deny,
+        images: None,
+        digests: None,
+        stores: None,
+        accounts: texts("a*"),
+        partitions: texts("p"),
+        queues: texts("q"),
+        groups: None,
+        modes: None,
+        gpu: true,
+        writable: true,
+        reason: None,
+    };
+    assert_eq!(policy.rules, [first, second]);
+    assert_eq!((policy.default, &policy.default_origin), (Action::Deny, &at("site.toml:9:11")));
+    assert_eq!(
+        (policy.registry.as_str(), loaded.settings.registries.default.as_str()),
+        ("registry.example", "other.example")
+    );
+    let access = RegistryAccess {
+        allow: Some((vec![host("registry.example"), host("*.example.org")], at("conf.d/10.toml:2:9"))),
+        deny: vec![(host("old.example"), at("site.toml:5:9"))],
+        contact: Some("help@example.org".into()),
+    };
+    assert_eq!(loaded.settings.registries.access, access);
+    let modes = ModeSettings {
+        allowed: Some((vec![ExecMode::P1], at("conf.d/10.toml:4:11"))),
+        preference: vec![ExecMode::P1, ExecMode::N1],
+    };
+    assert_eq!(loaded.settings.modes, modes);
+
+    let open = SiteDir::new();
+    let settings = load(&open.sources()).unwrap().settings;
+    assert_eq!((settings.policy, settings.modes), (Policy::default(), ModeSettings::default()));
+    assert_eq!(settings.registries.access, RegistryAccess::default());
 }

@@ -19,7 +19,7 @@ pub mod proot;
 pub mod ptrace;
 mod shape;
 
-pub use choice::{Choice, ModeNotBuilt, choose};
+pub use choice::{Choice, ModeError, ModeNotBuilt, choose};
 pub use plan::plan;
 pub use program::ProgramError;
 pub use proot::ProotPlan;

@@ -101,6 +101,25 @@ impl Stores {
         Ok(None)
     }
 
+    /// Whether a tag of `name` leads to `manifest`, in any store.
+    pub fn has_under_name(&self, name: &str, manifest: &Digest) -> Result<bool, StoreError> {
+        for store in self.iter() {
+            let directory = store.repos().join(name);
+            let list = match std::fs::read_dir(&directory) {
+                Err(error) if is_absent(&error) => continue,
+                other => other.map_err(io_error("list", &directory))?,
+            };
+            for entry in list {
+                let entry = entry.map_err(io_error("list", &directory))?;
+                // A damaged tag leads nowhere; the image's own is no worse for it.
+                if store.image_key(&entry.path()).ok().flatten().as_ref() == Some(manifest) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// The tag that `reference` names, whole or not, in the order of stores.
     pub fn find_tag(&self, reference: &ImageReference) -> Option<(&Store, TagEntry)> {
         self.iter().find_map(|store| Some((store, store.find_tag(reference)?)))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use udocker_core::engine::{ModeNotBuilt, Unshare};
+use udocker_core::engine::{ModeError, Unshare};
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{ExecMode, WriteSpec};
@@ -24,10 +24,10 @@ pub enum LaunchError {
     #[error("image {0} was made ready and is in no store")]
     StillMissing(ImageReference),
     #[error("cannot run in the mode that {asked} asks for")]
-    ModeNotBuilt {
+    Mode {
         asked: String,
         #[source]
-        source: ModeNotBuilt,
+        source: ModeError,
     },
     #[error("cannot run with --write={write} in mode {mode}: it lays no writable layer over an image")]
     NeedsOverlay { mode: ExecMode, write: WriteSpec },
@@ -72,10 +72,8 @@ impl Explain for LaunchError {
             Self::IsContainer(_) | Self::SharedDirectory(_) | Self::NotOpen(_) | Self::NumberTaken(..) => {
                 ErrorKind::Usage
             }
-            Self::ModeNotBuilt { .. }
-            | Self::NeedsOverlay { .. }
-            | Self::NeedsNamespaces { .. }
-            | Self::IsLayered { .. } => ErrorKind::Unsupported,
+            Self::Mode { source, .. } => source.kind(),
+            Self::NeedsOverlay { .. } | Self::NeedsNamespaces { .. } | Self::IsLayered { .. } => ErrorKind::Unsupported,
             // 125: neither the image nor a policy stands in the way.
             Self::WriteDirectory { .. } | Self::NoRunDirectory(_) | Self::Descriptors(_) | Self::IsInside(_) => {
                 ErrorKind::System
@@ -88,7 +86,7 @@ impl Explain for LaunchError {
             Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
             Self::Failed { .. } => vec!["the lines above are its own".into()],
             Self::NotRun { .. } => vec!["`udocker` must lie beside `udocker-launch` or on PATH".into()],
-            Self::ModeNotBuilt { source, .. } => source.hints(),
+            Self::Mode { source, .. } => source.hints(),
             Self::NeedsOverlay { .. } => vec!["leave it away: the root is read-only then; or use mode N1".into()],
             Self::NeedsNamespaces { .. } => vec!["leave `--unshare` away, or use mode N1".into()],
             Self::NoRunDirectory(_) => vec![

@@ -36,6 +36,7 @@ use target::Places;
 
 /// Statuses of a task that could not be started (docs: statuses).
 mod status {
+    pub const POLICY: u8 = 121;
     pub const IMAGE: u8 = 122;
     pub const NODE: u8 = 123;
     pub const TIMEOUT: u8 = 124;
@@ -96,6 +97,7 @@ fn run() -> u8 {
 
 fn status_of(failure: &Failure) -> u8 {
     match failure.kind() {
+        ErrorKind::Forbidden => status::POLICY,
         ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Network | ErrorKind::Denied => status::IMAGE,
         ErrorKind::Unsupported => status::NODE,
         ErrorKind::Timeout => status::TIMEOUT,
@@ -127,7 +129,8 @@ fn launch(
         voice.say(&format!("warning: {foreign}"));
     }
     caller.runtime_dir = run.as_ref().and_then(RunDirectory::for_programs);
-    let target = target::find(request, &Places { settings: &settings, run: run.as_ref(), voice })?;
+    let places = Places { settings: &settings, run: run.as_ref(), env: &caller.env, voice };
+    let target = target::find(request, &places)?;
     voice.phase(&format!("found {}", request.image));
     if let RootWrite::Layer { upper, work } = &target.root.write {
         for path in [upper, work] {

@@ -1,5 +1,6 @@
 //! What is run: an image or a container of a store, pulled or extracted first if it must be.
 
+use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
@@ -9,6 +10,7 @@ use udocker_core::error::Failure;
 use udocker_core::host;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
+use udocker_core::policy::{self, Name, Permit, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{StepImage, image_name};
 use udocker_core::run::{ContainerFacts, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
@@ -38,6 +40,8 @@ pub struct Target {
 pub struct Places<'a> {
     pub settings: &'a Settings,
     pub run: Option<&'a RunDirectory>,
+    /// The caller's, for the site's rules.
+    pub env: &'a [(OsString, OsString)],
     pub voice: &'a Voice<'a>,
 }
 
@@ -96,7 +100,9 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     if !tree.is_dir() || tree.join("oci-layout").is_file() {
         return Err(unusable(None).into());
     }
-    let choice = choose(request, None, None, places)?;
+    let subject = Subject { shown: &request.image, name: Name::None, digests: Vec::new() };
+    let permit = policy::ask(places.settings, &subject, &tree, places.env)?;
+    let choice = choose(request, None, &permit, None, places)?;
     let root = RootPlan::new(&tree, root_write(request, places.settings));
     let facts = ContainerFacts { id: request.image.clone(), names: Vec::new(), root: tree, mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;
@@ -110,6 +116,8 @@ fn make(
     request: &RunRequest,
     places: &Places<'_>,
 ) -> Result<StepImage, Failure> {
+    let registries = &places.settings.registries;
+    registries.access.check(&request.image, reference.registry(&registries.default))?;
     let stores = Stores::open(places.settings)?;
     let work = if request.pull != PullPolicy::Always && stores.find_image(reference, platform)?.is_some() {
         // It is here and was never extracted: udocker wrote it, or its store holds blobs alone.
@@ -140,9 +148,17 @@ fn stored(
     Ok(Some(StepImage { record, tree, tree_name, files, namespaces: None }))
 }
 
-/// `is_listed`: this process is among the users of its tree.
+/// Each rank asks for itself: what another left is a file that its user can write. `is_listed`: this process is among the
+/// users of its tree.
 fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure> {
-    let choice = choose(request, None, image.namespaces, places)?;
+    let reference: ImageReference = request.image.parse().map_err(options::usage)?;
+    let manifest = &image.record.manifest;
+    let is_named = policy::is_named_by(places.settings, &reference, manifest, || Stores::open(places.settings))?;
+    let name = if is_named { Name::Image(&reference) } else { Name::Unknown };
+    let digests = std::iter::once(manifest).chain(&image.record.index).collect();
+    let subject = Subject { shown: &request.image, name, digests };
+    let permit = policy::ask(places.settings, &subject, &image.tree, places.env)?;
+    let choice = choose(request, None, &permit, image.namespaces, places)?;
     let facts = ContainerFacts {
         id: image.record.tree.hex()[..32].to_owned(),
         names: Vec::new(),
@@ -182,7 +198,11 @@ fn of_container(
     if request.pull == PullPolicy::Always || request.platform.is_some() {
         return Err(LaunchError::IsContainer(container.id().to_string()).into());
     }
-    let choice = choose(request, Some(&container), None, places)?;
+    let reference: Option<ImageReference> = container.image().parse().ok();
+    let name = reference.as_ref().map_or(Name::None, Name::Image);
+    let subject = Subject { shown: &request.image, name, digests: Vec::new() };
+    let permit = policy::ask(places.settings, &subject, container.directory(), places.env)?;
+    let choice = choose(request, Some(&container), &permit, None, places)?;
     if container.is_layered() && !choice.engine.is_in_place() {
         return Err(LaunchError::IsLayered { id: container.id().to_string(), mode: choice.mode }.into());
     }
@@ -198,19 +218,21 @@ fn of_container(
 fn choose(
     request: &RunRequest,
     container: Option<&Container>,
+    permit: &Permit<'_>,
     namespaces: Option<Result<(), String>>,
     places: &Places<'_>,
 ) -> Result<Choice, Failure> {
+    permit.check_use(false, request.write != WriteSpec::None)?;
     let of_container = || container.and_then(|container| Some((container.mode()?, container.id())));
     let (mode, asked) = match (request.mode, of_container()) {
         (Some(mode), _) => (Some(mode), "`--mode`".to_owned()),
         (None, Some((mode, id))) => (Some(mode), format!("the setup of container {id}")),
-        (None, None) => (None, String::new()),
+        (None, None) => (None, "`--mode=auto`".to_owned()),
     };
     let native = || namespaces.unwrap_or_else(|| host::user_namespaces(places.run));
     let search = std::env::var_os("PATH").unwrap_or_default();
-    let choice = engine::choose(mode, &places.settings.engines, &search, native)
-        .map_err(|source| LaunchError::ModeNotBuilt { asked, source })?;
+    let choice = engine::choose(mode, &places.settings.engines, permit, &search, native)
+        .map_err(|source| LaunchError::Mode { asked, source })?;
     if let Some(why) = &choice.why {
         places.voice.say(&format!("running in mode {}, since {why}", choice.mode));
     }

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use udocker_core::container::Container;
 use udocker_core::error::{ErrorKind, Explain, Failure};
+use udocker_core::policy::{self, Name, Permit, Subject};
+use udocker_core::reference::ImageReference;
 use udocker_core::run::{Caller, ExecMode, UserSpec};
 use udocker_core::settings::{Settings, Verbosity};
 use udocker_core::store::{Store, Stores};
 use udocker_site_config::{Loaded, Sources};
 
 use crate::cli::General;
+use crate::image::Ready;
 use crate::ui::Ui;
 
 /// See the module's head.
@@ -109,6 +112,28 @@ impl Context {
     pub fn namespaces_work(&self) -> Result<(), String> {
         let run = udocker_core::store::RunDirectory::open(&self.settings.run_dirs);
         udocker_core::host::user_namespaces(run.as_ref())
+    }
+
+    /// The site's leave to use the image `ready`, which the user named `shown`.
+    pub fn permit_image(&self, shown: &str, reference: &ImageReference, ready: &Ready) -> Result<Permit<'_>, Failure> {
+        let manifest = &ready.record.manifest;
+        let is_named = policy::is_named_by(&self.settings, reference, manifest, || Stores::open(&self.settings))?;
+        let name = if is_named { Name::Image(reference) } else { Name::Unknown };
+        let digests = std::iter::once(manifest).chain(&ready.record.index).collect();
+        self.permit(&Subject { shown, name, digests }, &ready.tree)
+    }
+
+    /// The same for a container: it is what it was made of.
+    pub fn permit_container(&self, shown: &str, container: &Container) -> Result<Permit<'_>, Failure> {
+        let reference: Option<ImageReference> = container.image().parse().ok();
+        let name = reference.as_ref().map_or(Name::None, Name::Image);
+        self.permit(&Subject { shown, name, digests: Vec::new() }, container.directory())
+    }
+
+    /// The same for anything that lies at `place`.
+    pub fn permit(&self, subject: &Subject<'_>, place: &Path) -> Result<Permit<'_>, Failure> {
+        let env: Vec<_> = std::env::vars_os().collect();
+        Ok(policy::ask(&self.settings, subject, place, &env)?)
     }
 
     /// How a container is run: as was set for it, else as is configured, else natively.

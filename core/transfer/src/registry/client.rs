@@ -56,7 +56,7 @@ impl Client {
     /// A client of `host`; asks nothing yet.
     ///
     /// # Errors
-    /// [`RegistryError::Setup`] if a certificate cannot be used.
+    /// [`RegistryError::Denied`] by the site's policy, [`RegistryError::Setup`] if a certificate cannot be used.
     pub fn with_limits(
         settings: &RegistrySettings,
         host: &RegistryHost,

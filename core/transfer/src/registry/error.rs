@@ -7,6 +7,7 @@ use serde::Deserialize;
 use udocker_core::digest::Digest;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::manifest::ManifestError;
+use udocker_core::policy::Denied;
 use udocker_core::reference::{DEFAULT_REGISTRY, is_docker_hub};
 
 /// Where the way to a host ended.
@@ -195,6 +196,9 @@ pub enum RegistryError {
         /// The layer.
         digest: Digest,
     },
+    /// The site's policy rules it out.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The manifest cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -276,6 +280,7 @@ impl RegistryError {
 impl Explain for RegistryError {
     fn kind(&self) -> ErrorKind {
         match self {
+            Self::Denied(denied) => denied.kind(),
             Self::Status { status: 404, .. } => ErrorKind::NotFound,
             Self::Status { status: 401 | 403, .. } | Self::Login { .. } | Self::Password { .. } => ErrorKind::Denied,
             Self::Unreachable { .. }
@@ -308,6 +313,7 @@ impl Explain for RegistryError {
     }
     fn hints(&self) -> Vec<String> {
         match self {
+            Self::Denied(denied) => denied.hints(),
             Self::Status { status: 404, host, repository, what, .. } if !repository.is_empty() => {
                 let hub = host.parse().is_ok_and(|host| is_docker_hub(&host));
                 let host = if hub { DEFAULT_REGISTRY } else { host };

@@ -73,6 +73,7 @@ impl Session {
         credentials: Credentials,
         limits: Limits,
     ) -> Result<Self, RegistryError> {
+        settings.access.check(host.as_str(), host)?;
         let endpoint = if is_docker_hub(host) { HUB_ENDPOINT } else { host.as_str() };
         let (plain, tls) = (format!("http://{endpoint}"), format!("https://{endpoint}"));
         let insecure = settings.insecure_all || settings.insecure.contains(host);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use udocker_core::container::{Container, nvidia_mounts};
-use udocker_core::engine::{self, ExecPlan, ModeNotBuilt, RootWrite};
+use udocker_core::engine::{self, ExecPlan, ModeError, RootWrite};
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::rendezvous::{Meeting, Notice, Step, starter};
 use udocker_core::run::{
@@ -54,9 +54,9 @@ pub enum RunError {
     /// `--location` with `--write`.
     #[error("--location names a directory that is written in place: --write can only be none")]
     WrittenInPlace,
-    /// The engine part does not exist.
+    /// The engine part does not exist, does not work here, or the site allows it not.
     #[error("cannot run in the mode that {asked} asks for")]
-    ModeNotBuilt { asked: String, source: ModeNotBuilt },
+    Mode { asked: String, source: ModeError },
     /// A wish that needs an overlay.
     #[error("cannot run with --write={write} in mode {mode}: it lays no writable layer over an image")]
     NeedsOverlay { mode: ExecMode, write: String },
@@ -80,12 +80,13 @@ impl Explain for RunError {
             | Self::WriteDirectory { source, .. }
             | Self::IdFile { source, .. } => ErrorKind::from_io(source),
             Self::Device { .. } | Self::NoDirectory(_) | Self::ContainerGone { .. } => ErrorKind::NotFound,
-            Self::WrittenInPlace | Self::ModeNotBuilt { .. } | Self::NeedsOverlay { .. } => ErrorKind::Unsupported,
+            Self::Mode { source, .. } => source.kind(),
+            Self::WrittenInPlace | Self::NeedsOverlay { .. } => ErrorKind::Unsupported,
         }
     }
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::ModeNotBuilt { source, .. } => source.hints(),
+            Self::Mode { source, .. } => source.hints(),
             Self::NeedsOverlay { .. } => {
                 vec!["without `--write` a private copy is written; `--write=none` needs no copy; N1 has layers".into()]
             }

@@ -8,6 +8,7 @@ use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
 use udocker_core::error::Failure;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
+use udocker_core::policy::{Name, Permit, Subject};
 use udocker_core::run::{ExecMode, RunRequest, WriteSpec};
 use udocker_core::store::{Store, StoreError, Stores, Temporary};
 
@@ -36,8 +37,7 @@ pub struct Target {
 /// Finds what `request` names, and makes what is to be made for it.
 pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Target, Failure> {
     if let Some(directory) = &args.location {
-        let choice = choose(args, None, context)?;
-        return location(directory, request, args, choice);
+        return location(directory, request, args, context);
     }
     let stores = context.stores()?;
     let named = match &args.name {
@@ -56,11 +56,13 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         }
         return in_container(args, store.clone(), container, request, context);
     }
-    let choice = choose(args, None, context)?;
+    // What cannot be is told before anything is pulled for it.
+    choose(args, None, &Permit::plain(&context.settings, &request.image), context)?;
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
     let reference = crate::image::parse_reference(Some(&request.image))?;
     let image = crate::image::ready(context, &reference, &platform, request.pull)
         .map_err(|failure| failure.under(format!("image or container not available: {reference}")))?;
+    let permit = context.permit_image(&request.image, &reference, &image)?;
     // A dry run makes no container; it shows the image that one would be made of.
     if (args.name.is_some() || args.keep) && !args.dry_run {
         let store = context.writable_store()?;
@@ -71,6 +73,8 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         let target = in_container(args, store.clone(), container, request, context)?;
         return Ok(Target { is_new: true, ..target });
     }
+    permit.check_use(false, request.write != WriteSpec::None)?;
+    let choice = tell(choose(args, None, &permit, context)?, context);
     let mut target = Target {
         id: image.record.tree.hex()[..32].to_owned(),
         names: Vec::new(),
@@ -87,7 +91,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
 }
 
 /// A directory that is no container, written in place.
-fn location(directory: &PathBuf, request: &RunRequest, args: &Args, choice: Choice) -> Result<Target, Failure> {
+fn location(directory: &PathBuf, request: &RunRequest, args: &Args, context: &Context) -> Result<Target, Failure> {
     let absolute = std::path::absolute(directory).ok().filter(|path| path.is_dir());
     let Some(tree) = absolute else { return Err(RunError::NoDirectory(directory.clone()).into()) };
     let write = match (args.write()?, &request.write) {
@@ -95,6 +99,10 @@ fn location(directory: &PathBuf, request: &RunRequest, args: &Args, choice: Choi
         (Some(_), WriteSpec::None) => RootWrite::ReadOnly,
         (Some(_), _) => return Err(RunError::WrittenInPlace.into()),
     };
+    let shown = tree.to_string_lossy();
+    let permit = context.permit(&Subject { shown: &shown, name: Name::None, digests: Vec::new() }, &tree)?;
+    permit.check_use(false, write != RootWrite::ReadOnly)?;
+    let choice = tell(choose(args, None, &permit, context)?, context);
     Ok(Target {
         id: String::new(),
         names: Vec::new(),
@@ -116,7 +124,9 @@ fn in_container(
     request: &RunRequest,
     context: &Context,
 ) -> Result<Target, Failure> {
-    let choice = choose(args, container.mode(), context)?;
+    let permit = context.permit_container(&request.image, &container)?;
+    permit.check_use(container.has_nvidia(), args.write()?.is_none() || request.write != WriteSpec::None)?;
+    let choice = tell(choose(args, container.mode(), &permit, context)?, context);
     let stores = context.stores()?;
     let config = container.config()?;
     let elsewhere = args.write()?.is_some();
@@ -165,9 +175,14 @@ fn make_full(
 
 /// The mode of this run, else the container's, else the configured one; what nobody chose is N1 where it works, also
 /// where udocker's own default is P1 or P2.
-fn choose(args: &Args, of_container: Option<ExecMode>, context: &Context) -> Result<Choice, Failure> {
+fn choose(
+    args: &Args,
+    of_container: Option<ExecMode>,
+    permit: &Permit<'_>,
+    context: &Context,
+) -> Result<Choice, Failure> {
     let (mode, asked) = match (args.mode, of_container, context.settings.engines.default_mode) {
-        (Some(Mode::Auto), ..) | (None, None, None) => (None, String::new()),
+        (Some(Mode::Auto), ..) | (None, None, None) => (None, "--mode=auto".to_owned()),
         (Some(Mode::Named(mode)), ..) => (Some(mode), "--mode".to_owned()),
         (None, Some(mode), _) => (Some(mode), "`udocker setup --execmode`".to_owned()),
         (None, None, Some(mode)) => {
@@ -175,12 +190,16 @@ fn choose(args: &Args, of_container: Option<ExecMode>, context: &Context) -> Res
         }
     };
     let search = std::env::var_os("PATH").unwrap_or_default();
-    let choice = engine::choose(mode, &context.settings.engines, &search, || context.namespaces_work())
-        .map_err(|source| RunError::ModeNotBuilt { asked, source })?;
+    Ok(engine::choose(mode, &context.settings.engines, permit, &search, || context.namespaces_work())
+        .map_err(|source| RunError::Mode { asked, source })?)
+}
+
+/// Tells why `choice` is not N1, where nobody named a mode.
+fn tell(choice: Choice, context: &Context) -> Choice {
     if let Some(why) = &choice.why {
         context.ui.info(&format!("running in mode {}, since {why}", choice.mode));
     }
-    Ok(choice)
+    choice
 }
 
 /// Says where writes into a root go that is only read so far.

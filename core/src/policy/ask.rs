@@ -1,0 +1,90 @@
+//! Gathers the facts that a policy looks at: what no rule asks for costs no system call.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::{Action, Denied, Facts, Name, Permit, Policy, Subject, permit};
+use crate::digest::Digest;
+use crate::env_vars;
+use crate::reference::ImageReference;
+use crate::settings::Settings;
+use crate::store::{StoreError, Stores};
+
+/// Whether the caller may use `subject`, whose files lie at `place`.
+///
+/// Groups are the process's own, never a variable's. Account, partition and queue are what `env` says, which its user can
+/// change.
+///
+/// # Errors
+/// [`Denied`]
+pub fn ask<'a>(
+    settings: &'a Settings,
+    subject: &Subject<'_>,
+    place: &Path,
+    env: &[(OsString, OsString)],
+) -> Result<Permit<'a>, Denied> {
+    let policy = &settings.policy;
+    if policy.rules.is_empty() && policy.default == Action::Allow && settings.registries.access.is_open() {
+        return Ok(Permit::plain(settings, subject.shown));
+    }
+    let variable = |names: &[&str]| {
+        let found = names.iter().find_map(|name| env.iter().rev().find(|(other, _)| other == name));
+        found.map(|(_, value)| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
+    };
+    let needs_store = subject.name == Name::None || policy.rules.iter().any(|rule| rule.stores.is_some());
+    let needs_groups = policy.rules.iter().any(|rule| rule.groups.is_some());
+    let store = if needs_store { store_of(settings, place) } else { None };
+    // A tree in a store, by its path: it is some image of that store.
+    let name = if subject.name == Name::None && store.is_some() { Name::Unknown } else { subject.name };
+    let facts = Facts {
+        store,
+        account: variable(&[env_vars::SLURM_JOB_ACCOUNT, env_vars::PBS_ACCOUNT]),
+        partition: variable(&[env_vars::SLURM_JOB_PARTITION]),
+        queue: variable(&[env_vars::PBS_QUEUE]),
+        groups: if needs_groups { groups() } else { Vec::new() },
+    };
+    permit(settings, &Subject { name, ..subject.clone() }, &facts)
+}
+
+impl Policy {
+    /// Whether a rule looks at names of images.
+    fn names_images(&self) -> bool {
+        self.rules.iter().any(|rule| rule.images.is_some())
+    }
+}
+
+/// Whether the name of `reference` may be taken for the image with `manifest`: one that names a digest finds it under any
+/// name, so that a tag of that name must lead there. Looks only where a rule asks for names.
+///
+/// # Errors
+/// [`StoreError`] if the tags of that name cannot be read.
+pub fn is_named_by(
+    settings: &Settings,
+    reference: &ImageReference,
+    manifest: &Digest,
+    stores: impl FnOnce() -> Result<Stores, StoreError>,
+) -> Result<bool, StoreError> {
+    let access = &settings.registries.access;
+    if reference.digest().is_none() || !settings.policy.names_images() && access.is_open() {
+        return Ok(true);
+    }
+    stores()?.has_under_name(reference.typed_name(), manifest)
+}
+
+/// The name of the store in which `place` lies once all links are followed. Where two names lead to one directory the site's
+/// counts.
+fn store_of(settings: &Settings, place: &Path) -> Option<String> {
+    let place = std::fs::canonicalize(place).ok()?;
+    let found = settings.stores.iter().filter_map(|store| {
+        let path = std::fs::canonicalize(&store.path).ok()?;
+        place.starts_with(&path).then_some((path.components().count(), &store.name))
+    });
+    found.max_by_key(|(depth, _)| *depth).map(|(_, name)| name.clone())
+}
+
+/// Of this process: real, effective and supplementary.
+fn groups() -> Vec<u32> {
+    let mut groups = rustix::process::getgroups().expect("getgroups(2) fails for a short buffer alone");
+    groups.extend([rustix::process::getgid(), rustix::process::getegid()]);
+    groups.into_iter().map(rustix::process::Gid::as_raw).collect()
+}
