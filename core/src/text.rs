@@ -1,6 +1,7 @@
 //! Writing bytes that came from outside: hexadecimal, and one reversible escape for texts that need not be UTF-8.
 
 use std::ffi::{OsStr, OsString};
+use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Lower-case hexadecimal digits of `bytes`.
@@ -12,6 +13,15 @@ pub fn to_hex(bytes: &[u8]) -> String {
         out.push(DIGITS[usize::from(byte & 15)] as char);
     }
     out
+}
+
+/// 16 hexadecimal digits that differ where texts do, but for one pair in 2^64: for names of files of one user, who harms
+/// himself alone by finding that pair. Programs of two releases may disagree, and then do not find each other's files.
+pub fn short_hash(text: &[u8]) -> String {
+    // Its keys are fixed, and it needs no look at what the processor can do, as SHA-256 does.
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text);
+    to_hex(&hasher.finish().to_be_bytes())
 }
 
 /// `bytes` on one printable line: `%`, blanks, control characters and what is not UTF-8 become `%XX`.

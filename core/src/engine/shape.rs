@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{ExecPlan, IdentityPlan, MountSource, RootWrite, Unshare};
-use crate::digest::Digest;
 use crate::run::ExecMode;
+use crate::text::short_hash;
 
 /// The parts of a plan that the namespaces of its container show: plans that agree in them can share one. Command,
 /// environment, working directory and the account files do not belong to it.
@@ -74,7 +74,7 @@ impl Shape {
 
     /// 16 hexadecimal digits that differ where shapes do.
     pub fn hash(&self) -> String {
-        Digest::sha256_of(self.0.as_bytes()).hex()[..16].to_owned()
+        short_hash(self.0.as_bytes())
     }
 
     /// All of it, as JSON.

@@ -8,10 +8,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use super::{Step, step_id};
-use crate::digest::Digest;
 use crate::run::ImageFiles;
 use crate::store::{Record, RunDirectory};
-use crate::text::{escape, unescape};
+use crate::text::{escape, short_hash, unescape};
 
 const HEAD: &[u8] = b"udocker-step-image 2";
 /// What stands for user namespaces that work, and for those that nobody tried.
@@ -37,7 +36,7 @@ impl StepImage {
     /// What another rank of `step` has left under `wish` (image and platform as they were asked for).
     pub fn read(run: &RunDirectory, step: &Step, wish: &str) -> Option<Self> {
         // One read(2) for most.
-        let mut bytes = Vec::with_capacity(8192);
+        let mut bytes = Vec::with_capacity(4096);
         File::open(run.path().join(name(step, wish))).ok()?.read_to_end(&mut bytes).ok()?;
         Self::parse(&bytes)
     }
@@ -97,12 +96,13 @@ impl StepImage {
 
 /// The name of its file, and of the lock under which it is made.
 pub fn name(step: &Step, wish: &str) -> String {
-    format!("image-{}-{}", step_id(step), &Digest::sha256_of(wish.as_bytes()).hex()[..16])
+    format!("image-{}-{}", step_id(step), short_hash(wish.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
     use crate::image_config::ImageConfig;
     use crate::store::{TreeFormat, TreeId};
 

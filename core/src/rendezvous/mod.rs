@@ -33,10 +33,10 @@ pub use reap::reap;
 pub use running::{NO_ENVIRONMENT, Running, running};
 pub use step::{Step, starter};
 
-use crate::digest::Digest;
 use crate::engine::{ExecPlan, RootWrite, Shape};
 use crate::members::{Found, Members};
 use crate::store::{RunDirectory, TreeUse};
+use crate::text::short_hash;
 
 /// For so long a process waits for the one that makes the container.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -209,7 +209,7 @@ impl<'a> Meeting<'a> {
 /// Whether this rank is the first of its step on this node that has `text` to say, or others said it long ago; the first may
 /// say it again. Where that cannot be found out, it is.
 pub fn speaks_first(run: &RunDirectory, step: &Step, text: &str) -> bool {
-    let path = run.path().join(format!("said-{}-{}", step_id(step), &Digest::sha256_of(text.as_bytes()).hex()[..16]));
+    let path = run.path().join(format!("said-{}-{}", step_id(step), short_hash(text.as_bytes())));
     let me = step.rank.as_deref().unwrap_or_default();
     match std::fs::File::create_new(&path) {
         // One whose name is lost is silent the next time.
@@ -243,5 +243,5 @@ fn step_id(step: &Step) -> String {
     let pids = own_pids();
     let uid = rustix::process::getuid().as_raw();
     let text = format!("{uid}\n{}\n{}\n{}\n{node}\n{pids}\n", step.scheduler, step.job, step.name);
-    Digest::sha256_of(text.as_bytes()).hex()[..16].to_owned()
+    short_hash(text.as_bytes())
 }

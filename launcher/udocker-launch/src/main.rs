@@ -4,6 +4,7 @@
 //! the batch system and the payload. What is heavy is done by a child, `udocker pull` or `udocker stage`.
 #![cfg_attr(not(test), no_main)]
 
+mod arena;
 mod descriptors;
 mod error;
 mod exec;
