@@ -47,9 +47,9 @@ pub struct Patience<'a> {
 }
 
 impl<'a> Patience<'a> {
-    /// Tells after 5 s and waits for an hour.
+    /// Tells after 5 s and waits for 15 min.
     pub fn long(told: &'a dyn Fn()) -> Self {
-        Self { tell_after: Duration::from_secs(5), told, limit: Duration::from_secs(3600) }
+        Self { tell_after: Duration::from_secs(5), told, limit: Duration::from_secs(15 * 60) }
     }
     /// Silent and short.
     pub fn short() -> Self {

@@ -41,6 +41,10 @@ impl Stores {
         }
         Ok(Self(stores))
     }
+    /// `store` alone.
+    pub fn only(store: Store) -> Self {
+        Self(vec![store])
+    }
     /// In order.
     pub fn iter(&self) -> std::slice::Iter<'_, Store> {
         self.0.iter()

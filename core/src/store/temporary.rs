@@ -124,20 +124,20 @@ fn left_over_in(parent: &Path) -> Result<Vec<PathBuf>, StoreError> {
         Err(error) => return Err(io_error("list", parent)(error)),
     };
     let me = Maker::me();
-    let is_dead = |entry: &fs::DirEntry| match entry.file_name().to_str().and_then(Maker::parse) {
-        Some(maker) if maker.host == me.host => {
-            maker.boot != me.boot || start_time(maker.pid).ok() != Some(maker.start)
-        }
-        _ => entry
-            .metadata()
-            .and_then(|m| m.modified())
-            .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > FOREIGN_AGE)),
+    let is_old = |entry: &fs::DirEntry| {
+        let time = entry.metadata().and_then(|status| status.modified());
+        time.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > FOREIGN_AGE))
+    };
+    let is_dead = |entry: &fs::DirEntry| {
+        let maker = entry.file_name().to_str().and_then(Maker::parse);
+        maker.and_then(|maker| maker.is_dead(&me)).unwrap_or_else(|| is_old(entry))
     };
     Ok(list.flatten().filter(is_dead).map(|entry| entry.path()).collect())
 }
 
+/// A process as the names of its folders tell of it.
 #[derive(Debug, PartialEq, Eq)]
-struct Maker {
+pub struct Maker {
     host: String,
     boot: String,
     pid: u32,
@@ -145,7 +145,8 @@ struct Maker {
 }
 
 impl Maker {
-    fn me() -> Self {
+    /// This process.
+    pub fn me() -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().replace('-', "_");
         // Numbers of processes mean something within their namespace alone: another is as far away as another host.
         let namespace = fs::metadata("/proc/self/ns/pid").map_or(0, |status| status.ino());
@@ -158,10 +159,20 @@ impl Maker {
             start: start_time(pid).unwrap_or(0),
         }
     }
-    fn parse(name: &str) -> Option<Self> {
+    /// The maker of a [`Temporary`] with this file name.
+    pub fn parse(name: &str) -> Option<Self> {
         let mut parts = name.split('-').skip(1);
         let (host, boot) = (parts.next()?.to_owned(), parts.next()?.to_owned());
         Some(Self { host, boot, pid: parts.next()?.parse().ok()?, start: parts.next()?.parse().ok()? })
+    }
+    /// Its number, on its own host.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+    /// Whether it is no more; `None` if it is of another host or another namespace of pids than `me`.
+    pub fn is_dead(&self, me: &Self) -> Option<bool> {
+        let is_other = || self.boot != me.boot || start_time(self.pid).ok() != Some(self.start);
+        (self.host == me.host).then(is_other)
     }
 }
 

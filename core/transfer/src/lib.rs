@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod extract;
 pub mod fetch;
+pub mod lease;
 pub mod pull;
 pub mod registry;
 pub mod stage;

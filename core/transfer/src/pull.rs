@@ -1,10 +1,14 @@
-//! Pulling: reference → manifest of one platform → stage → tag.
+//! Pulling: reference → lease → manifest of one platform → stage → tag.
+//!
+//! One process of a cluster pulls an image into a store, and one of a node waits for it ([`crate::lease`], and a lock in the
+//! run directory); the others find what it brought, without a word to the registry.
 //!
 //! An index may lead to another (OCI image-spec, "Image Index"); the way down has an end in depth and in number. Manifests
 //! of Docker's schema 1 become what came after them; their own bytes are what the store keeps.
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use udocker_core::digest::Digest;
@@ -14,11 +18,13 @@ use udocker_core::manifest::{Descriptor, Document, ImageManifest, IndexEntry, Ma
 use udocker_core::platform::Platform;
 use udocker_core::progress::Progress;
 use udocker_core::reference::ImageReference;
+use udocker_core::run::PullPolicy;
 use udocker_core::schema1::{EMPTY_LAYER, Schema1};
 use udocker_core::settings::{RegistrySettings, Settings};
-use udocker_core::store::{NodeLock, Patience, Record, RunDirectory, Store, StoreError};
+use udocker_core::store::{FoundImage, NodeLock, Patience, Record, RunDirectory, Store, StoreError, Stores};
 
 use crate::fetch::{BlobSource, FetchError, digest_of};
+use crate::lease::{Lease, LeaseError};
 use crate::registry::{Client, FetchedManifest, RegistryError};
 use crate::stage::{Incoming, StageError, StageOptions, stage};
 
@@ -84,9 +90,12 @@ pub enum PullCause {
     /// It did not get into the store.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// Another process pulls it, or nobody can.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     /// Its tag could not be written.
     #[error(transparent)]
-    Store(#[from] udocker_core::store::StoreError),
+    Store(#[from] StoreError),
 }
 
 impl Explain for PullError {
@@ -99,6 +108,7 @@ impl Explain for PullError {
             PullCause::Manifest(_) | PullCause::Size { .. } => ErrorKind::Corrupt,
             PullCause::Write { source, .. } => ErrorKind::from_io(source),
             PullCause::Stage(error) => error.kind(),
+            PullCause::Lease(error) => error.kind(),
             PullCause::Store(error) => error.kind(),
         }
     }
@@ -106,6 +116,7 @@ impl Explain for PullError {
         match &self.cause {
             PullCause::Registry(error) => error.is_retryable(),
             PullCause::Stage(error) => error.is_retryable(),
+            PullCause::Lease(error) => error.is_retryable(),
             _ => false,
         }
     }
@@ -114,6 +125,7 @@ impl Explain for PullError {
             PullCause::Name(_) => vec!["`udocker images` lists what is here; stores take more names".into()],
             PullCause::Registry(error) => error.hints(),
             PullCause::Stage(error) => error.hints(),
+            PullCause::Lease(error) => error.hints(),
             PullCause::Store(error) => error.hints(),
             PullCause::Manifest(ManifestError::NoPlatform { available, .. }) => {
                 let first =
@@ -138,68 +150,105 @@ impl Explain for PullError {
 
 /// Pulls `reference` for `platform` into `store` and tags it there; returns its record.
 ///
+/// Asks no registry for what another process brings meanwhile, nor with [`PullPolicy::Missing`] for what `store` has.
+///
 /// # Errors
 /// See [`PullCause`]; nothing half-made stays in the store.
 pub fn pull(
     store: &Store,
     reference: &ImageReference,
     platform: &Platform,
+    policy: PullPolicy,
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Record, PullError> {
-    try_pull(store, reference, platform, settings, progress)
-        .map_err(|cause| PullError { action: format!("pull {reference}"), cause })
+    let one = Wanted { store, reference, platform, settings, progress };
+    one.pull(policy).map_err(|cause| PullError { action: format!("pull {reference}"), cause })
 }
 
-fn try_pull(
-    store: &Store,
-    reference: &ImageReference,
-    platform: &Platform,
-    settings: &Settings,
-    progress: &dyn Progress,
-) -> Result<Record, PullCause> {
-    reference.check_for_registry()?;
-    let registries = &settings.registries;
-    let client = Client::new(registries, reference.registry(&registries.default))?;
-    let located = locate(&client, reference, registries, Some(platform))?;
-    let repository = located.repository.clone();
-    let names_empty_layer = matches!(&located.fetched.document, Document::Schema1(image) if image.names_empty_layer);
-    let _lock = lock(store, &located.fetched.digest, settings, progress)?;
-    let incoming = describe(store, &client, located, platform)?;
-    let options = StageOptions::of(settings, store);
-    let source = Remote { client: &client, repository: &repository };
-    let staged = loop {
-        match stage(store, &incoming, &source, &options, progress) {
-            // Somebody wrote into the store, or its disk did: the registry has the right bytes.
-            Err(StageError::Fetch(FetchError::Stored { digest, .. })) => {
-                progress.warning(&format!("the stored blob {digest} is damaged and is fetched anew"));
-                store.remove_blob(&digest)?;
-            }
-            other => break other?,
+/// What is pulled, and where to.
+struct Wanted<'a> {
+    store: &'a Store,
+    reference: &'a ImageReference,
+    platform: &'a Platform,
+    settings: &'a Settings,
+    progress: &'a dyn Progress,
+}
+
+impl Wanted<'_> {
+    fn pull(&self, policy: PullPolicy) -> Result<Record, PullCause> {
+        self.reference.check_for_registry()?;
+        let before = self.tagged_at();
+        let _leader = self.lead_node()?;
+        let told = |holder: &str| self.progress.warning(&format!("waiting for {holder}, which pulls the same image"));
+        let lease = Lease::take(self.store, self.reference, self.platform, &Patience::long(&|| {}), &told)?;
+        let at_start = self.tagged_at();
+        if (policy != PullPolicy::Always || at_start != before)
+            && let Some(record) = self.ready()?
+        {
+            return Ok(record);
         }
-    };
-    let mut blobs: Vec<_> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
-    blobs.push(incoming.manifest.config.digest.clone());
-    if names_empty_layer {
-        publish_empty_layer(store)?;
-        blobs.push(Schema1::empty_layer());
+        self.bring(|| lease.is_lost() && self.tagged_at() != at_start)
     }
-    store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &blobs)?;
-    Ok(staged.record.clone())
-}
 
-/// Waits for another process on this node that pulls the same manifest into the same store: what it brings need not be
-/// fetched twice. Without a run directory nobody waits.
-fn lock(
-    store: &Store,
-    manifest: &Digest,
-    settings: &Settings,
-    progress: &dyn Progress,
-) -> Result<Option<NodeLock>, StoreError> {
-    let Some(run) = RunDirectory::open(&settings.run_dirs) else { return Ok(None) };
-    let place = Digest::sha256_of(store.path().as_os_str().as_encoded_bytes());
-    let told = || progress.warning("waiting for another process of yours that pulls the same image");
-    run.lock(&format!("pull-{}-{}", &place.hex()[..16], manifest.hex()), &Patience::long(&told)).map(Some)
+    /// One process of a node waits for the lease, the others for that process. Without a run directory each waits itself.
+    fn lead_node(&self) -> Result<Option<NodeLock>, StoreError> {
+        let Some(run) = RunDirectory::open(&self.settings.run_dirs) else { return Ok(None) };
+        let name = format!("{} {} {}", self.store.path().display(), self.reference, self.platform);
+        let told = || self.progress.warning("waiting for another process of yours that pulls the same image");
+        run.lock(&format!("pull-{}", Digest::sha256_of(name.as_bytes()).hex()), &Patience::long(&told)).map(Some)
+    }
+
+    /// The image of the store, if it can run.
+    fn ready(&self) -> Result<Option<Record>, StoreError> {
+        let store = Stores::only(self.store.clone());
+        let found = store.find_image(self.reference, self.platform)?;
+        Ok(found.and_then(|FoundImage { record, tree, .. }| record.filter(|_| tree.is_some())))
+    }
+
+    /// Which file is the tag's manifest: each pull makes another.
+    fn tagged_at(&self) -> Option<(u64, i64, i64)> {
+        let manifest = self.store.find_tag(self.reference)?.directory.join("manifest");
+        let status = fs::metadata(manifest).ok()?;
+        Some((status.ino(), status.mtime(), status.mtime_nsec()))
+    }
+
+    /// Asks the registry; publishes no tag where `is_done`: another process has.
+    fn bring(&self, is_done: impl Fn() -> bool) -> Result<Record, PullCause> {
+        let Self { store, reference, platform, settings, progress } = *self;
+        let registries = &settings.registries;
+        let client = Client::new(registries, reference.registry(&registries.default))?;
+        let located = locate(&client, reference, registries, Some(platform))?;
+        let repository = located.repository.clone();
+        let names_empty_layer =
+            matches!(&located.fetched.document, Document::Schema1(image) if image.names_empty_layer);
+        let incoming = describe(store, &client, located, platform)?;
+        let options = StageOptions::of(settings, store);
+        let source = Remote { client: &client, repository: &repository };
+        let staged = loop {
+            match stage(store, &incoming, &source, &options, progress) {
+                // Somebody wrote into the store, or its disk did: the registry has the right bytes.
+                Err(StageError::Fetch(FetchError::Stored { digest, .. })) => {
+                    progress.warning(&format!("the stored blob {digest} is damaged and is fetched anew"));
+                    store.remove_blob(&digest)?;
+                }
+                other => break other?,
+            }
+        };
+        let mut blobs: Vec<_> = incoming.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
+        blobs.push(incoming.manifest.config.digest.clone());
+        if names_empty_layer {
+            publish_empty_layer(store)?;
+            blobs.push(Schema1::empty_layer());
+        }
+        if is_done()
+            && let Some(record) = self.ready()?
+        {
+            return Ok(record);
+        }
+        store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &blobs)?;
+        Ok(staged.record.clone())
+    }
 }
 
 /// The manifest of `reference` as its registry has it: that of `platform`, else whatever the name stands for.

@@ -4,15 +4,20 @@
 mod fault_registry;
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use fault_registry::*;
 use udocker_core::digest::Digest;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::progress::Silent;
+use udocker_core::run::PullPolicy;
 use udocker_core::schema1::Schema1;
 use udocker_core::settings::{Settings, StoreKind, StoreSettings};
 use udocker_core::store::{Record, Store};
+use udocker_transfer::lease::EXPIRES_AFTER;
 use udocker_transfer::pull::{PullError, pull};
 
 /// An image of one layer with one file of 200 kB, as documents and blobs.
@@ -201,20 +206,107 @@ fn schema_1_says_nothing_beyond_what_its_digest_covers() {
 
 /// A store of its own and what a pull of `v1` from `registry` makes of it.
 fn pull_into(directory: &tempfile::TempDir, registry: &FaultRegistry) -> (Store, Result<Record, PullError>) {
+    let settings = settings_in(directory.path());
+    let store = Store::create(&settings.stores[0]).unwrap();
+    let result = pull_of_v1(&store, registry, PullPolicy::Always, &settings);
+    (store, result)
+}
+
+/// With one store.
+fn settings_in(directory: &Path) -> Settings {
     let store = StoreSettings {
         name: "user".into(),
-        path: directory.path().join("store"),
+        path: directory.join("store"),
         parts: Default::default(),
         kind: StoreKind::User,
         readonly: false,
         keep_layers: true,
         sync: false,
     };
-    let settings = Settings { stores: vec![store.clone()], registries: settings(), ..Settings::default() };
-    let store = Store::create(&store).unwrap();
+    Settings { stores: vec![store], registries: settings(), ..Settings::default() }
+}
+
+fn pull_of_v1(
+    store: &Store,
+    registry: &FaultRegistry,
+    policy: PullPolicy,
+    settings: &Settings,
+) -> Result<Record, PullError> {
     let reference = format!("{}/{REPOSITORY}:v1", registry.host()).parse().unwrap();
-    let result = pull(&store, &reference, &"linux/amd64".parse().unwrap(), &settings, &Silent);
-    (store, result)
+    pull(store, &reference, &"linux/amd64".parse().unwrap(), policy, settings, &Silent)
+}
+
+#[test]
+fn of_a_cluster_one_process_asks_the_registry() {
+    let image = Arc::new(Image::new("[]"));
+    let served = Arc::clone(&image);
+    let registry = FaultRegistry::start(move |request, _| {
+        std::thread::sleep(Duration::from_millis(100));
+        served.reply(request)
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings_in(directory.path());
+    let store = Store::create(&settings.stores[0]).unwrap();
+    // Each node has a run directory of its own, and so no lock with another one; two of its processes pull.
+    let of_node =
+        |node: usize| Settings { run_dirs: vec![directory.path().join(format!("run{node}"))], ..settings.clone() };
+    let pull_on_all = || {
+        std::thread::scope(|scope| {
+            let pull_on = |number: usize| pull_of_v1(&store, &registry, PullPolicy::Missing, &of_node(number / 2));
+            let pulls: Vec<_> = (0..32).map(|number| scope.spawn(move || pull_on(number))).collect();
+            for pull in pulls {
+                assert_eq!(pull.join().unwrap().unwrap().manifest, Digest::sha256_of(&image.manifest));
+            }
+        });
+    };
+    pull_on_all();
+    let targets = || registry.requests().iter().map(|request| request.target.clone()).collect::<Vec<_>>();
+    let digest = |bytes: &[u8]| Digest::sha256_of(bytes);
+    let once = [
+        "/v2/team/app/manifests/v1".to_owned(),
+        format!("/v2/team/app/manifests/{}", digest(&image.manifest)),
+        format!("/v2/team/app/blobs/{}", digest(&image.config)),
+        format!("/v2/team/app/blobs/{}", digest(&image.layer)),
+    ];
+    assert_eq!(targets(), once);
+    pull_on_all();
+    assert_eq!(targets(), once);
+    pull_of_v1(&store, &registry, PullPolicy::Always, &settings).unwrap();
+    assert_eq!(targets()[4..], once[..2]);
+}
+
+#[test]
+fn a_holder_that_lost_its_lease_leaves_the_tag_of_the_next() {
+    let image = Arc::new(Image::new("[]"));
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings_in(directory.path());
+    let store = Store::create(&settings.stores[0]).unwrap();
+    let (go, resumed) = std::sync::mpsc::channel::<()>();
+    let resumed = std::sync::Mutex::new(resumed);
+    let served = Arc::clone(&image);
+    // The first pull stands still at the image's manifest, its second question.
+    let registry = FaultRegistry::start(move |request, number| {
+        if number == 1 {
+            resumed.lock().unwrap().recv().unwrap();
+        }
+        served.reply(request)
+    });
+    let tag = || std::fs::metadata(store.tags().unwrap()[0].directory.join("manifest")).unwrap().ino();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| pull_of_v1(&store, &registry, PullPolicy::Missing, &settings));
+        while registry.requests().len() < 2 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let lease = std::fs::read_dir(store.path().join("leases")).unwrap().next().unwrap().unwrap().path();
+        let ago = SystemTime::now() - EXPIRES_AFTER - Duration::from_secs(1);
+        std::fs::File::options().write(true).open(&lease).unwrap().set_modified(ago).unwrap();
+        pull_of_v1(&store, &registry, PullPolicy::Missing, &settings).unwrap();
+        let published = tag();
+        go.send(()).unwrap();
+        assert_eq!(first.join().unwrap().unwrap().manifest, Digest::sha256_of(&image.manifest));
+        assert_eq!(tag(), published);
+    });
+    assert_eq!(std::fs::read_dir(store.path().join("leases")).unwrap().count(), 0);
 }
 
 #[test]

@@ -119,15 +119,15 @@ fn make(
     let registries = &places.settings.registries;
     registries.access.check(&request.image, reference.registry(&registries.default))?;
     let stores = Stores::open(places.settings)?;
-    let work = if request.pull != PullPolicy::Always && stores.find_image(reference, platform)?.is_some() {
+    let (work, options): (_, &[&str]) = match request.pull {
+        PullPolicy::Always => ("pull", &[]),
         // It is here and was never extracted: udocker wrote it, or its store holds blobs alone.
-        "stage"
-    } else if request.pull == PullPolicy::Never {
-        return Err(LaunchError::NotHere(reference.clone()).into());
-    } else {
-        "pull"
+        _ if stores.find_image(reference, platform)?.is_some() => ("stage", &[]),
+        PullPolicy::Never => return Err(LaunchError::NotHere(reference.clone()).into()),
+        // Another node may bring it meanwhile.
+        PullPolicy::Missing => ("pull", &["--missing"]),
     };
-    run_udocker(work, reference, platform)?;
+    run_udocker(work, options, reference, platform)?;
     let stores = Stores::open(places.settings)?;
     stored(&stores, reference, platform, places)?.ok_or_else(|| LaunchError::StillMissing(reference.clone()).into())
 }
@@ -246,14 +246,19 @@ fn choose(
 }
 
 /// Heavy work crosses an exec boundary: the sibling program pulls or extracts, with its messages on our stderr.
-fn run_udocker(work: &'static str, reference: &ImageReference, platform: &Platform) -> Result<(), LaunchError> {
+fn run_udocker(
+    work: &'static str,
+    options: &[&str],
+    reference: &ImageReference,
+    platform: &Platform,
+) -> Result<(), LaunchError> {
     let beside = std::env::current_exe().ok().map(|path| path.with_file_name("udocker")).filter(|path| path.is_file());
     let program = beside.unwrap_or_else(|| "udocker".into());
     let mut command = Command::new(program);
     if rustix::process::geteuid().is_root() {
         command.arg("--allow-root");
     }
-    command.arg(work).arg(format!("--platform={platform}")).arg(reference.to_string());
+    command.arg(work).args(options).arg(format!("--platform={platform}")).arg(reference.to_string());
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
     udocker_core::sys::process::end_with_us(&mut command);
     let status =

@@ -113,12 +113,12 @@ pub fn ready(
     policy: PullPolicy,
 ) -> Result<Ready, Failure> {
     if policy == PullPolicy::Always {
-        return pulled(context, reference, platform);
+        return pulled(context, reference, platform, policy);
     }
     match stored(context, reference, platform)? {
         Some(ready) => Ok(ready),
         None if policy == PullPolicy::Never => Err(ImageError::NotHere(reference.clone()).into()),
-        None => pulled(context, reference, platform),
+        None => pulled(context, reference, platform, policy),
     }
 }
 
@@ -137,8 +137,13 @@ pub fn find_tag<'a>(stores: &'a Stores, reference: &ImageReference) -> Result<(&
     Ok(stores.find_tag(reference).ok_or_else(|| ImageError::NotFound(reference.clone()))?)
 }
 
-fn pulled(context: &Context, reference: &ImageReference, platform: &Platform) -> Result<Ready, Failure> {
-    let record = crate::cmd::pull::pull(context, reference, platform)?;
+fn pulled(
+    context: &Context,
+    reference: &ImageReference,
+    platform: &Platform,
+    policy: PullPolicy,
+) -> Result<Ready, Failure> {
+    let record = crate::cmd::pull::pull(context, reference, platform, policy)?;
     let tree = context.writable_store()?.tree(&record.tree);
     Ok(Ready { record, tree })
 }

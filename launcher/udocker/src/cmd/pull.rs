@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
+use udocker_core::run::PullPolicy;
 use udocker_core::store::{Record, Store};
 use udocker_transfer::pull::PullError;
 
@@ -30,6 +31,9 @@ pub struct Args {
     /// Refused: name the tags one by one; `udocker search --list-tags` lists them.
     #[arg(short = 'a', long)]
     pub all_tags: bool,
+    /// Ask the registry only if the store lacks the image: what `udocker-launch` asks for.
+    #[arg(long, hide = true)]
+    pub missing: bool,
     /// NAME[:TAG] or NAME@DIGEST, with a registry's host before it if it is not Docker Hub.
     #[arg(value_name = "IMAGE")]
     pub image: Option<String>,
@@ -42,7 +46,8 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
     args.registry.apply(&mut context.settings)?;
     let reference = crate::image::parse_reference(args.image.as_deref())?;
     let platform = parse_platform(args.platform.as_deref())?;
-    fetch(context, &context.writable_store()?, &reference, &platform).map_err(NothingPulled)?;
+    let policy = if args.missing { PullPolicy::Missing } else { PullPolicy::Always };
+    fetch(context, &context.writable_store()?, &reference, &platform, policy).map_err(NothingPulled)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -75,8 +80,13 @@ impl Explain for NothingPulled {
 }
 
 /// Pulls into the user's store and says what came.
-pub fn pull(context: &Context, reference: &ImageReference, platform: &Platform) -> Result<Record, Failure> {
-    Ok(fetch(context, &context.writable_store()?, reference, platform)?)
+pub fn pull(
+    context: &Context,
+    reference: &ImageReference,
+    platform: &Platform,
+    policy: PullPolicy,
+) -> Result<Record, Failure> {
+    Ok(fetch(context, &context.writable_store()?, reference, platform, policy)?)
 }
 
 fn fetch(
@@ -84,10 +94,12 @@ fn fetch(
     store: &Store,
     reference: &ImageReference,
     platform: &Platform,
+    policy: PullPolicy,
 ) -> Result<Record, PullError> {
     let progress = context.ui.progress();
     let since = std::time::Instant::now();
-    let record = udocker_transfer::pull::pull(store, reference, platform, &context.settings, progress.as_ref())?;
+    let record =
+        udocker_transfer::pull::pull(store, reference, platform, policy, &context.settings, progress.as_ref())?;
     context.ui.info(&format!(
         "pulled {reference} for {} in {:.1} s: {} layers, {} packed, {} in {} entries",
         record.platform,
