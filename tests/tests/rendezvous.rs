@@ -441,6 +441,25 @@ fn ranks_of_a_script_of_an_unreadable_interpreter_share_a_container() {
 
 /// Whoever kills a rank that gets an image ends the getting.
 #[test]
+fn an_image_that_takes_too_long_ends_all_ranks_in_time() {
+    let node = Node::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let image = format!("{}/x:latest", silent.local_addr().unwrap());
+    let since = Instant::now();
+    let ranks: Vec<Child> = (0..4).map(|rank| node.start("s", rank, &["--timeout=3s", &image, "true"])).collect();
+    let outputs: Vec<Output> = ranks.into_iter().map(|rank| ended(rank, SOON)).collect();
+    assert!((3..6).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
+    assert_eq!(outputs.iter().map(code).collect::<Vec<_>>(), [124; 4]);
+    // Each of the two is told by one rank for all; nobody else says anything.
+    let late = format!("cannot pull {image}: it took longer than 3 s and was ended");
+    let waited = format!("cannot wait for image {image}: another task of this node has been getting it for 3 s");
+    let told: Vec<String> = outputs.iter().map(stderr).filter(|text| !text.is_empty()).collect();
+    assert!(told.iter().any(|text| text.contains(&late)), "{told:?}");
+    assert!(told.iter().all(|text| text.contains(&late) || text.contains(&waited)), "{told:?}");
+    assert_eq!((node.processes(), node.left()), (Vec::new(), Vec::<String>::new()));
+}
+
+#[test]
 fn a_rank_that_is_killed_while_it_gets_an_image_leaves_nothing() {
     let node = Node::new();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -83,6 +83,7 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     single("batch", "container|host", "where a batch script itself runs (default: container)", |w, v| {
         Ok(w.request.batch = batch(v)?)
     }),
+    single("timeout", "TIME", "how long getting the image may take, as 90s, 15m or 2h (15m)", timeout),
     single("verbose", "0|1|2|3", "from 1 on, tell how long what took; one task of a node speaks", verbose),
     missing("profile", OptionKind::List, "NAME|FILE", "options from a profile (repeatable)"),
     missing("name", OptionKind::Single, "NAME", "use or create a container of this name"),
@@ -92,7 +93,6 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     missing("mpi", OptionKind::Single, "auto|none|image|host:NAME", "whose MPI is used"),
     missing("fabric", OptionKind::List, "NAME", "a network's libraries, as the site says (repeatable)"),
     missing("module", OptionKind::List, "NAME", "a bundle of settings, as the site says (repeatable)"),
-    missing("timeout", OptionKind::Single, "TIME", "how long getting an image may take"),
     missing("explain", OptionKind::Flag, "", "print the plan and run nothing"),
 ];
 
@@ -121,6 +121,9 @@ pub enum OptionError {
     /// An image that can be none.
     #[error(transparent)]
     Image(#[from] ReferenceError),
+    /// No span of time.
+    #[error("`{0}` is no time: expected a number above 0 with s, m or h, as 15m")]
+    Time(String),
     /// A file of variables.
     #[error("cannot read {}: {reason}", path.display())]
     EnvFile {
@@ -318,6 +321,20 @@ fn batch(value: &OsStr) -> Result<Batch, OptionError> {
     }
 }
 
+fn timeout(wish: &mut Wish, value: &OsStr) -> Result<(), OptionError> {
+    let seconds = parse_time(text(value)?);
+    wish.request.timeout = Some(seconds.ok_or_else(|| OptionError::Time(value.display().to_string()))?);
+    Ok(())
+}
+
+/// Seconds from `Ns`, `Nm` or `Nh`, above 0. A number without a unit is refused: Slurm's are minutes, others' seconds.
+fn parse_time(text: &str) -> Option<u32> {
+    let (digits, unit) = [("s", 1), ("m", 60), ("h", 3600)].iter().find_map(|(name, seconds)| {
+        Some((text.strip_suffix(name).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?, seconds))
+    })?;
+    digits.parse::<u32>().ok()?.checked_mul(*unit).filter(|seconds| *seconds > 0)
+}
+
 fn verbose(wish: &mut Wish, value: &OsStr) -> Result<(), OptionError> {
     let level = text(value)?.parse().ok().filter(|level| *level <= 3);
     wish.request.verbose = level.ok_or_else(|| OptionError::Verbose(value.display().to_string()))?;
@@ -388,5 +405,15 @@ mod tests {
             wish(&[("batch", "x")], &[]).unwrap_err(),
             "cannot read where the batch script runs from `x`: expected container or host"
         );
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (text, expected) in [("90s", Some(90)), ("15m", Some(900)), ("2h", Some(7200))] {
+            assert_eq!(parse_time(text), expected, "{text}");
+        }
+        for text in ["", "s", "15", "0m", "-1s", "+1s", "1.5h", "1 m", "1d", "4294967295h"] {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
     }
 }

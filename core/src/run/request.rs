@@ -63,12 +63,17 @@ pub struct RunRequest {
     pub unshare: Vec<Unshare>,
     /// Where the batch script of a job itself runs.
     pub batch: Batch,
+    /// Getting the image may take so many seconds; `None`: [`STAGING_SECONDS`].
+    pub timeout: Option<u32>,
     /// 0: failures alone are told; 1: how long what took, besides; up to 3.
     pub verbose: u8,
     /// The scheduler's job that it is for, once that is known: no other takes it from the environment. It stays the last
     /// field: `spank-plugin/task-prolog.sh` looks there.
     pub job: Option<String>,
 }
+
+/// Getting an image takes so many seconds at most where nobody said otherwise.
+pub const STAGING_SECONDS: u32 = 15 * 60;
 
 impl RunRequest {
     /// The version that this code writes.
@@ -101,6 +106,7 @@ impl RunRequest {
             share: Share::Node,
             unshare: Vec::new(),
             batch: Batch::Container,
+            timeout: None,
             verbose: 0,
             job: None,
         }

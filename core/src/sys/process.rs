@@ -87,6 +87,41 @@ pub fn end_with_us(command: &mut std::process::Command) {
     unsafe { std::os::unix::process::CommandExt::pre_exec(command, ask) };
 }
 
+/// Waits for `child`; one that goes on after `limit` is asked to end (SIGTERM), killed 2 s later, and `None`.
+///
+/// # Errors
+/// Those of waitpid(2).
+pub fn wait_or_end(child: &mut std::process::Child, limit: Duration) -> io::Result<Option<std::process::ExitStatus>> {
+    const GRACE: Duration = Duration::from_secs(2);
+    if let Some(status) = wait_until(child, limit)? {
+        return Ok(Some(status));
+    }
+    if let Some(pid) = Pid::from_raw(child.id() as i32) {
+        // It is ours and not reaped, so the pid is its own.
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    }
+    if wait_until(child, GRACE)?.is_none() {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(None)
+}
+
+fn wait_until(child: &mut std::process::Child, limit: Duration) -> io::Result<Option<std::process::ExitStatus>> {
+    let since = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let status = child.try_wait()?;
+        let left = limit.saturating_sub(since.elapsed());
+        if status.is_some() || left.is_zero() {
+            return Ok(status);
+        }
+        std::thread::sleep(pause.min(left));
+        // A hundredth of what it took is not felt.
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
 /// Runs `body` in a forked copy of this process and returns how that ended; its exit status is what `body` returns.
 ///
 /// Single-threaded callers only. No destructors of the caller run in the copy.

@@ -52,11 +52,14 @@ impl Arena {
 // SAFETY: `take` gives out memory of the layout that overlaps no other allocation; what is not in the arena is the system
 // allocator's, and goes back to it.
 unsafe impl GlobalAlloc for Arena {
+    // Not inlined, none of them: a start would pay for the pages of thousands of copies.
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise is the system allocator's condition.
         self.take(layout).unwrap_or_else(|| unsafe { System.alloc(layout) })
     }
 
+    #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match self.take(layout) {
             Some(taken) => {
@@ -69,6 +72,7 @@ unsafe impl GlobalAlloc for Arena {
         }
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, allocation: *mut u8, layout: Layout) {
         match self.offset(allocation) {
             // Only the last one can be given out again.
@@ -78,6 +82,7 @@ unsafe impl GlobalAlloc for Arena {
         }
     }
 
+    #[inline(never)]
     unsafe fn realloc(&self, allocation: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let Some(offset) = self.offset(allocation) else {
             // SAFETY: it is the system allocator's, with this layout.

@@ -14,6 +14,10 @@ pub enum LaunchError {
     NotHere(ImageReference),
     #[error("cannot {work} {reference}: `udocker {work}` ended with status {status}")]
     Failed { work: &'static str, reference: ImageReference, status: i32 },
+    #[error("cannot {work} {reference}: it took longer than {seconds} s and was ended")]
+    Late { work: &'static str, reference: ImageReference, seconds: u32 },
+    #[error("cannot wait for image {reference}: another task of this node has been getting it for {seconds} s")]
+    Waited { reference: ImageReference, seconds: u32 },
     #[error("cannot run `udocker {work}` for {reference}")]
     NotRun {
         work: &'static str,
@@ -78,12 +82,17 @@ impl Explain for LaunchError {
             Self::WriteDirectory { .. } | Self::NoRunDirectory(_) | Self::Descriptors(_) | Self::IsInside(_) => {
                 ErrorKind::System
             }
+            Self::Late { .. } | Self::Waited { .. } => ErrorKind::Timeout,
             _ => ErrorKind::NotFound,
         }
     }
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
+            Self::Late { reference, .. } | Self::Waited { reference, .. } => vec![
+                format!("`udocker pull {reference}` on a login node gets it before the job"),
+                "`--timeout=1h` waits longer".into(),
+            ],
             Self::Failed { .. } => vec!["the lines above are its own".into()],
             Self::NotRun { .. } => vec!["`udocker` must lie beside `udocker-launch` or on PATH".into()],
             Self::Mode { source, .. } => source.hints(),

@@ -457,6 +457,7 @@ mod tests {
                 "`Q1` is no execution mode: expected one of N1, P1, P2, F1, F2, F3, F4, R1, R2, R3, S1",
             ),
             (&["--verbose=4", "i"], &[], "`4` is no level of verbosity: expected 0 to 3"),
+            (&["--timeout=15", "i"], &[], "`15` is no time: expected a number above 0 with s, m or h, as 15m"),
             (&["--pass-pmi=x", "i"], &[], "`x` is neither `auto` nor `none` (--pass-pmi)"),
             (&["i"], &[("UDOCKER_GPU", "all")], "variable UDOCKER_GPU: option --gpu is not supported by this version"),
             (&["explain"], &[], "command `explain` is not supported by this version"),

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use udocker_core::container::Container;
 use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
@@ -13,9 +14,10 @@ use udocker_core::platform::Platform;
 use udocker_core::policy::{self, Name, Permit, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{StepImage, image_name};
-use udocker_core::run::{ContainerFacts, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
+use udocker_core::run::{ContainerFacts, ImageFiles, PullPolicy, RunRequest, STAGING_SECONDS, WriteSpec, is_path};
 use udocker_core::settings::Settings;
-use udocker_core::store::{FoundImage, Patience, RunDirectory, Store, Stores, TreeUse};
+use udocker_core::store::{FoundImage, Patience, RunDirectory, Store, StoreError, Stores, TreeUse};
+use udocker_core::sys::process;
 
 use crate::error::LaunchError;
 use crate::options;
@@ -45,9 +47,28 @@ pub struct Places<'a> {
     pub voice: &'a Voice<'a>,
 }
 
+/// When an image must be here.
+struct Deadline {
+    since: Instant,
+    seconds: u32,
+}
+
+impl Deadline {
+    fn of(request: &RunRequest) -> Self {
+        Self { since: Instant::now(), seconds: request.timeout.unwrap_or(STAGING_SECONDS) }
+    }
+    fn left(&self) -> Duration {
+        Duration::from_secs(self.seconds.into()).saturating_sub(self.since.elapsed())
+    }
+    fn waited(&self, reference: &ImageReference) -> LaunchError {
+        LaunchError::Waited { reference: reference.clone(), seconds: self.seconds }
+    }
+}
+
 /// Finds the image or container of `request`; what no store has is pulled. The ranks of a step find together: one looks and
 /// pulls, the others take what it found.
 pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure> {
+    let deadline = Deadline::of(request);
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
     // Of a step's ranks, those that may share what one found.
     let places_of_images: Vec<_> = places.settings.stores.iter().map(|store| &store.path).collect();
@@ -75,11 +96,18 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         Some(image) => image,
         None => {
             let tell = || places.voice.waits_for_image(&reference);
-            lock = shared.map(|run| run.lock(&image_name(step, &wish), &Patience::long(&tell))).transpose()?;
+            let patience = Patience { limit: deadline.left(), ..Patience::long(&tell) };
+            lock =
+                shared.map(|run| run.lock(&image_name(step, &wish), &patience)).transpose().map_err(
+                    |error| match error {
+                        StoreError::Busy { .. } => deadline.waited(&reference).into(),
+                        error => Failure::from(error),
+                    },
+                )?;
             if let Some(image) = left() {
                 return of_image(image, false, request, places);
             }
-            make(&reference, &platform, request, places)?
+            make(&reference, &platform, &deadline, request, places)?
         }
     };
     if let Some(run) = shared {
@@ -113,6 +141,7 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
 fn make(
     reference: &ImageReference,
     platform: &Platform,
+    deadline: &Deadline,
     request: &RunRequest,
     places: &Places<'_>,
 ) -> Result<StepImage, Failure> {
@@ -127,7 +156,7 @@ fn make(
         // Another node may bring it meanwhile.
         PullPolicy::Missing => ("pull", &["--missing"]),
     };
-    run_udocker(work, options, reference, platform)?;
+    run_udocker(work, options, reference, platform, deadline)?;
     let stores = Stores::open(places.settings)?;
     stored(&stores, reference, platform, places)?.ok_or_else(|| LaunchError::StillMissing(reference.clone()).into())
 }
@@ -245,12 +274,14 @@ fn choose(
     Ok(choice)
 }
 
-/// Heavy work crosses an exec boundary: the sibling program pulls or extracts, with its messages on our stderr.
+/// Heavy work crosses an exec boundary: the sibling program pulls or extracts, with its messages on our stderr. At
+/// the deadline it is ended; what it has of the image by then is the next one's to go on with.
 fn run_udocker(
     work: &'static str,
     options: &[&str],
     reference: &ImageReference,
     platform: &Platform,
+    deadline: &Deadline,
 ) -> Result<(), LaunchError> {
     let beside = std::env::current_exe().ok().map(|path| path.with_file_name("udocker")).filter(|path| path.is_file());
     let program = beside.unwrap_or_else(|| "udocker".into());
@@ -260,9 +291,12 @@ fn run_udocker(
     }
     command.arg(work).args(options).arg(format!("--platform={platform}")).arg(reference.to_string());
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    udocker_core::sys::process::end_with_us(&mut command);
-    let status =
-        command.status().map_err(|source| LaunchError::NotRun { work, reference: reference.clone(), source })?;
+    process::end_with_us(&mut command);
+    let ended = command.spawn().and_then(|mut child| process::wait_or_end(&mut child, deadline.left()));
+    let status = ended.map_err(|source| LaunchError::NotRun { work, reference: reference.clone(), source })?;
+    let Some(status) = status else {
+        return Err(LaunchError::Late { work, reference: reference.clone(), seconds: deadline.seconds });
+    };
     if status.success() {
         return Ok(());
     }
