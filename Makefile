@@ -70,12 +70,22 @@ slurm-cluster: setup
 	@bash tests/slurm/cluster.sh $(ACTION) $(SLURM)
 
 # What is shipped: target/dist-bin/udocker, udocker-launch, and slurm-RELEASE/libudocker_spank.so.
+# The launcher is linked twice: the first one tells how the functions are called that a start calls (start.order), the second
+# has them side by side. That is lld's to do, which is Rust's linker on x86-64.
 DIST := target/dist-bin
+DIST_LAUNCHER := $(LAUNCH_DIR)/$(HOST)/dist/udocker-launch
+ORDER := $(LAUNCH_DIR)/start.symbols
+ORDER_FLAGS := $(if $(filter x86_64-unknown-linux-gnu,$(HOST)),\
+  -C link-arg=-Wl,--symbol-ordering-file=$(CURDIR)/$(ORDER) -C link-arg=-Wl,--no-warn-symbol-ordering)
+LINK_LAUNCHER = $(CARGO) rustc --locked --profile dist -p udocker-launch --bin udocker-launch --target $(HOST) \
+  --target-dir $(LAUNCH_DIR) -- $(LAUNCH_FLAGS)
 dist: setup
 	$(CARGO) build --locked --profile dist -p udocker
-	$(CARGO) rustc --locked --profile dist -p udocker-launch --bin udocker-launch --target $(HOST) --target-dir $(LAUNCH_DIR) -- $(LAUNCH_FLAGS)
+	$(LINK_LAUNCHER) -C strip=none
+	nm $(DIST_LAUNCHER) | python3 tests/bench/order.py --symbols launcher/udocker-launch/start.order > $(ORDER)
+	$(LINK_LAUNCHER) $(ORDER_FLAGS)
 	@mkdir -p $(DIST)
-	cp target/dist/udocker $(LAUNCH_DIR)/$(HOST)/dist/udocker-launch $(DIST)/
+	cp target/dist/udocker $(DIST_LAUNCHER) $(DIST)/
 	$(call build_plugins,dist,dist)
 	for release in $(SLURM_RELEASES); do \
 	  mkdir -p $(DIST)/slurm-$$release && cp target/spank/dist/$$release/libudocker_spank.so $(DIST)/slurm-$$release/ || exit; \

@@ -190,4 +190,5 @@ def main():
     if not os.environ.get('KEEP'): shutil.rmtree(W, ignore_errors=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
