@@ -75,8 +75,9 @@ slurm-cluster: setup
 DIST := target/dist-bin
 DIST_LAUNCHER := $(LAUNCH_DIR)/$(HOST)/dist/udocker-launch
 ORDER := $(LAUNCH_DIR)/start.symbols
-ORDER_FLAGS := $(if $(filter x86_64-unknown-linux-gnu,$(HOST)),\
-  -C link-arg=-Wl,--symbol-ordering-file=$(CURDIR)/$(ORDER) -C link-arg=-Wl,--no-warn-symbol-ordering)
+ifeq ($(HOST),x86_64-unknown-linux-gnu)
+ORDER_FLAGS := -C link-arg=-Wl,--symbol-ordering-file=$(CURDIR)/$(ORDER) -C link-arg=-Wl,--no-warn-symbol-ordering
+endif
 LINK_LAUNCHER = $(CARGO) rustc --locked --profile dist -p udocker-launch --bin udocker-launch --target $(HOST) \
   --target-dir $(LAUNCH_DIR) -- $(LAUNCH_FLAGS)
 dist: setup
