@@ -1,5 +1,5 @@
-//! The program's allocator: a start makes a thousand small allocations, gives hardly one back before its exec, and is paid
-//! for by each rank. They come from one piece of memory, one behind the other; what does not fit any more, as in a long
+//! The program's allocator: a start makes many small allocations, keeps most of them until its exec, and is paid for by each
+//! rank. They come from one piece of memory, one behind the other; what does not fit any more, as in a long
 //! traced run, comes from the system's allocator.
 #![allow(unsafe_code)]
 
@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes; a start takes half of them. Pages that are not reached cost nothing.
+/// Bytes, more than a start needs. Pages that are not reached cost nothing.
 const SIZE: usize = 256 << 10;
 
 struct Arena {
