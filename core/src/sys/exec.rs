@@ -148,14 +148,14 @@ fn is_script(program: &CStr) -> bool {
 /// A program that can be read.
 struct Program {
     file: File,
-    /// Its first page, where all is in nearly every program.
+    /// Its first bytes, where all is in nearly every program.
     head: Vec<u8>,
 }
 
 impl Program {
     fn open(path: &CStr) -> io::Result<Self> {
         let file = File::open(OsStr::from_bytes(path.to_bytes()))?;
-        let mut head = vec![0; 4096];
+        let mut head = vec![0; 1024];
         let length = file.read_at(&mut head, 0)?;
         head.truncate(length);
         Ok(Self { file, head })
