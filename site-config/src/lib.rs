@@ -17,15 +17,21 @@ use std::path::PathBuf;
 use udocker_core::run::Caller;
 use udocker_core::settings::{RegistrySettings, Settings, StoreKind, StoreParts, StoreSettings, Verbosity};
 
+mod check;
 mod conf;
 mod error;
+mod explain;
 mod file;
+mod keys;
 mod merge;
 mod policy;
+mod read;
 mod report;
 mod schema;
 
+pub use check::{Checked, check};
 pub use error::{ConfigError, Origin, Position};
+pub use explain::KeyError;
 pub use report::{Effect, Row};
 
 /// Everything that [`load`] looks at.
@@ -107,9 +113,13 @@ pub struct Loaded {
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut loaded = defaults(sources);
     conf::apply_tmpdir(&mut loaded, sources);
-    for (path, text) in file::read_site(&sources.site_dir, sources.site_owner)? {
-        let config = schema::parse(&path, &text)?;
-        merge::merge(&mut loaded, config, &path, &text, sources)?;
+    let mut problems = Vec::new();
+    for (path, text) in file::read_site(&sources.site_dir, &[sources.site_owner], &mut problems) {
+        let config = read::read(&path, &text, &mut problems);
+        merge::merge(&mut loaded, config, (&path, &text), sources, &mut problems);
+    }
+    if let Some(first) = problems.into_iter().next() {
+        return Err(first);
     }
     let settings = &mut loaded.settings;
     settings.policy.registry.clone_from(&settings.registries.default);
