@@ -54,6 +54,7 @@ fn job() -> Job {
             sockets: Vec::new(),
             subordinate: None,
             interactive: Default::default(),
+            site_mounts: None,
         },
         facts: ContainerFacts { id: "id".into(), root: "/store/root".into(), ..ContainerFacts::default() },
     }

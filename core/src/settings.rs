@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::env_vars;
-use crate::policy::{ModeSettings, Policy, RegistryAccess};
+use crate::policy::{ModeSettings, MountPolicy, Policy, RegistryAccess};
 use crate::reference::{DEFAULT_REGISTRY, RegistryHost};
 use crate::run::ExecMode;
 
@@ -22,6 +22,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Which modes may be.
     pub modes: ModeSettings,
+    /// What may be mounted, if the site says anything of it.
+    pub mounts: Option<Box<MountPolicy>>,
     /// Limits.
     pub limits: Limits,
     /// Whom to ask, last line of an error.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use udocker_core::policy::{Action, Rule};
+use udocker_core::policy::{Action, MountPolicy, Rule, SiteMountKind};
 
 use crate::{ConfigError, Loaded, Sources, defaults, file, merge, read};
 
@@ -57,6 +57,9 @@ pub fn check(sources: &Sources, named: Option<&Path>) -> Result<Checked, ConfigE
 /// Values that others leave without effect.
 fn contradictions(loaded: &Loaded, problems: &mut Vec<ConfigError>) {
     let settings = &loaded.settings;
+    if let Some(mounts) = &settings.mounts {
+        contradictions_of_mounts(mounts, problems);
+    }
     let rules = &settings.policy.rules;
     for (index, rule) in rules.iter().enumerate() {
         let at = rule.origin.clone();
@@ -68,6 +71,27 @@ fn contradictions(loaded: &Loaded, problems: &mut Vec<ConfigError>) {
         {
             let why = format!("`modes.allowed` ({origin}) has none of its modes");
             problems.push(ConfigError::Contradiction { at, key: "policy.rule", why });
+        }
+    }
+}
+
+/// Lists that forbid what the site mounts itself.
+fn contradictions_of_mounts(policy: &MountPolicy, problems: &mut Vec<ConfigError>) {
+    for own in &policy.own {
+        let key = match own.kind {
+            SiteMountKind::Forced => "mounts.forced",
+            SiteMountKind::Default => "mounts.default",
+            SiteMountKind::Optional => "mounts.optional",
+        };
+        let sources = policy.forbidden_sources.iter().map(|listed| ("mounts.forbidden_sources", listed));
+        let source = sources.zip(std::iter::repeat(own.spec.source.as_ref()));
+        let targets = policy.forbidden_targets.iter().map(|listed| ("mounts.forbidden_targets", listed));
+        let target = targets.zip(std::iter::repeat(Some(&own.spec.target)));
+        for ((list, listed), path) in source.chain(target) {
+            if path.is_some_and(|path| path.starts_with(&listed.path)) {
+                let why = format!("`{key}` ({}) mounts {} all the same", own.origin, listed.path.display());
+                problems.push(ConfigError::Contradiction { at: listed.origin.clone(), key: list, why });
+            }
         }
     }
 }

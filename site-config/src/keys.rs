@@ -22,15 +22,19 @@ const TABLES: &[Known] = &[
     Known("policy", &["default", "rule"], &["pin"]),
     Known("policy.rule", &["match", "action", "modes", "gpu", "writable", "reason"], &[]),
     Known("policy.rule.match", &["image", "digest", "store", "account", "partition", "queue", "group"], &[]),
+    Known(
+        "mounts",
+        &["forced", "default", "optional", "forbidden_sources", "forbidden_targets", "home", "tmp", "user_binds"],
+        &[],
+    ),
+    Known("mounts.user_binds", &["allow", "readonly", "deny"], &[]),
     Known("modes", &["allowed", "preference"], &[]),
     Known("limits", &["tmpfs_default", "image_max"], &["pull_parallel", "wait_timeout", "tmpfs_max"]),
 ];
 
 /// Tables that a later version honours.
-const LATER: &[&str] = &[
-    "mounts", "env", "run", "gpu", "mpi", "fabric", "module", "relay", "stage", "cleanup", "log", "slurm", "pbs",
-    "override",
-];
+const LATER: &[&str] =
+    &["env", "run", "gpu", "mpi", "fabric", "module", "relay", "stage", "cleanup", "log", "slurm", "pbs", "override"];
 
 /// Unknown keys and those that are not built, each with its place in bytes.
 pub(crate) fn check_keys(file: &DeTable<'_>, path: &Path, text: &str, problems: &mut Vec<(Range<usize>, ConfigError)>) {

@@ -24,6 +24,7 @@ mod explain;
 mod file;
 mod keys;
 mod merge;
+mod mounts;
 mod policy;
 mod read;
 mod report;
@@ -124,6 +125,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let settings = &mut loaded.settings;
     settings.policy.registry.clone_from(&settings.registries.default);
     settings.registries.access.contact.clone_from(&settings.contact);
+    if let Some(mounts) = &mut settings.mounts {
+        mounts.contact.clone_from(&settings.contact);
+    }
     conf::apply_files(&mut loaded, sources)?;
     conf::apply_variables(&mut loaded, sources)?;
     loaded.settings.registries.docker_configs = docker_configs(sources);

@@ -8,7 +8,7 @@ use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
 use crate::policy::Keep;
 use crate::schema::{FileConfig, Kind, Registries, Store};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, policy};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, mounts, policy};
 
 /// Where a value stands.
 pub(crate) struct Place<'a> {
@@ -43,16 +43,26 @@ impl Place<'_> {
     fn host(&self, value: &Spanned<String>, key: &'static str) -> Result<RegistryHost, ConfigError> {
         value.get_ref().parse().map_err(|_| self.wrong(value, key, "a registry as host[:port]"))
     }
-    /// An absolute path without `..`, in which `{uid}` and `{user}` are replaced.
-    fn template(&self, value: &Spanned<String>, key: &'static str, sources: &Sources) -> Result<PathBuf, ConfigError> {
-        const EXPECTED: &str = "an absolute path without `..`; {uid} and {user} are replaced";
+    /// The text in which `{uid}` and `{user}` are replaced.
+    pub(crate) fn filled(
+        &self,
+        value: &Spanned<String>,
+        key: &'static str,
+        sources: &Sources,
+    ) -> Result<String, ConfigError> {
         let text = value.get_ref().replace("{uid}", &sources.uid.to_string());
         // A login name comes from the environment: it must stay one component.
-        let user_fits = !sources.user.is_empty() && !sources.user.contains('/') && !sources.user.starts_with('.');
+        let user_fits =
+            !sources.user.is_empty() && !sources.user.contains(['/', ':']) && !sources.user.starts_with('.');
         if text.contains("{user}") && !user_fits {
             return Err(self.wrong(value, key, "a path without {user}, as the login name is unknown"));
         }
-        let text = text.replace("{user}", &sources.user);
+        Ok(text.replace("{user}", &sources.user))
+    }
+    /// An absolute path without `..`, in which `{uid}` and `{user}` are replaced.
+    fn template(&self, value: &Spanned<String>, key: &'static str, sources: &Sources) -> Result<PathBuf, ConfigError> {
+        const EXPECTED: &str = "an absolute path without `..`; {uid} and {user} are replaced";
+        let text = self.filled(value, key, sources)?;
         let path = PathBuf::from(&text);
         let parent = path.components().any(|part| part == std::path::Component::ParentDir);
         if path.is_absolute() && !parent && !text.contains(['{', '}', '\0']) {
@@ -92,6 +102,7 @@ pub(crate) fn merge(
     merge_registries(loaded, registries, &place, &mut keep);
     policy::merge_policy(loaded, config.policy, &place, &mut keep);
     policy::merge_modes(loaded, config.modes, &place, &mut keep);
+    mounts::merge(loaded, config.mounts, &place, sources, &mut keep);
     if let Some(value) = config.limits.tmpfs_default {
         loaded.settings.limits.tmpfs_bytes = Some(value.get_ref().0);
         loaded.note("limits.tmpfs_default", place.origin(&value));

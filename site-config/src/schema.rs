@@ -17,6 +17,7 @@ pub(crate) struct FileConfig {
     pub registries: Registries,
     pub policy: PolicyKeys,
     pub modes: Modes,
+    pub mounts: Mounts,
     pub limits: LimitKeys,
 }
 
@@ -109,6 +110,35 @@ pub(crate) struct Match {
 pub(crate) struct Modes {
     pub allowed: Option<Spanned<Vec<Spanned<String>>>>,
     pub preference: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Mounts {
+    pub forced: Vec<Spanned<String>>,
+    #[serde(rename = "default")]
+    pub by_default: Vec<Spanned<String>>,
+    pub optional: Vec<Spanned<String>>,
+    pub forbidden_sources: Vec<Spanned<String>>,
+    pub forbidden_targets: Vec<Spanned<String>>,
+    pub home: Option<Spanned<bool>>,
+    pub tmp: Option<Spanned<Tmp>>,
+    pub user_binds: UserBinds,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Tmp {
+    Host,
+    Private,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct UserBinds {
+    pub allow: Option<Vec<Spanned<String>>>,
+    pub readonly: Vec<Spanned<String>>,
+    pub deny: Vec<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]

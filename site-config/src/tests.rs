@@ -251,6 +251,23 @@ fn wrong_files_are_refused_by_place_and_name() {
             "registries.deny = [\"a/b\"]",
             "DIR/site.toml:1:20: cannot use the value of `registries.deny`: expected a registry as host[:port], in which `*` stands for a part of a label",
         ),
+        (
+            "mounts.forced = [\"/a\"]",
+            "DIR/site.toml:1:18: cannot use the value of `mounts.forced`: expected SOURCE:TARGET[:OPTION,…] or tmpfs:TARGET[:size=N]; {uid} and {user} are replaced",
+        ),
+        (
+            "mounts.forbidden_sources = [\"a\"]",
+            "DIR/site.toml:1:29: cannot use the value of `mounts.forbidden_sources`: expected an absolute path without `..` and globs; {uid} is replaced",
+        ),
+        (
+            "mounts.user_binds.allow = [\"/scratch/{user}\"]",
+            "DIR/site.toml:1:28: cannot use the value of `mounts.user_binds.allow`: expected an absolute path without `..` and globs; {uid} is replaced",
+        ),
+        (
+            "mounts.user_binds.alow = []",
+            "DIR/site.toml:1:19: unknown key `mounts.user_binds.alow` | did you mean `mounts.user_binds.allow`?",
+        ),
+        ("mounts.tmp = \"none\"", "DIR/site.toml:1:14: unknown variant `none`, expected `host` or `private`"),
         ("[[override]]\npartition = \"x\"", "DIR/site.toml:1:3: the key `override` is not supported by this version"),
         (
             "[registries]\n  mirror = []",

@@ -20,9 +20,11 @@ use crate::run::ExecMode;
 use crate::settings::Settings;
 
 mod ask;
+mod mounts;
 mod names;
 
 pub use ask::{ask, is_named_by};
+pub use mounts::{Asker, Listed, MountDenied, MountPolicy, Scratch, SiteMount, SiteMountKind};
 pub use names::{ImageGlob, RegistryGlob, RegistryName, RepositoryName};
 
 /// The site's rules. The default allows everything.

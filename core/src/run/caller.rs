@@ -54,6 +54,7 @@ impl Caller {
             sockets,
             subordinate,
             interactive: Default::default(),
+            site_mounts: None,
         }
     }
 }

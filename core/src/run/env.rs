@@ -265,7 +265,7 @@ mod tests {
             root: "/s/ROOT".into(),
             mode: ExecMode::P2,
         };
-        let mounts = mount::collect(request, &caller, defaults).unwrap();
+        let mounts = mount::collect(request, &caller, defaults, Path::new("/none")).unwrap();
         let env = assemble(request, &config, &caller, defaults, &container, identity, &mounts);
         env.into_iter().map(|entry| entry.into_string().unwrap()).collect()
     }

@@ -90,6 +90,7 @@ pub(crate) mod tests {
             sockets: Vec::new(),
             subordinate: None,
             interactive: Default::default(),
+            site_mounts: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -128,6 +129,9 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     if !tree.is_dir() || tree.join("oci-layout").is_file() {
         return Err(unusable(None).into());
     }
+    if let Some(mounts) = &places.settings.mounts {
+        mounts.judge_directory(&request.image, Path::new(&request.image), false)?;
+    }
     let subject = Subject { shown: &request.image, name: Name::None, digests: Vec::new() };
     let permit = policy::ask(places.settings, &subject, &tree, places.env)?;
     let choice = choose(request, None, &permit, None, places)?;
@@ -252,6 +256,9 @@ fn choose(
     places: &Places<'_>,
 ) -> Result<Choice, Failure> {
     permit.check_use(false, request.write != WriteSpec::None)?;
+    if let (Some(mounts), WriteSpec::Directory(path)) = (&places.settings.mounts, &request.write) {
+        mounts.judge_directory(&format!("--write={}", request.write), path, true)?;
+    }
     let of_container = || container.and_then(|container| Some((container.mode()?, container.id())));
     let (mode, asked) = match (request.mode, of_container()) {
         (Some(mode), _) => (Some(mode), "`--mode`".to_owned()),

@@ -100,6 +100,9 @@ fn location(directory: &PathBuf, request: &RunRequest, args: &Args, context: &Co
         (Some(_), _) => return Err(RunError::WrittenInPlace.into()),
     };
     let shown = tree.to_string_lossy();
+    if let Some(mounts) = &context.settings.mounts {
+        mounts.judge_directory(&shown, &tree, write != RootWrite::ReadOnly)?;
+    }
     let permit = context.permit(&Subject { shown: &shown, name: Name::None, digests: Vec::new() }, &tree)?;
     permit.check_use(false, write != RootWrite::ReadOnly)?;
     let choice = tell(choose(args, None, &permit, context)?, context);
@@ -225,6 +228,9 @@ fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &m
             Ok(()) => unreachable!("taken above"),
         },
         WriteSpec::Directory(path) => {
+            if let Some(mounts) = &context.settings.mounts {
+                mounts.judge_directory(&format!("--write={}", request.write), path, true)?;
+            }
             let (upper, work) = (path.join("upper"), path.join("work"));
             for directory in [&upper, &work] {
                 std::fs::create_dir_all(directory)
