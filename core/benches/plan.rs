@@ -55,6 +55,7 @@ fn job() -> Job {
             subordinate: None,
             interactive: Default::default(),
             site_mounts: None,
+            site_env: None,
         },
         facts: ContainerFacts { id: "id".into(), root: "/store/root".into(), ..ContainerFacts::default() },
     }

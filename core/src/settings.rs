@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::env_vars;
 use crate::policy::{ModeSettings, MountPolicy, Policy, RegistryAccess};
 use crate::reference::{DEFAULT_REGISTRY, RegistryHost};
-use crate::run::ExecMode;
+use crate::run::{ExecMode, SiteEnv};
 
 /// Everything that is configured and not asked for on a command line. The default has no store.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,10 @@ pub struct Settings {
     pub modes: ModeSettings,
     /// What may be mounted, if the site says anything of it.
     pub mounts: Option<Box<MountPolicy>>,
+    /// What a program's environment is, if the site says anything of it.
+    pub env: Option<Box<SiteEnv>>,
+    /// Whether what `udocker run IMAGE` makes is kept as a container where nobody says.
+    pub keep: bool,
     /// Limits.
     pub limits: Limits,
     /// Whom to ask, last line of an error.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use udocker_core::policy::{Action, MountPolicy, Rule, SiteMountKind};
 
-use crate::{ConfigError, Loaded, Sources, defaults, file, merge, read};
+use crate::{ConfigError, Loaded, Sources, defaults, file, lay_files};
 
 /// What [`check`] looked at and found.
 #[derive(Debug, Default)]
@@ -43,13 +43,16 @@ pub fn check(sources: &Sources, named: Option<&Path>) -> Result<Checked, ConfigE
         }
     };
     let mut loaded = defaults(sources);
-    for (path, text) in &files {
-        let config = read::read(path, text, &mut problems);
-        merge::merge(&mut loaded, config, (path, text), sources, &mut problems);
-    }
+    lay_files(&mut loaded, &files, sources, &mut problems);
     // Where a value is left out, what it would have contradicted is a guess.
     if problems.is_empty() {
         contradictions(&loaded, &mut problems);
+        for other in &loaded.elsewhere {
+            let mut of_override = Vec::new();
+            contradictions(&other.loaded, &mut of_override);
+            let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            problems.extend(of_override.into_iter().filter(|problem| !told.contains(&problem.to_string())));
+        }
     }
     Ok(Checked { files: files.into_iter().map(|(path, _)| path).collect(), problems })
 }

@@ -38,12 +38,21 @@ impl Explain for KeyError {
     }
 }
 
+/// A setting that is in force, and what other jobs have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// The setting.
+    pub row: Row,
+    /// Where it differs: for which jobs and by whose word, and the value there.
+    pub elsewhere: Vec<(String, String)>,
+}
+
 impl Loaded {
     /// The settings that `key` names, `table.key` or a table.
     ///
     /// # Errors
     /// [`KeyError`] if there is no such key, or its part is not built.
-    pub fn explain(&self, key: &str) -> Result<Vec<Row>, KeyError> {
+    pub fn explain(&self, key: &str) -> Result<Vec<Explained>, KeyError> {
         let registries = &self.settings.registries;
         let more =
             [("registries.default", registries.default.to_string()), ("registries.index", registries.index.clone())];
@@ -57,10 +66,18 @@ impl Loaded {
             |row: &Row| row.key.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let rows: Vec<_> = self.site_rows().into_iter().chain(more).filter(is_meant).collect();
         match state(key) {
-            _ if !rows.is_empty() => Ok(rows),
+            _ if !rows.is_empty() => Ok(rows.into_iter().map(|row| self.explained(row)).collect()),
             State::Built => Ok(Vec::new()),
             State::Later => Err(KeyError::Unsupported(key.into())),
             State::Unknown(nearest) => Err(KeyError::Unknown { key: key.into(), nearest }),
         }
+    }
+
+    fn explained(&self, row: Row) -> Explained {
+        let others = self.elsewhere.iter().filter(|other| other.keys.contains(&row.key)).filter_map(|other| {
+            let there = other.loaded.site_rows().into_iter().find(|there| there.key == row.key)?;
+            (there.value != row.value).then(|| (other.told.clone(), there.value))
+        });
+        Explained { elsewhere: others.collect(), row }
     }
 }

@@ -28,13 +28,15 @@ const TABLES: &[Known] = &[
         &[],
     ),
     Known("mounts.user_binds", &["allow", "readonly", "deny"], &[]),
+    Known("env", &["set", "prepend", "append", "unset", "pass", "drop"], &[]),
+    Known("run", &["keep"], &["user", "entrypoint", "write", "batch", "share"]),
+    Known("override", &["partition", "queue", "account", "policy", "mounts", "modes", "limits"], &["gpu"]),
     Known("modes", &["allowed", "preference"], &[]),
     Known("limits", &["tmpfs_default", "image_max"], &["pull_parallel", "wait_timeout", "tmpfs_max"]),
 ];
 
 /// Tables that a later version honours.
-const LATER: &[&str] =
-    &["env", "run", "gpu", "mpi", "fabric", "module", "relay", "stage", "cleanup", "log", "slurm", "pbs", "override"];
+const LATER: &[&str] = &["gpu", "mpi", "fabric", "module", "relay", "stage", "cleanup", "log", "slurm", "pbs"];
 
 /// Unknown keys and those that are not built, each with its place in bytes.
 pub(crate) fn check_keys(file: &DeTable<'_>, path: &Path, text: &str, problems: &mut Vec<(Range<usize>, ConfigError)>) {
@@ -91,7 +93,8 @@ fn check_table(
         let span = name.span();
         let name = name.get_ref().as_ref();
         if honoured.contains(&name) {
-            let inner = format!("{table_name}.{name}");
+            // An override repeats tables.
+            let inner = if *table_name == "override" { name.to_owned() } else { format!("{table_name}.{name}") };
             if let Some(inner) = TABLES.iter().find(|known| known.0 == inner) {
                 check_value(value.get_ref(), inner, path, text, problems);
             }

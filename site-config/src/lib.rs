@@ -19,12 +19,14 @@ use udocker_core::settings::{RegistrySettings, Settings, StoreKind, StoreParts, 
 
 mod check;
 mod conf;
+mod env;
 mod error;
 mod explain;
 mod file;
 mod keys;
 mod merge;
 mod mounts;
+mod overrides;
 mod policy;
 mod read;
 mod report;
@@ -32,7 +34,7 @@ mod schema;
 
 pub use check::{Checked, check};
 pub use error::{ConfigError, Origin, Position};
-pub use explain::KeyError;
+pub use explain::{Explained, KeyError};
 pub use report::{Effect, Row};
 
 /// Everything that [`load`] looks at.
@@ -104,6 +106,8 @@ pub struct Loaded {
     without_effect: BTreeMap<&'static str, String>,
     /// Who set each key, where somebody did. Keys are written `table.key`, `store.NAME`, or as in udocker.conf.
     origins: BTreeMap<String, Origin>,
+    /// Overrides for other jobs than this.
+    elsewhere: Vec<overrides::Elsewhere>,
 }
 
 /// Reads the configuration.
@@ -115,10 +119,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut loaded = defaults(sources);
     conf::apply_tmpdir(&mut loaded, sources);
     let mut problems = Vec::new();
-    for (path, text) in file::read_site(&sources.site_dir, &[sources.site_owner], &mut problems) {
-        let config = read::read(&path, &text, &mut problems);
-        merge::merge(&mut loaded, config, (&path, &text), sources, &mut problems);
-    }
+    let files = file::read_site(&sources.site_dir, &[sources.site_owner], &mut problems);
+    lay_files(&mut loaded, &files, sources, &mut problems);
     if let Some(first) = problems.into_iter().next() {
         return Err(first);
     }
@@ -143,6 +145,20 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         StoreKind::Cache => 3,
     });
     Ok(loaded)
+}
+
+/// Lays the site's files over `loaded`, and over all of them what holds for this job.
+fn lay_files(loaded: &mut Loaded, files: &[file::Text], sources: &Sources, problems: &mut Vec<ConfigError>) {
+    let mut overrides = Vec::new();
+    for (path, text) in files {
+        let mut config = read::read(path, text, problems);
+        let of_jobs = std::mem::take(&mut config.overrides);
+        overrides.extend(of_jobs.into_iter().map(|value| (path.as_path(), text.as_str(), value)));
+        merge::merge(loaded, config, (path, text), sources, problems);
+    }
+    for (path, text, value) in overrides {
+        overrides::merge(loaded, value, (path, text), sources, problems);
+    }
 }
 
 /// Name of the user's own store; it comes first.
@@ -178,6 +194,7 @@ fn defaults(sources: &Sources) -> Loaded {
         own_directory: own,
         without_effect: BTreeMap::new(),
         origins: BTreeMap::new(),
+        elsewhere: Vec::new(),
     }
 }
 

@@ -7,13 +7,13 @@ use udocker_core::reference::RegistryHost;
 use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
 use crate::policy::Keep;
-use crate::schema::{FileConfig, Kind, Registries, Store};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, mounts, policy};
+use crate::schema::{FileConfig, Kind, LimitKeys, Registries, Store};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, env, mounts, policy};
 
 /// Where a value stands.
 pub(crate) struct Place<'a> {
-    path: &'a Path,
-    text: &'a str,
+    pub path: &'a Path,
+    pub text: &'a str,
 }
 
 impl Place<'_> {
@@ -103,13 +103,20 @@ pub(crate) fn merge(
     policy::merge_policy(loaded, config.policy, &place, &mut keep);
     policy::merge_modes(loaded, config.modes, &place, &mut keep);
     mounts::merge(loaded, config.mounts, &place, sources, &mut keep);
-    if let Some(value) = config.limits.tmpfs_default {
+    env::merge(loaded, config.env, &place, &mut keep);
+    env::merge_run(loaded, &config.run, &place);
+    merge_limits(loaded, &config.limits, &place);
+}
+
+/// `[limits]`.
+pub(crate) fn merge_limits(loaded: &mut Loaded, limits: &LimitKeys, place: &Place<'_>) {
+    if let Some(value) = &limits.tmpfs_default {
         loaded.settings.limits.tmpfs_bytes = Some(value.get_ref().0);
-        loaded.note("limits.tmpfs_default", place.origin(&value));
+        loaded.note("limits.tmpfs_default", place.origin(value));
     }
-    if let Some(value) = config.limits.image_max {
+    if let Some(value) = &limits.image_max {
         loaded.settings.limits.image_bytes = value.get_ref().0;
-        loaded.note("limits.image_max", place.origin(&value));
+        loaded.note("limits.image_max", place.origin(value));
     }
 }
 

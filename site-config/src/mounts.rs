@@ -11,6 +11,9 @@ use crate::policy::Keep;
 use crate::schema::{Mounts, Tmp};
 use crate::{ConfigError, Loaded, Sources};
 
+/// One of the lists of paths.
+type List = fn(&mut MountPolicy) -> &mut Vec<Listed>;
+
 /// `[mounts]`.
 pub(crate) fn merge(loaded: &mut Loaded, keys: Mounts, place: &Place<'_>, sources: &Sources, keep: Keep<'_>) {
     let own = [
@@ -27,8 +30,7 @@ pub(crate) fn merge(loaded: &mut Loaded, keys: Mounts, place: &Place<'_>, source
             }));
         }
     }
-    type List = fn(&mut MountPolicy) -> &mut Vec<Listed>;
-    let lists: [(Option<Vec<Spanned<String>>>, &str, List); 5] = [
+    let lists: [(_, _, List); 5] = [
         (Some(keys.forbidden_sources), "mounts.forbidden_sources", |policy| &mut policy.forbidden_sources),
         (Some(keys.forbidden_targets), "mounts.forbidden_targets", |policy| &mut policy.forbidden_targets),
         (keys.user_binds.allow, "mounts.user_binds.allow", |policy| policy.allow.get_or_insert_default()),

@@ -1,6 +1,7 @@
 //! What is in force, key by key, for `udocker showconf`.
 
 use udocker_core::policy::{Action, Listed, MountPolicy, Scratch, SiteMountKind};
+use udocker_core::run::SiteEnv;
 use udocker_core::settings::Verbosity;
 
 use crate::conf::{KEYS, Role};
@@ -78,6 +79,8 @@ impl Loaded {
             ("modes.preference".to_owned(), list(&modes.preference)),
         ]);
         rows.extend(mount_rows(settings.mounts.as_deref()));
+        rows.extend(env_rows(settings.env.as_deref()));
+        rows.push(("run.keep".to_owned(), settings.keep.to_string()));
         rows.extend([
             ("limits.image_max".to_owned(), settings.limits.image_bytes.to_string()),
             (
@@ -114,6 +117,22 @@ fn mount_rows(policy: Option<&MountPolicy>) -> Vec<(String, String)> {
         ("user_binds.deny", paths(&policy.deny)),
     ];
     rows.map(|(key, value)| (format!("mounts.{key}"), value)).into()
+}
+
+/// The keys of `[env]`.
+fn env_rows(env: Option<&SiteEnv>) -> Vec<(String, String)> {
+    let none = SiteEnv::default();
+    let env = env.unwrap_or(&none);
+    let pairs = |pairs: &[(String, String)]| list(pairs.iter().map(|(name, value)| format!("{name}={value}")));
+    let rows = [
+        ("set", pairs(&env.set)),
+        ("prepend", pairs(&env.prepend)),
+        ("append", pairs(&env.append)),
+        ("unset", list(&env.unset)),
+        ("pass", list(&env.pass)),
+        ("drop", list(&env.drop)),
+    ];
+    rows.map(|(key, value)| (format!("env.{key}"), value)).into()
 }
 
 /// The texts of `items`, with a blank between them.

@@ -1,5 +1,6 @@
 //! The keys of `site.toml` that are built, and their types.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -18,6 +19,23 @@ pub(crate) struct FileConfig {
     pub policy: PolicyKeys,
     pub modes: Modes,
     pub mounts: Mounts,
+    pub env: Env,
+    pub run: Run,
+    pub limits: LimitKeys,
+    #[serde(rename = "override")]
+    pub overrides: Vec<Spanned<Override>>,
+}
+
+/// Tables that hold for some jobs. Each key that is given must match.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Override {
+    pub partition: Option<Vec<String>>,
+    pub queue: Option<Vec<String>>,
+    pub account: Option<Vec<String>>,
+    pub policy: PolicyKeys,
+    pub mounts: Mounts,
+    pub modes: Modes,
     pub limits: LimitKeys,
 }
 
@@ -139,6 +157,23 @@ pub(crate) struct UserBinds {
     pub allow: Option<Vec<Spanned<String>>>,
     pub readonly: Vec<Spanned<String>>,
     pub deny: Vec<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Env {
+    pub set: BTreeMap<Spanned<String>, String>,
+    pub prepend: BTreeMap<Spanned<String>, String>,
+    pub append: BTreeMap<Spanned<String>, String>,
+    pub unset: Vec<Spanned<String>>,
+    pub pass: Vec<Spanned<String>>,
+    pub drop: Vec<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Run {
+    pub keep: Option<Spanned<bool>>,
 }
 
 #[derive(Default, Deserialize)]

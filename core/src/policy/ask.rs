@@ -27,23 +27,31 @@ pub fn ask<'a>(
     if policy.rules.is_empty() && policy.default == Action::Allow && settings.registries.access.is_open() {
         return Ok(Permit::plain(settings, subject.shown));
     }
-    let variable = |names: &[&str]| {
-        let found = names.iter().find_map(|name| env.iter().rev().find(|(other, _)| other == name));
-        found.map(|(_, value)| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
-    };
     let needs_store = subject.name == Name::None || policy.rules.iter().any(|rule| rule.stores.is_some());
     let needs_groups = policy.rules.iter().any(|rule| rule.groups.is_some());
     let store = if needs_store { store_of(settings, place) } else { None };
     // A tree in a store, by its path: it is some image of that store.
     let name = if subject.name == Name::None && store.is_some() { Name::Unknown } else { subject.name };
-    let facts = Facts {
-        store,
-        account: variable(&[env_vars::SLURM_JOB_ACCOUNT, env_vars::PBS_ACCOUNT]),
-        partition: variable(&[env_vars::SLURM_JOB_PARTITION]),
-        queue: variable(&[env_vars::PBS_QUEUE]),
-        groups: if needs_groups { groups() } else { Vec::new() },
-    };
+    let groups = if needs_groups { groups() } else { Vec::new() };
+    let facts = Facts { store, groups, ..Facts::of_job(env) };
     permit(settings, &Subject { name, ..subject.clone() }, &facts)
+}
+
+impl Facts {
+    /// What `env` says of a job: its user can change it.
+    pub fn of_job(env: &[(OsString, OsString)]) -> Self {
+        let variable = |names: &[&str]| {
+            let found = names.iter().find_map(|name| env.iter().rev().find(|(other, _)| other == name));
+            found.map(|(_, value)| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
+        };
+        Self {
+            store: None,
+            account: variable(&[env_vars::SLURM_JOB_ACCOUNT, env_vars::PBS_ACCOUNT]),
+            partition: variable(&[env_vars::SLURM_JOB_PARTITION]),
+            queue: variable(&[env_vars::PBS_QUEUE]),
+            groups: Vec::new(),
+        }
+    }
 }
 
 impl Policy {

@@ -55,6 +55,7 @@ impl Caller {
             subordinate,
             interactive: Default::default(),
             site_mounts: None,
+            site_env: None,
         }
     }
 }

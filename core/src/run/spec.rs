@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{ExecMode, ImageFiles, RunRequest};
+use super::{ExecMode, ImageFiles, RunRequest, SiteEnv};
 use crate::engine::{Cwd, GeneratedFile, IdMap, KeepFds, MountPlan, Unshare};
 use crate::image_config::ImageConfig;
 use crate::policy::{MountDenied, MountPolicy};
@@ -37,6 +37,8 @@ pub struct Caller {
     pub interactive: InteractiveDefaults,
     /// What the site says of mounts, as in [`crate::settings::Settings`].
     pub site_mounts: Option<Box<MountPolicy>>,
+    /// What it says of the environment, likewise.
+    pub site_env: Option<Box<SiteEnv>>,
 }
 
 /// First ID and count.

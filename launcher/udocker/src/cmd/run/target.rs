@@ -64,7 +64,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         .map_err(|failure| failure.under(format!("image or container not available: {reference}")))?;
     let permit = context.permit_image(&request.image, &reference, &image)?;
     // A dry run makes no container; it shows the image that one would be made of.
-    if (args.name.is_some() || args.keep) && !args.dry_run {
+    if (args.name.is_some() || args.keep || context.settings.keep) && !args.dry_run {
         let store = context.writable_store()?;
         let id = crate::cmd::create::create(context, &store, &reference, &image.record, args.name.as_ref())?;
         let stores = context.stores()?;
