@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::env_vars;
-use crate::policy::{ModeSettings, MountPolicy, Policy, RegistryAccess};
+use crate::policy::{ModeSettings, MountPolicy, Policy, RegistryAccess, SiteRules};
 use crate::reference::{DEFAULT_REGISTRY, RegistryHost};
 use crate::run::{ExecMode, SiteEnv};
 
@@ -38,6 +38,19 @@ pub struct Settings {
     pub interactive: InteractiveDefaults,
     /// What the engines of the P, F, R and S modes are told.
     pub engines: EngineSettings,
+}
+
+impl Settings {
+    /// What the site's decisions look at.
+    pub fn rules(&self) -> SiteRules<'_> {
+        SiteRules {
+            policy: &self.policy,
+            access: &self.registries.access,
+            modes: &self.modes,
+            registry: &self.registries.default,
+            contact: self.contact.as_deref(),
+        }
+    }
 }
 
 /// udocker's levels of messages, each with those before it.

@@ -57,7 +57,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         return in_container(args, store.clone(), container, request, context);
     }
     // What cannot be is told before anything is pulled for it.
-    choose(args, None, &Permit::plain(&context.settings, &request.image), context)?;
+    choose(args, None, &Permit::plain(context.settings.rules(), &request.image), context)?;
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
     let reference = crate::image::parse_reference(Some(&request.image))?;
     let image = crate::image::ready(context, &reference, &platform, request.pull)
