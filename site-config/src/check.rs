@@ -21,6 +21,8 @@ pub struct Checked {
 /// # Errors
 /// [`ConfigError::Missing`] if `named` does not exist.
 pub fn check(sources: &Sources, named: Option<&Path>) -> Result<Checked, ConfigError> {
+    // Whichever job this is: the rules of an override may leave others without effect, for its jobs alone.
+    let sources = &Sources { env: Vec::new(), ..sources.clone() };
     let mut problems = Vec::new();
     let files = match named {
         None => file::read_site(&sources.site_dir, &[sources.site_owner], &mut problems),
@@ -47,12 +49,6 @@ pub fn check(sources: &Sources, named: Option<&Path>) -> Result<Checked, ConfigE
     // Where a value is left out, what it would have contradicted is a guess.
     if problems.is_empty() {
         contradictions(&loaded, &mut problems);
-        for other in &loaded.elsewhere {
-            let mut of_override = Vec::new();
-            contradictions(&other.loaded, &mut of_override);
-            let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            problems.extend(of_override.into_iter().filter(|problem| !told.contains(&problem.to_string())));
-        }
     }
     Ok(Checked { files: files.into_iter().map(|(path, _)| path).collect(), problems })
 }

@@ -107,6 +107,26 @@ fn values_without_effect_are_told() {
              and comes first",
         ]
     );
+    env.set_site(
+        "[mounts]\nforced = [\"/srv/a:/opt/a\"]\noptional = [\"/srv2:/opt/b\"]\nforbidden_sources = [\"/srv\"]\n\
+         forbidden_targets = [\"/opt/b\"]\n",
+    );
+    assert_eq!(
+        checked(&env, 1),
+        [
+            "ETC/site.toml:4:22: `mounts.forbidden_sources` has no effect: `mounts.forced` (ETC/site.toml:2:11) mounts \
+             /srv all the same",
+            "ETC/site.toml:5:22: `mounts.forbidden_targets` has no effect: `mounts.optional` (ETC/site.toml:3:13) mounts \
+             /opt/b all the same",
+        ]
+    );
+    // What an override does to the others is meant.
+    let rule = "[[policy.rule]]\naction = \"allow\"\n";
+    let over = "[[override]]\npartition = [\"p\"]\n[[override.policy.rule]]\naction = \"deny\"\n";
+    env.set_site(&format!("{rule}{over}"));
+    let mut command = env.udocker(&["site", "check"]);
+    let output = run(command.env("SLURM_JOB_PARTITION", "p"));
+    assert_eq!(stdout(&output), "/etc/udocker/site.toml: good\n");
 }
 
 #[test]
