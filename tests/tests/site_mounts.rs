@@ -60,6 +60,10 @@ fn no_way_leads_to_a_forbidden_source() {
             ("what is above", launch(all.to_str().unwrap())),
             ("all", launch("/")),
             ("by /proc", launch(&format!("/proc/self/root{secret}"))),
+            (
+                "in a mode without namespaces",
+                env.launch(&["--mode=P1", &mount(&at(&env, "open/link")), "bb:1", "true"]),
+            ),
             ("to be made", env.launch(&[&format!("--mount={secret}/new:/x:create"), "bb:1", "true"])),
             ("the option as a variable", with(env.launch(&["bb:1", "true"]), "UDOCKER_MOUNT", &format!("{secret}:/x"))),
             (
@@ -179,6 +183,7 @@ fn what_the_site_mounts() {
     let launched = |env: &TestEnv, options| stdout(&run(&mut env.launch(&words(options))));
     assert_eq!(launched(&env, &["--write=tmpfs"]), "open data secret2 - ");
     assert_eq!(launched(&env, &["--write=tmpfs", "--umount=/a", "--umount=/b", "--umount=/c"]), "open - - - ");
+    assert_eq!(launched(&env, &["--mode=P1"]), "open data secret2 - ");
     let output = run(&mut env.udocker(&[&["run"], &words(&[])[..]].concat()));
     assert_eq!(stdout(&output), "open data secret2 - ");
     let output = run(&mut env.udocker(&[&["run", "--novol=/a", "--novol=/b"], &words(&[])[..]].concat()));
