@@ -54,6 +54,8 @@ fn job() -> Job {
             sockets: Vec::new(),
             subordinate: None,
             interactive: Default::default(),
+            site_mounts: None,
+            site_env: None,
         },
         facts: ContainerFacts { id: "id".into(), root: "/store/root".into(), ..ContainerFacts::default() },
     }
@@ -71,7 +73,7 @@ fn plan(bencher: Bencher<'_, '_>) {
     let spec = || RunSpec::build(&job.request, &job.config, &job.files, &job.caller, Defaults::Job, &job.facts);
     let root = || RootPlan::new("/store/root", RootWrite::ReadOnly);
     let settings = Settings::default();
-    let permit = Permit::plain(&settings, "i");
+    let permit = Permit::plain(settings.rules(), "i");
     let choice = choose(None, &settings.engines, &permit, "".as_ref(), || Ok(())).expect("N1 is built");
     bencher
         .with_inputs(|| (spec().expect("a spec"), root()))

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::env_vars;
-use crate::policy::{ModeSettings, Policy, RegistryAccess};
+use crate::policy::{ModeSettings, MountPolicy, Policy, RegistryAccess, SiteRules};
 use crate::reference::{DEFAULT_REGISTRY, RegistryHost};
-use crate::run::ExecMode;
+use crate::run::{ExecMode, SiteEnv};
 
 /// Everything that is configured and not asked for on a command line. The default has no store.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,12 @@ pub struct Settings {
     pub policy: Policy,
     /// Which modes may be.
     pub modes: ModeSettings,
+    /// What may be mounted, if the site says anything of it.
+    pub mounts: Option<Box<MountPolicy>>,
+    /// What a program's environment is, if the site says anything of it.
+    pub env: Option<Box<SiteEnv>>,
+    /// Whether what `udocker run IMAGE` makes is kept as a container where nobody says.
+    pub keep: bool,
     /// Limits.
     pub limits: Limits,
     /// Whom to ask, last line of an error.
@@ -32,6 +38,19 @@ pub struct Settings {
     pub interactive: InteractiveDefaults,
     /// What the engines of the P, F, R and S modes are told.
     pub engines: EngineSettings,
+}
+
+impl Settings {
+    /// What the site's decisions look at.
+    pub fn rules(&self) -> SiteRules<'_> {
+        SiteRules {
+            policy: &self.policy,
+            access: &self.registries.access,
+            modes: &self.modes,
+            registry: &self.registries.default,
+            contact: self.contact.as_deref(),
+        }
+    }
 }
 
 /// udocker's levels of messages, each with those before it.

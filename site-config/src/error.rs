@@ -148,6 +148,16 @@ pub enum ConfigError {
         /// What would do.
         expected: &'static str,
     },
+    /// A value that another one leaves without effect.
+    #[error("{at}: `{key}` has no effect: {why}")]
+    Contradiction {
+        /// Where, as `FILE:LINE:COLUMN`.
+        at: String,
+        /// With its table.
+        key: &'static str,
+        /// What stands against it, and where.
+        why: String,
+    },
     /// A variable without a usable value.
     #[error("cannot use the variable {name}, `{value}`: expected {expected}")]
     Variable {
@@ -185,6 +195,7 @@ impl Explain for ConfigError {
             | Self::Syntax { .. }
             | Self::UnknownKey { .. }
             | Self::Value { .. }
+            | Self::Contradiction { .. }
             | Self::Variable { .. } => ErrorKind::Usage,
         }
     }

@@ -61,24 +61,51 @@ pub(crate) fn read_conf(path: &Path, trust: Trust) -> Result<Option<String>, Con
     read_text(fd, path).map(Some)
 }
 
-/// The site's files in the order of merging, each with its text; none if `site_dir` does not exist.
-pub(crate) fn read_site(site_dir: &Path, owner: u32) -> Result<Vec<(PathBuf, String)>, ConfigError> {
+/// A file's path and its text.
+pub(crate) type Text = (PathBuf, String);
+
+/// The site's files in the order of merging; none if `site_dir` does not exist. What cannot be trusted or read goes to
+/// `problems`; of a directory that is so, nothing is read. The first of `owners` is whose it should be.
+pub(crate) fn read_site(site_dir: &Path, owners: &[u32], problems: &mut Vec<ConfigError>) -> Vec<Text> {
     let mut out = Vec::new();
-    let Some(directory) = open_directory(CWD, site_dir, site_dir, owner)? else { return Ok(out) };
-    read_file(directory.as_fd(), Path::new("site.toml"), site_dir, owner, &mut out)?;
-    let path = site_dir.join("conf.d");
-    if let Some(parts) = open_directory(directory.as_fd(), Path::new("conf.d"), &path, owner)? {
-        for name in toml_names(parts.as_fd(), &path)? {
-            read_file(parts.as_fd(), &name, &path, owner, &mut out)?;
-        }
-    }
-    Ok(out)
+    let read = read_directory(site_dir, owners, |read| match read {
+        Ok(text) => out.extend(text),
+        Err(problem) => problems.push(problem),
+    });
+    problems.extend(read.err());
+    out
 }
 
-fn open_directory(at: BorrowedFd<'_>, name: &Path, path: &Path, owner: u32) -> Result<Option<OwnedFd>, ConfigError> {
+fn read_directory(
+    site_dir: &Path,
+    owners: &[u32],
+    mut each: impl FnMut(Result<Option<Text>, ConfigError>),
+) -> Result<(), ConfigError> {
+    let Some(directory) = open_directory(CWD, site_dir, site_dir, owners)? else { return Ok(()) };
+    each(read_file(directory.as_fd(), Path::new("site.toml"), site_dir, owners));
+    let path = site_dir.join("conf.d");
+    if let Some(parts) = open_directory(directory.as_fd(), Path::new("conf.d"), &path, owners)? {
+        for name in toml_names(parts.as_fd(), &path)? {
+            each(read_file(parts.as_fd(), &name, &path, owners));
+        }
+    }
+    Ok(())
+}
+
+/// One file of the site's, wherever it lies.
+pub(crate) fn read_one(path: &Path, owners: &[u32]) -> Result<Option<Text>, ConfigError> {
+    read_at(CWD, path, path, owners)
+}
+
+fn open_directory(
+    at: BorrowedFd<'_>,
+    name: &Path,
+    path: &Path,
+    owners: &[u32],
+) -> Result<Option<OwnedFd>, ConfigError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let Some(directory) = open(at, name, flags, path, "directory")? else { return Ok(None) };
-    check(directory.as_fd(), FileType::Directory, path, &[owner], 0o022)?;
+    check(directory.as_fd(), FileType::Directory, path, owners, 0o022)?;
     Ok(Some(directory))
 }
 
@@ -138,17 +165,18 @@ fn read_file(
     directory: BorrowedFd<'_>,
     name: &Path,
     parent: &Path,
-    owner: u32,
-    out: &mut Vec<(PathBuf, String)>,
-) -> Result<(), ConfigError> {
-    let path = parent.join(name);
+    owners: &[u32],
+) -> Result<Option<Text>, ConfigError> {
+    read_at(directory, name, &parent.join(name), owners)
+}
+
+/// `name` in `directory`, `path` in messages; `None` if it does not exist.
+fn read_at(directory: BorrowedFd<'_>, name: &Path, path: &Path, owners: &[u32]) -> Result<Option<Text>, ConfigError> {
     // NONBLOCK: a FIFO in the way must not stop us; it is refused below.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Some(fd) = open(directory, name, flags, &path, "file")? else { return Ok(()) };
-    check(fd.as_fd(), FileType::RegularFile, &path, &[owner], 0o022)?;
-    let text = read_text(fd, &path)?;
-    out.push((path, text));
-    Ok(())
+    let Some(fd) = open(directory, name, flags, path, "file")? else { return Ok(None) };
+    check(fd.as_fd(), FileType::RegularFile, path, owners, 0o022)?;
+    Ok(Some((path.into(), read_text(fd, path)?)))
 }
 
 fn read_text(fd: OwnedFd, path: &Path) -> Result<String, ConfigError> {

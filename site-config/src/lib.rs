@@ -17,15 +17,24 @@ use std::path::PathBuf;
 use udocker_core::run::Caller;
 use udocker_core::settings::{RegistrySettings, Settings, StoreKind, StoreParts, StoreSettings, Verbosity};
 
+mod check;
 mod conf;
+mod env;
 mod error;
+mod explain;
 mod file;
+mod keys;
 mod merge;
+mod mounts;
+mod overrides;
 mod policy;
+mod read;
 mod report;
 mod schema;
 
+pub use check::{Checked, check};
 pub use error::{ConfigError, Origin, Position};
+pub use explain::{Explained, KeyError};
 pub use report::{Effect, Row};
 
 /// Everything that [`load`] looks at.
@@ -97,6 +106,8 @@ pub struct Loaded {
     without_effect: BTreeMap<&'static str, String>,
     /// Who set each key, where somebody did. Keys are written `table.key`, `store.NAME`, or as in udocker.conf.
     origins: BTreeMap<String, Origin>,
+    /// Overrides for other jobs than this.
+    elsewhere: Vec<overrides::Elsewhere>,
 }
 
 /// Reads the configuration.
@@ -107,13 +118,18 @@ pub struct Loaded {
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut loaded = defaults(sources);
     conf::apply_tmpdir(&mut loaded, sources);
-    for (path, text) in file::read_site(&sources.site_dir, sources.site_owner)? {
-        let config = schema::parse(&path, &text)?;
-        merge::merge(&mut loaded, config, &path, &text, sources)?;
+    let mut problems = Vec::new();
+    let files = file::read_site(&sources.site_dir, &[sources.site_owner], &mut problems);
+    lay_files(&mut loaded, &files, sources, &mut problems);
+    if let Some(first) = problems.into_iter().next() {
+        return Err(first);
     }
     let settings = &mut loaded.settings;
     settings.policy.registry.clone_from(&settings.registries.default);
     settings.registries.access.contact.clone_from(&settings.contact);
+    if let Some(mounts) = &mut settings.mounts {
+        mounts.contact.clone_from(&settings.contact);
+    }
     conf::apply_files(&mut loaded, sources)?;
     conf::apply_variables(&mut loaded, sources)?;
     loaded.settings.registries.docker_configs = docker_configs(sources);
@@ -129,6 +145,20 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         StoreKind::Cache => 3,
     });
     Ok(loaded)
+}
+
+/// Lays the site's files over `loaded`, and over all of them what holds for this job.
+fn lay_files(loaded: &mut Loaded, files: &[file::Text], sources: &Sources, problems: &mut Vec<ConfigError>) {
+    let mut overrides = Vec::new();
+    for (path, text) in files {
+        let mut config = read::read(path, text, problems);
+        let of_jobs = std::mem::take(&mut config.overrides);
+        overrides.extend(of_jobs.into_iter().map(|value| (path.as_path(), text.as_str(), value)));
+        merge::merge(loaded, config, (path, text), sources, problems);
+    }
+    for (path, text, value) in overrides {
+        overrides::merge(loaded, value, (path, text), sources, problems);
+    }
 }
 
 /// Name of the user's own store; it comes first.
@@ -164,6 +194,7 @@ fn defaults(sources: &Sources) -> Loaded {
         own_directory: own,
         without_effect: BTreeMap::new(),
         origins: BTreeMap::new(),
+        elsewhere: Vec::new(),
     }
 }
 

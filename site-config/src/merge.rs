@@ -6,13 +6,14 @@ use toml::Spanned;
 use udocker_core::reference::RegistryHost;
 use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
-use crate::schema::{FileConfig, Kind, Store};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, policy};
+use crate::policy::Keep;
+use crate::schema::{FileConfig, Kind, LimitKeys, Registries, Store};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, env, mounts, policy};
 
 /// Where a value stands.
 pub(crate) struct Place<'a> {
-    path: &'a Path,
-    text: &'a str,
+    pub path: &'a Path,
+    pub text: &'a str,
 }
 
 impl Place<'_> {
@@ -42,16 +43,26 @@ impl Place<'_> {
     fn host(&self, value: &Spanned<String>, key: &'static str) -> Result<RegistryHost, ConfigError> {
         value.get_ref().parse().map_err(|_| self.wrong(value, key, "a registry as host[:port]"))
     }
-    /// An absolute path without `..`, in which `{uid}` and `{user}` are replaced.
-    fn template(&self, value: &Spanned<String>, key: &'static str, sources: &Sources) -> Result<PathBuf, ConfigError> {
-        const EXPECTED: &str = "an absolute path without `..`; {uid} and {user} are replaced";
+    /// The text in which `{uid}` and `{user}` are replaced.
+    pub(crate) fn filled(
+        &self,
+        value: &Spanned<String>,
+        key: &'static str,
+        sources: &Sources,
+    ) -> Result<String, ConfigError> {
         let text = value.get_ref().replace("{uid}", &sources.uid.to_string());
         // A login name comes from the environment: it must stay one component.
-        let user_fits = !sources.user.is_empty() && !sources.user.contains('/') && !sources.user.starts_with('.');
+        let user_fits =
+            !sources.user.is_empty() && !sources.user.contains(['/', ':']) && !sources.user.starts_with('.');
         if text.contains("{user}") && !user_fits {
             return Err(self.wrong(value, key, "a path without {user}, as the login name is unknown"));
         }
-        let text = text.replace("{user}", &sources.user);
+        Ok(text.replace("{user}", &sources.user))
+    }
+    /// An absolute path without `..`, in which `{uid}` and `{user}` are replaced.
+    fn template(&self, value: &Spanned<String>, key: &'static str, sources: &Sources) -> Result<PathBuf, ConfigError> {
+        const EXPECTED: &str = "an absolute path without `..`; {uid} and {user} are replaced";
+        let text = self.filled(value, key, sources)?;
         let path = PathBuf::from(&text);
         let parent = path.components().any(|part| part == std::path::Component::ParentDir);
         if path.is_absolute() && !parent && !text.contains(['{', '}', '\0']) {
@@ -62,15 +73,16 @@ impl Place<'_> {
     }
 }
 
-/// Lays `config`, read from `path` with `text`, over `loaded`.
+/// Lays `config`, read from `path` with `text`, over `loaded`; values that cannot be used go to `problems` instead.
 pub(crate) fn merge(
     loaded: &mut Loaded,
     config: FileConfig,
-    path: &Path,
-    text: &str,
+    (path, text): (&Path, &str),
     sources: &Sources,
-) -> Result<(), ConfigError> {
+    problems: &mut Vec<ConfigError>,
+) {
     let place = Place { path, text };
+    let mut keep = |merged: Result<(), ConfigError>| problems.extend(merged.err());
     if let Some(value) = config.site.name {
         loaded.note("site.name", place.origin(&value));
         loaded.site_name = Some(value.into_inner());
@@ -80,60 +92,93 @@ pub(crate) fn merge(
         loaded.settings.contact = Some(value.into_inner());
     }
     if let Some(value) = config.paths.run_dir {
-        let path = place.template(&value, "paths.run_dir", sources)?;
-        if loaded.origin("paths.run_dir") != &Origin::Default {
-            // An earlier file put its own first.
-            loaded.settings.run_dirs.remove(0);
-        }
-        loaded.settings.run_dirs.insert(0, path);
-        loaded.note("paths.run_dir", place.origin(&value));
+        keep(set_run_dir(loaded, &value, &place, sources));
     }
     for store in config.store {
-        add_store(loaded, store, &place, sources)?;
+        keep(add_store(loaded, store, &place, sources));
     }
     let registries = config.registries;
+    policy::merge_access(loaded, registries.allow.as_ref(), &registries.deny, &place, &mut keep);
+    merge_registries(loaded, registries, &place, &mut keep);
+    policy::merge_policy(loaded, config.policy, &place, &mut keep);
+    policy::merge_modes(loaded, config.modes, &place, &mut keep);
+    mounts::merge(loaded, config.mounts, &place, sources, &mut keep);
+    env::merge(loaded, config.env, &place, &mut keep);
+    env::merge_run(loaded, &config.run, &place);
+    merge_limits(loaded, &config.limits, &place);
+}
+
+/// `[limits]`.
+pub(crate) fn merge_limits(loaded: &mut Loaded, limits: &LimitKeys, place: &Place<'_>) {
+    if let Some(value) = &limits.tmpfs_default {
+        loaded.settings.limits.tmpfs_bytes = Some(value.get_ref().0);
+        loaded.note("limits.tmpfs_default", place.origin(value));
+    }
+    if let Some(value) = &limits.image_max {
+        loaded.settings.limits.image_bytes = value.get_ref().0;
+        loaded.note("limits.image_max", place.origin(value));
+    }
+}
+
+fn set_run_dir(
+    loaded: &mut Loaded,
+    value: &Spanned<String>,
+    place: &Place<'_>,
+    sources: &Sources,
+) -> Result<(), ConfigError> {
+    let path = place.template(value, "paths.run_dir", sources)?;
+    if loaded.origin("paths.run_dir") != &Origin::Default {
+        // An earlier file put its own first.
+        loaded.settings.run_dirs.remove(0);
+    }
+    loaded.settings.run_dirs.insert(0, path);
+    loaded.note("paths.run_dir", place.origin(value));
+    Ok(())
+}
+
+/// `[registries]` but for whom one may ask.
+fn merge_registries(loaded: &mut Loaded, registries: Registries, place: &Place<'_>, keep: Keep<'_>) {
     if let Some(value) = registries.default {
-        loaded.settings.registries.default = place.host(&value, "registries.default")?;
-        loaded.note("registries.default", place.origin(&value));
+        let host = place.host(&value, "registries.default");
+        keep(host.map(|host| {
+            loaded.settings.registries.default = host;
+            loaded.note("registries.default", place.origin(&value));
+        }));
     }
     if let Some(value) = registries.index {
         loaded.note("registries.index", place.origin(&value));
         loaded.settings.registries.index = value.into_inner();
     }
-    policy::merge_access(loaded, registries.allow, &registries.deny, &place)?;
     for value in &registries.insecure {
-        let host = place.host(value, "registries.insecure")?;
-        loaded.settings.registries.insecure.push(host);
-        loaded.note("registries.insecure", place.origin(value));
+        keep(place.host(value, "registries.insecure").map(|host| {
+            loaded.settings.registries.insecure.push(host);
+            loaded.note("registries.insecure", place.origin(value));
+        }));
     }
-    if let Some(value) = registries.ca_dir {
-        if !value.get_ref().is_absolute() {
-            return Err(place.wrong(&value, "registries.ca_dir", "an absolute path"));
+    match registries.ca_dir {
+        Some(value) if !value.get_ref().is_absolute() => {
+            keep(Err(place.wrong(&value, "registries.ca_dir", "an absolute path")));
         }
-        loaded.note("registries.ca_dir", place.origin(&value));
-        loaded.settings.registries.ca_dir = Some(value.into_inner());
+        Some(value) => {
+            loaded.note("registries.ca_dir", place.origin(&value));
+            loaded.settings.registries.ca_dir = Some(value.into_inner());
+        }
+        None => {}
     }
     if let Some(value) = registries.parallel {
-        let number = place.number(&value, "registries.parallel", 1..=64, "a number from 1 to 64")?;
-        loaded.settings.registries.parallel = number as usize;
-        loaded.note("registries.parallel", place.origin(&value));
+        let number = place.number(&value, "registries.parallel", 1..=64, "a number from 1 to 64");
+        keep(number.map(|number| {
+            loaded.settings.registries.parallel = number as usize;
+            loaded.note("registries.parallel", place.origin(&value));
+        }));
     }
     if let Some(value) = registries.retries {
-        let number = place.number(&value, "registries.retries", 0..=100, "a number from 0 to 100")?;
-        loaded.settings.registries.retries = number;
-        loaded.note("registries.retries", place.origin(&value));
+        let number = place.number(&value, "registries.retries", 0..=100, "a number from 0 to 100");
+        keep(number.map(|number| {
+            loaded.settings.registries.retries = number;
+            loaded.note("registries.retries", place.origin(&value));
+        }));
     }
-    policy::merge_policy(loaded, config.policy, &place)?;
-    policy::merge_modes(loaded, config.modes, &place)?;
-    if let Some(value) = config.limits.tmpfs_default {
-        loaded.settings.limits.tmpfs_bytes = Some(value.get_ref().0);
-        loaded.note("limits.tmpfs_default", place.origin(&value));
-    }
-    if let Some(value) = config.limits.image_max {
-        loaded.settings.limits.image_bytes = value.get_ref().0;
-        loaded.note("limits.image_max", place.origin(&value));
-    }
-    Ok(())
 }
 
 fn add_store(

@@ -10,41 +10,39 @@ use crate::schema::{self, RuleAction};
 use crate::{ConfigError, Loaded};
 
 type Texts = Vec<Spanned<String>>;
+/// Takes what cannot be used.
+pub(crate) type Keep<'a> = &'a mut dyn FnMut(Result<(), ConfigError>);
 
 /// `registries.allow` and `registries.deny`.
 pub(crate) fn merge_access(
     loaded: &mut Loaded,
-    allow: Option<Spanned<Texts>>,
+    allow: Option<&Spanned<Texts>>,
     deny: &Texts,
     place: &Place<'_>,
-) -> Result<(), ConfigError> {
+    keep: Keep<'_>,
+) {
     const EXPECTED: &str = "a registry as host[:port], in which `*` stands for a part of a label";
     let glob = |value: &Spanned<String>, key| {
         RegistryGlob::parse(value.get_ref()).ok_or_else(|| place.wrong(value, key, EXPECTED))
     };
     if let Some(list) = allow {
         let globs = list.get_ref().iter().map(|value| glob(value, "registries.allow"));
-        let globs = globs.collect::<Result<Vec<_>, _>>()?;
         let access = &mut loaded.settings.registries.access;
         let (all, origin) = access.allow.get_or_insert_default();
-        all.extend(globs);
-        *origin = place.told(&list);
-        loaded.note("registries.allow", place.origin(&list));
+        globs.for_each(|glob| keep(glob.map(|glob| all.push(glob))));
+        *origin = place.told(list);
+        loaded.note("registries.allow", place.origin(list));
     }
     for value in deny {
-        let glob = glob(value, "registries.deny")?;
-        loaded.settings.registries.access.deny.push((glob, place.told(value)));
-        loaded.note("registries.deny", place.origin(value));
+        keep(glob(value, "registries.deny").map(|glob| {
+            loaded.settings.registries.access.deny.push((glob, place.told(value)));
+            loaded.note("registries.deny", place.origin(value));
+        }));
     }
-    Ok(())
 }
 
 /// `[policy]`.
-pub(crate) fn merge_policy(
-    loaded: &mut Loaded,
-    keys: schema::PolicyKeys,
-    place: &Place<'_>,
-) -> Result<(), ConfigError> {
+pub(crate) fn merge_policy(loaded: &mut Loaded, keys: schema::PolicyKeys, place: &Place<'_>, keep: Keep<'_>) {
     if let Some(value) = keys.default {
         loaded.settings.policy.default = action(*value.get_ref());
         loaded.settings.policy.default_origin = place.told(&value);
@@ -53,10 +51,9 @@ pub(crate) fn merge_policy(
     for value in keys.rule {
         loaded.note("policy.rule", place.origin(&value));
         let origin = place.told(&value);
-        let rule = rule(value.into_inner(), origin, place)?;
-        loaded.settings.policy.rules.push(rule);
+        let rule = rule(value.into_inner(), origin, place);
+        keep(rule.map(|rule| loaded.settings.policy.rules.push(rule)));
     }
-    Ok(())
 }
 
 fn action(action: RuleAction) -> Action {
@@ -108,19 +105,22 @@ fn rule(rule: schema::Rule, origin: String, place: &Place<'_>) -> Result<Rule, C
 }
 
 /// `[modes]`.
-pub(crate) fn merge_modes(loaded: &mut Loaded, keys: schema::Modes, place: &Place<'_>) -> Result<(), ConfigError> {
+pub(crate) fn merge_modes(loaded: &mut Loaded, keys: schema::Modes, place: &Place<'_>, keep: Keep<'_>) {
     let modes = |list: &Spanned<Texts>, key| {
         list.get_ref().iter().map(|value| mode(value, key, place)).collect::<Result<Vec<_>, _>>()
     };
     if let Some(list) = keys.allowed {
-        loaded.settings.modes.allowed = Some((modes(&list, "modes.allowed")?, place.told(&list)));
-        loaded.note("modes.allowed", place.origin(&list));
+        keep(modes(&list, "modes.allowed").map(|modes| {
+            loaded.settings.modes.allowed = Some((modes, place.told(&list)));
+            loaded.note("modes.allowed", place.origin(&list));
+        }));
     }
     if let Some(list) = keys.preference {
-        loaded.settings.modes.preference = modes(&list, "modes.preference")?;
-        loaded.note("modes.preference", place.origin(&list));
+        keep(modes(&list, "modes.preference").map(|modes| {
+            loaded.settings.modes.preference = modes;
+            loaded.note("modes.preference", place.origin(&list));
+        }));
     }
-    Ok(())
 }
 
 fn mode(value: &Spanned<String>, key: &'static str, place: &Place<'_>) -> Result<ExecMode, ConfigError> {

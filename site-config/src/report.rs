@@ -1,6 +1,7 @@
 //! What is in force, key by key, for `udocker showconf`.
 
-use udocker_core::policy::Action;
+use udocker_core::policy::{Action, Listed, MountPolicy, Scratch, SiteMountKind};
+use udocker_core::run::SiteEnv;
 use udocker_core::settings::Verbosity;
 
 use crate::conf::{KEYS, Role};
@@ -76,6 +77,11 @@ impl Loaded {
             ("policy.rule".to_owned(), list(settings.policy.rules.iter().map(|rule| &rule.origin))),
             ("modes.allowed".to_owned(), modes.allowed.as_ref().map_or_else(|| "all".to_owned(), |(all, _)| list(all))),
             ("modes.preference".to_owned(), list(&modes.preference)),
+        ]);
+        rows.extend(mount_rows(settings.mounts.as_deref()));
+        rows.extend(env_rows(settings.env.as_deref()));
+        rows.push(("run.keep".to_owned(), settings.keep.to_string()));
+        rows.extend([
             ("limits.image_max".to_owned(), settings.limits.image_bytes.to_string()),
             (
                 "limits.tmpfs_default".to_owned(),
@@ -89,6 +95,44 @@ impl Loaded {
         let value = redact(&value.replace('\n', " "));
         Row { key: key.to_owned(), value, origin: self.origin(noted_as).clone(), effect }
     }
+}
+
+/// The keys of `[mounts]`.
+fn mount_rows(policy: Option<&MountPolicy>) -> Vec<(String, String)> {
+    let none = MountPolicy::default();
+    let policy = policy.unwrap_or(&none);
+    let own = |kind| list(policy.own.iter().filter(|own| own.kind == kind).map(|own| &own.spec));
+    let paths = |listed: &[Listed]| list(listed.iter().map(|listed| listed.path.display()));
+    let tmp = if policy.tmp == Some(Scratch::Private) { "private" } else { "host" };
+    let rows = [
+        ("forced", own(SiteMountKind::Forced)),
+        ("default", own(SiteMountKind::Default)),
+        ("optional", own(SiteMountKind::Optional)),
+        ("forbidden_sources", paths(&policy.forbidden_sources)),
+        ("forbidden_targets", paths(&policy.forbidden_targets)),
+        ("home", policy.home.unwrap_or(true).to_string()),
+        ("tmp", tmp.to_owned()),
+        ("user_binds.allow", policy.allow.as_ref().map_or_else(|| "all".to_owned(), |allow| paths(allow))),
+        ("user_binds.readonly", paths(&policy.read_only)),
+        ("user_binds.deny", paths(&policy.deny)),
+    ];
+    rows.map(|(key, value)| (format!("mounts.{key}"), value)).into()
+}
+
+/// The keys of `[env]`.
+fn env_rows(env: Option<&SiteEnv>) -> Vec<(String, String)> {
+    let none = SiteEnv::default();
+    let env = env.unwrap_or(&none);
+    let pairs = |pairs: &[(String, String)]| list(pairs.iter().map(|(name, value)| format!("{name}={value}")));
+    let rows = [
+        ("set", pairs(&env.set)),
+        ("prepend", pairs(&env.prepend)),
+        ("append", pairs(&env.append)),
+        ("unset", list(&env.unset)),
+        ("pass", list(&env.pass)),
+        ("drop", list(&env.drop)),
+    ];
+    rows.map(|(key, value)| (format!("env.{key}"), value)).into()
 }
 
 /// The texts of `items`, with a blank between them.

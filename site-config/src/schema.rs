@@ -1,39 +1,12 @@
-//! The keys of `site.toml` (interface.md, section 4): which exist, which are built, and their types.
+//! The keys of `site.toml` that are built, and their types.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 use udocker_core::run::parse_size;
-
-use crate::{ConfigError, Position};
-
-/// One table: its name, the keys that are honoured, the keys that a later version honours.
-struct Known(&'static str, &'static [&'static str], &'static [&'static str]);
-
-const TABLES: &[Known] = &[
-    Known("site", &["name", "contact"], &["schema", "docs_url"]),
-    Known("paths", &["run_dir"], &["node_cache", "tmp", "launcher", "log_dir"]),
-    Known("store", &["name", "path", "kind", "readonly", "keep_layers", "sync"], &["trust", "acl"]),
-    Known(
-        "registries",
-        &["default", "allow", "deny", "index", "insecure", "ca_dir", "parallel", "retries"],
-        &["mirror", "auth_file", "auth_helper", "backoff"],
-    ),
-    Known("policy", &["default", "rule"], &["pin"]),
-    Known("policy.rule", &["match", "action", "modes", "gpu", "writable", "reason"], &[]),
-    Known("policy.rule.match", &["image", "digest", "store", "account", "partition", "queue", "group"], &[]),
-    Known("modes", &["allowed", "preference"], &[]),
-    Known("limits", &["tmpfs_default", "image_max"], &["pull_parallel", "wait_timeout", "tmpfs_max"]),
-];
-
-/// Tables that a later version honours.
-const LATER: &[&str] = &[
-    "mounts", "env", "run", "gpu", "mpi", "fabric", "module", "relay", "stage", "cleanup", "log", "slurm", "pbs",
-    "override",
-];
 
 /// A whole file.
 #[derive(Default, Deserialize)]
@@ -44,6 +17,24 @@ pub(crate) struct FileConfig {
     pub store: Vec<Spanned<Store>>,
     pub registries: Registries,
     pub policy: PolicyKeys,
+    pub modes: Modes,
+    pub mounts: Mounts,
+    pub env: Env,
+    pub run: Run,
+    pub limits: LimitKeys,
+    #[serde(rename = "override")]
+    pub overrides: Vec<Spanned<Override>>,
+}
+
+/// Tables that hold for some jobs. Each key that is given must match.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Override {
+    pub partition: Option<Vec<String>>,
+    pub queue: Option<Vec<String>>,
+    pub account: Option<Vec<String>>,
+    pub policy: PolicyKeys,
+    pub mounts: Mounts,
     pub modes: Modes,
     pub limits: LimitKeys,
 }
@@ -141,6 +132,52 @@ pub(crate) struct Modes {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(crate) struct Mounts {
+    pub forced: Vec<Spanned<String>>,
+    #[serde(rename = "default")]
+    pub by_default: Vec<Spanned<String>>,
+    pub optional: Vec<Spanned<String>>,
+    pub forbidden_sources: Vec<Spanned<String>>,
+    pub forbidden_targets: Vec<Spanned<String>>,
+    pub home: Option<Spanned<bool>>,
+    pub tmp: Option<Spanned<Tmp>>,
+    pub user_binds: UserBinds,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Tmp {
+    Host,
+    Private,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct UserBinds {
+    pub allow: Option<Vec<Spanned<String>>>,
+    pub readonly: Vec<Spanned<String>>,
+    pub deny: Vec<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Env {
+    pub set: BTreeMap<Spanned<String>, String>,
+    pub prepend: BTreeMap<Spanned<String>, String>,
+    pub append: BTreeMap<Spanned<String>, String>,
+    pub unset: Vec<Spanned<String>>,
+    pub pass: Vec<Spanned<String>>,
+    pub drop: Vec<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Run {
+    pub keep: Option<Spanned<bool>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitKeys {
     pub tmpfs_default: Option<Spanned<Size>>,
     pub image_max: Option<Spanned<Size>>,
@@ -168,106 +205,4 @@ impl<'de> Deserialize<'de> for Size {
         }
         deserializer.deserialize_any(Visitor)
     }
-}
-
-/// Reads one file: TOML, then its keys, then its types, so that a message names the first thing that is wrong.
-pub(crate) fn parse(path: &Path, text: &str) -> Result<FileConfig, ConfigError> {
-    let wrong = |error: toml::de::Error| {
-        let at = Position::of(path, text, &error.span().unwrap_or(0..0));
-        ConfigError::Syntax { at, message: error.message().replace('\n', ", ") }
-    };
-    let table = DeTable::parse(text).map_err(wrong)?;
-    let mut problems = Vec::new();
-    check_keys(table.get_ref(), path, text, &mut problems);
-    // The tables are sorted by name; the reader wants the first of the file.
-    if let Some((_, problem)) = problems.into_iter().min_by_key(|(start, _)| *start) {
-        return Err(problem);
-    }
-    toml::from_str(text).map_err(wrong)
-}
-
-fn check_keys(file: &DeTable<'_>, path: &Path, text: &str, problems: &mut Vec<(usize, ConfigError)>) {
-    for (name, value) in file {
-        let span = name.span();
-        let name = name.get_ref().as_ref();
-        if let Some(known) = TABLES.iter().find(|known| known.0 == name) {
-            check_value(value.get_ref(), known, path, text, problems);
-            continue;
-        }
-        let at = Position::of(path, text, &span);
-        let key = printable(name);
-        let problem = if LATER.contains(&name) {
-            ConfigError::Unsupported { at, key }
-        } else {
-            let names = TABLES.iter().map(|known| known.0).chain(LATER.iter().copied());
-            let names = names.filter(|name| !name.contains('.'));
-            ConfigError::UnknownKey { at, key, nearest: nearest(name, names).map(str::to_owned) }
-        };
-        problems.push((span.start, problem));
-    }
-}
-
-fn check_value(value: &DeValue<'_>, known: &Known, path: &Path, text: &str, problems: &mut Vec<(usize, ConfigError)>) {
-    match value {
-        DeValue::Table(table) => check_table(table, known, path, text, problems),
-        DeValue::Array(list) => {
-            for entry in list.iter() {
-                if let DeValue::Table(table) = entry.get_ref() {
-                    check_table(table, known, path, text, problems);
-                }
-            }
-        }
-        // A wrong type: told when the types are read.
-        _ => {}
-    }
-}
-
-fn check_table(table: &DeTable<'_>, known: &Known, path: &Path, text: &str, problems: &mut Vec<(usize, ConfigError)>) {
-    let Known(table_name, honoured, later) = known;
-    for (name, value) in table {
-        let span = name.span();
-        let name = name.get_ref().as_ref();
-        if honoured.contains(&name) {
-            let inner = format!("{table_name}.{name}");
-            if let Some(inner) = TABLES.iter().find(|known| known.0 == inner) {
-                check_value(value.get_ref(), inner, path, text, problems);
-            }
-            continue;
-        }
-        let at = Position::of(path, text, &span);
-        let key = format!("{table_name}.{}", printable(name));
-        let problem = if later.contains(&name) {
-            ConfigError::Unsupported { at, key }
-        } else {
-            let nearest = nearest(name, honoured.iter().chain(later.iter()).copied());
-            ConfigError::UnknownKey { at, key, nearest: nearest.map(|nearest| format!("{table_name}.{nearest}")) }
-        };
-        problems.push((span.start, problem));
-    }
-}
-
-fn printable(name: &str) -> String {
-    name.chars().take(60).flat_map(char::escape_debug).collect()
-}
-
-/// The known name with the fewest changed letters, if a third or less are changed.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = known.map(|other| (distance(name, other), other));
-    let (distance, found) = scored.min_by_key(|(distance, _)| *distance)?;
-    (distance <= found.len().div_ceil(3)).then_some(found)
-}
-
-/// Levenshtein's distance in bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

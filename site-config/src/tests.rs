@@ -251,7 +251,44 @@ fn wrong_files_are_refused_by_place_and_name() {
             "registries.deny = [\"a/b\"]",
             "DIR/site.toml:1:20: cannot use the value of `registries.deny`: expected a registry as host[:port], in which `*` stands for a part of a label",
         ),
-        ("[[override]]\npartition = \"x\"", "DIR/site.toml:1:3: the key `override` is not supported by this version"),
+        (
+            "mounts.forced = [\"/a\"]",
+            "DIR/site.toml:1:18: cannot use the value of `mounts.forced`: expected SOURCE:TARGET[:OPTION,…] or tmpfs:TARGET[:size=N]; {uid} and {user} are replaced",
+        ),
+        (
+            "mounts.forbidden_sources = [\"a\"]",
+            "DIR/site.toml:1:29: cannot use the value of `mounts.forbidden_sources`: expected an absolute path without `..` and globs; {uid} is replaced",
+        ),
+        (
+            "mounts.user_binds.allow = [\"/scratch/{user}\"]",
+            "DIR/site.toml:1:28: cannot use the value of `mounts.user_binds.allow`: expected an absolute path without `..` and globs; {uid} is replaced",
+        ),
+        (
+            "mounts.user_binds.alow = []",
+            "DIR/site.toml:1:19: unknown key `mounts.user_binds.alow` | did you mean `mounts.user_binds.allow`?",
+        ),
+        ("mounts.tmp = \"none\"", "DIR/site.toml:1:14: unknown variant `none`, expected `host` or `private`"),
+        (
+            "[[override]]\nmodes.allowed = []",
+            "DIR/site.toml:1:1: cannot use the value of `override`: expected `partition`, `queue` or `account` in it",
+        ),
+        (
+            "[[override]]\npartition = [\"x\"]\n[override.policy]\ndefualt = \"deny\"",
+            "DIR/site.toml:4:1: unknown key `policy.defualt` | did you mean `policy.default`?",
+        ),
+        (
+            "[[override]]\npartition = [\"x\"]\ngpu.default = \"none\"",
+            "DIR/site.toml:3:1: the key `override.gpu` is not supported by this version",
+        ),
+        (
+            "[[override]]\npartition = [\"x\"]\nmodes.allowed = [\"X\"]",
+            "DIR/site.toml:3:18: cannot use the value of `modes.allowed`: expected modes as \"N1\" or \"P2\"",
+        ),
+        (
+            "env.set = { SLURM_PROCID = \"1\" }",
+            "DIR/site.toml:1:13: cannot use the value of `env.set`: expected names of variables that no scheduler and process manager sets",
+        ),
+        ("[run]\nwrite = \"none\"", "DIR/site.toml:2:1: the key `run.write` is not supported by this version"),
         (
             "[registries]\n  mirror = []",
             "DIR/site.toml:2:3: the key `registries.mirror` is not supported by this version",

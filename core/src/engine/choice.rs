@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_named_mode_is_taken_and_else_the_first_that_works() {
         let settings = Settings::default();
-        let (plain, permit) = (&settings.engines, Permit::plain(&settings, "i"));
+        let (plain, permit) = (&settings.engines, Permit::plain(settings.rules(), "i"));
         let chosen = |mode, native: Result<(), &str>| {
             choose(mode, plain, &permit, OsStr::new(""), || native.map_err(str::to_owned))
         };
@@ -187,7 +187,7 @@ mod tests {
             let mut settings = Settings::default();
             settings.modes.allowed = allowed.map(|modes| (modes.to_vec(), "site.toml:1:1".into()));
             settings.modes.preference = preference.map_or(settings.modes.preference, <[_]>::to_vec);
-            let permit = Permit::plain(&settings, "i");
+            let permit = Permit::plain(settings.rules(), "i");
             let native = if native { works } else { fails };
             let chosen = choose(asked, &settings.engines, &permit, OsStr::new(""), native);
             let chosen = chosen.map(|choice| (choice.mode, choice.why));

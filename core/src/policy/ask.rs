@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::{Action, Denied, Facts, Name, Permit, Policy, Subject, permit};
+use crate::container::Container;
 use crate::digest::Digest;
 use crate::env_vars;
+use crate::error::Failure;
 use crate::reference::ImageReference;
 use crate::settings::Settings;
-use crate::store::{StoreError, Stores};
+use crate::store::{Record, StoreError, Stores};
 
 /// Whether the caller may use `subject`, whose files lie at `place`.
 ///
@@ -25,25 +27,33 @@ pub fn ask<'a>(
 ) -> Result<Permit<'a>, Denied> {
     let policy = &settings.policy;
     if policy.rules.is_empty() && policy.default == Action::Allow && settings.registries.access.is_open() {
-        return Ok(Permit::plain(settings, subject.shown));
+        return Ok(Permit::plain(settings.rules(), subject.shown));
     }
-    let variable = |names: &[&str]| {
-        let found = names.iter().find_map(|name| env.iter().rev().find(|(other, _)| other == name));
-        found.map(|(_, value)| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
-    };
     let needs_store = subject.name == Name::None || policy.rules.iter().any(|rule| rule.stores.is_some());
     let needs_groups = policy.rules.iter().any(|rule| rule.groups.is_some());
     let store = if needs_store { store_of(settings, place) } else { None };
     // A tree in a store, by its path: it is some image of that store.
     let name = if subject.name == Name::None && store.is_some() { Name::Unknown } else { subject.name };
-    let facts = Facts {
-        store,
-        account: variable(&[env_vars::SLURM_JOB_ACCOUNT, env_vars::PBS_ACCOUNT]),
-        partition: variable(&[env_vars::SLURM_JOB_PARTITION]),
-        queue: variable(&[env_vars::PBS_QUEUE]),
-        groups: if needs_groups { groups() } else { Vec::new() },
-    };
-    permit(settings, &Subject { name, ..subject.clone() }, &facts)
+    let groups = if needs_groups { groups() } else { Vec::new() };
+    let facts = Facts { store, groups, ..Facts::of_job(env) };
+    permit(settings.rules(), &Subject { name, ..subject.clone() }, &facts)
+}
+
+impl Facts {
+    /// What `env` says of a job: its user can change it.
+    pub fn of_job(env: &[(OsString, OsString)]) -> Self {
+        let variable = |names: &[&str]| {
+            let found = names.iter().find_map(|name| env.iter().rev().find(|(other, _)| other == name));
+            found.map(|(_, value)| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
+        };
+        Self {
+            store: None,
+            account: variable(&[env_vars::SLURM_JOB_ACCOUNT, env_vars::PBS_ACCOUNT]),
+            partition: variable(&[env_vars::SLURM_JOB_PARTITION]),
+            queue: variable(&[env_vars::PBS_QUEUE]),
+            groups: Vec::new(),
+        }
+    }
 }
 
 impl Policy {
@@ -53,12 +63,41 @@ impl Policy {
     }
 }
 
-/// Whether the name of `reference` may be taken for the image with `manifest`: one that names a digest finds it under any
-/// name, so that a tag of that name must lead there. Looks only where a rule asks for names.
+/// Whether the caller may use the image of `record`, which lies at `tree` and was asked for as `reference`, typed `shown`.
 ///
 /// # Errors
-/// [`StoreError`] if the tags of that name cannot be read.
-pub fn is_named_by(
+/// [`Denied`], or a [`StoreError`] if the tags of that name cannot be read.
+pub fn ask_image<'a>(
+    settings: &'a Settings,
+    (shown, reference): (&str, &ImageReference),
+    (record, tree): (&Record, &Path),
+    env: &[(OsString, OsString)],
+) -> Result<Permit<'a>, Failure> {
+    let manifest = &record.manifest;
+    let is_named = is_named_by(settings, reference, manifest, || Stores::open(settings))?;
+    let name = if is_named { Name::Image(reference) } else { Name::Unknown };
+    let digests = std::iter::once(manifest).chain(&record.index).collect();
+    Ok(ask(settings, &Subject { shown, name, digests }, tree, env)?)
+}
+
+/// The same for a container: it is what it was made of.
+///
+/// # Errors
+/// [`Denied`]
+pub fn ask_container<'a>(
+    settings: &'a Settings,
+    shown: &str,
+    container: &Container,
+    env: &[(OsString, OsString)],
+) -> Result<Permit<'a>, Denied> {
+    let reference: Option<ImageReference> = container.image().parse().ok();
+    let name = reference.as_ref().map_or(Name::None, Name::Image);
+    ask(settings, &Subject { shown, name, digests: Vec::new() }, container.directory(), env)
+}
+
+/// Whether the name of `reference` may be taken for the image with `manifest`: one that names a digest finds it under any
+/// name, so that a tag of that name must lead there. Looks only where a rule asks for names.
+fn is_named_by(
     settings: &Settings,
     reference: &ImageReference,
     manifest: &Digest,

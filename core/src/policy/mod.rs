@@ -17,12 +17,13 @@ use crate::env_vars::matches_any;
 use crate::error::{ErrorKind, Explain};
 use crate::reference::{DEFAULT_REGISTRY, ImageReference, RegistryHost};
 use crate::run::ExecMode;
-use crate::settings::Settings;
 
 mod ask;
+mod mounts;
 mod names;
 
-pub use ask::{ask, is_named_by};
+pub use ask::{ask, ask_container, ask_image};
+pub use mounts::{Asker, Listed, MountDenied, MountPolicy, Scratch, SiteMount, SiteMountKind};
 pub use names::{ImageGlob, RegistryGlob, RegistryName, RepositoryName};
 
 /// The site's rules. The default allows everything.
@@ -84,7 +85,7 @@ pub struct RegistryAccess {
     pub allow: Option<(Vec<RegistryGlob>, String)>,
     /// Not these, each with who set it.
     pub deny: Vec<(RegistryGlob, String)>,
-    /// Whom to ask, as in [`Settings::contact`].
+    /// Whom to ask, as in [`SiteRules::contact`].
     pub contact: Option<String>,
 }
 
@@ -189,18 +190,33 @@ impl Explain for Denied {
     }
 }
 
+/// What a decision looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct SiteRules<'a> {
+    /// Which images and containers may be used.
+    pub policy: &'a Policy,
+    /// Which registries may be asked.
+    pub access: &'a RegistryAccess,
+    /// Which modes there are.
+    pub modes: &'a ModeSettings,
+    /// The registry of names without a host, as the user has it.
+    pub registry: &'a RegistryHost,
+    /// Whom to ask, last line of an error.
+    pub contact: Option<&'a str>,
+}
+
 /// What [`permit`] found: leave to use a subject, as its rules narrow it.
 #[derive(Clone, Debug)]
 pub struct Permit<'a> {
-    settings: &'a Settings,
+    site: SiteRules<'a>,
     subject: String,
     rules: Vec<&'a Rule>,
 }
 
 impl<'a> Permit<'a> {
     /// Leave that no rule narrows.
-    pub fn plain(settings: &'a Settings, subject: &str) -> Self {
-        Self { settings, subject: subject.to_owned(), rules: Vec::new() }
+    pub fn plain(site: SiteRules<'a>, subject: &str) -> Self {
+        Self { site, subject: subject.to_owned(), rules: Vec::new() }
     }
     /// Whether a rule gave it.
     pub fn is_ruled(&self) -> bool {
@@ -208,12 +224,12 @@ impl<'a> Permit<'a> {
     }
     /// The order in which a mode is taken where nobody named any.
     pub fn preference(&self) -> &'a [ExecMode] {
-        &self.settings.modes.preference
+        &self.site.modes.preference
     }
     /// # Errors
     /// [`Denied`] if the site allows no run in `mode`.
     pub fn check_mode(&self, mode: ExecMode) -> Result<(), Denied> {
-        let of_site = self.settings.modes.allowed.iter().map(|(modes, origin)| (modes, origin, None));
+        let of_site = self.site.modes.allowed.iter().map(|(modes, origin)| (modes, origin, None));
         let of_rules = self.rules.iter().filter_map(|rule| Some((rule.modes.as_ref()?, &rule.origin, Some(*rule))));
         match of_site.chain(of_rules).find(|(allowed, ..)| !allowed.contains(&mode)) {
             None => Ok(()),
@@ -237,12 +253,12 @@ impl<'a> Permit<'a> {
         Ok(())
     }
     fn denied(&self, what: What, origin: &str, rule: Option<&Rule>) -> Denied {
-        denied(self.settings, &self.subject, what, origin, rule.and_then(|rule| rule.reason.clone()))
+        denied(self.site, &self.subject, what, origin, rule.and_then(|rule| rule.reason.clone()))
     }
 }
 
-fn denied(settings: &Settings, subject: &str, what: What, origin: &str, reason: Option<String>) -> Denied {
-    let (subject, origin, contact) = (subject.to_owned(), origin.to_owned(), settings.contact.clone());
+fn denied(site: SiteRules<'_>, subject: &str, what: What, origin: &str, reason: Option<String>) -> Denied {
+    let (subject, origin, contact) = (subject.to_owned(), origin.to_owned(), site.contact.map(str::to_owned));
     Denied { subject, what, origin, reason, contact }
 }
 
@@ -279,19 +295,19 @@ impl RegistryAccess {
 ///
 /// # Errors
 /// [`Denied`], by the first rule that matches, else by the default.
-pub fn permit<'a>(settings: &'a Settings, subject: &Subject<'_>, facts: &Facts) -> Result<Permit<'a>, Denied> {
-    let mut permit = Permit::plain(settings, subject.shown);
-    for name in readings(settings, subject.name) {
+pub fn permit<'a>(site: SiteRules<'a>, subject: &Subject<'_>, facts: &Facts) -> Result<Permit<'a>, Denied> {
+    let mut permit = Permit::plain(site, subject.shown);
+    for name in readings(site, subject.name) {
         if let Reading::Named(name) = &name {
-            settings.registries.access.check_name(subject.shown, &name.registry)?;
+            site.access.check_name(subject.shown, &name.registry)?;
         }
-        match settings.policy.rules.iter().find(|rule| rule.matches(subject, &name, facts)) {
+        match site.policy.rules.iter().find(|rule| rule.matches(subject, &name, facts)) {
             Some(rule) if rule.action == Action::Deny => return Err(permit.denied(What::It, &rule.origin, Some(rule))),
             Some(rule) if permit.rules.contains(&rule) => {}
             Some(rule) => permit.rules.push(rule),
-            None if settings.policy.default == Action::Deny => {
+            None if site.policy.default == Action::Deny => {
                 let reason = "no rule allows it".to_owned();
-                return Err(denied(settings, subject.shown, What::It, &settings.policy.default_origin, Some(reason)));
+                return Err(denied(site, subject.shown, What::It, &site.policy.default_origin, Some(reason)));
             }
             None => {}
         }
@@ -306,11 +322,11 @@ enum Reading {
     None,
 }
 
-fn readings(settings: &Settings, name: Name<'_>) -> Vec<Reading> {
+fn readings(site: SiteRules<'_>, name: Name<'_>) -> Vec<Reading> {
     match name {
         Name::Image(image) => {
-            let of_site = RepositoryName::of(image, &settings.policy.registry);
-            let of_user = RepositoryName::of(image, &settings.registries.default);
+            let of_site = RepositoryName::of(image, &site.policy.registry);
+            let of_user = RepositoryName::of(image, site.registry);
             let other = (of_user != of_site).then_some(Reading::Named(of_user));
             std::iter::once(Reading::Named(of_site)).chain(other).collect()
         }

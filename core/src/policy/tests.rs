@@ -1,5 +1,6 @@
 use super::*;
 use crate::run::tests::pairs;
+use crate::settings::Settings;
 
 fn rule(action: Action) -> Rule {
     Rule {
@@ -47,7 +48,7 @@ fn digest(text: &str) -> Digest {
 fn allowed(settings: &Settings, image: &str, facts: &Facts) -> bool {
     let (reference, manifest) = (image.parse().unwrap(), digest("m"));
     let subject = Subject { shown: image, name: Name::Image(&reference), digests: vec![&manifest] };
-    permit(settings, &subject, facts).is_ok()
+    permit(settings.rules(), &subject, facts).is_ok()
 }
 
 fn facts() -> Facts {
@@ -194,7 +195,7 @@ fn an_unknown_name_is_denied_by_rules_of_images_and_allowed_by_none() {
     ] {
         let settings = settings(default, rules(action));
         let subject = Subject { shown: "/tree", name, digests: Vec::new() };
-        assert_eq!(permit(&settings, &subject, &facts()).is_ok(), expected, "{default:?} {action:?} {name:?}");
+        assert_eq!(permit(settings.rules(), &subject, &facts()).is_ok(), expected, "{default:?} {action:?} {name:?}");
     }
 }
 
@@ -242,7 +243,7 @@ fn registries_that_may_be_asked() {
             format!("cannot use {image}: the site forbids the registry {registry} (site.toml:{at})")
         });
         let text = |denied: Denied| denied.to_string();
-        assert_eq!(permit(&settings, &subject, &Facts::default()).map(drop).map_err(text), expected, "{case}");
+        assert_eq!(permit(settings.rules(), &subject, &Facts::default()).map(drop).map_err(text), expected, "{case}");
         assert_eq!(settings.registries.access.check(image, host).map_err(text), expected, "{case}");
     }
 }
@@ -259,8 +260,8 @@ fn what_an_allow_rule_narrows() {
     let (narrow, wide) = (settings(Action::Deny, vec![narrow]), settings(Action::Deny, vec![rule(Action::Allow)]));
     let reference: ImageReference = "x".parse().unwrap();
     let subject = Subject { shown: "x", name: Name::Image(&reference), digests: Vec::new() };
-    let ask = |settings, f: &dyn Fn(&Permit<'_>) -> Result<(), Denied>| {
-        f(&permit(settings, &subject, &Facts::default()).unwrap()).map_err(|denied| denied.to_string())
+    let ask = |settings: &Settings, f: &dyn Fn(&Permit<'_>) -> Result<(), Denied>| {
+        f(&permit(settings.rules(), &subject, &Facts::default()).unwrap()).map_err(|denied| denied.to_string())
     };
     type Check = fn(&Permit<'_>) -> Result<(), Denied>;
     let table: [(&str, Check, Option<&str>); 6] = [
@@ -292,7 +293,7 @@ fn a_denial_says_where_it_stands_why_and_whom_to_ask() {
     ] {
         let settings = settings(Action::Deny, rules);
         let subject = Subject { shown: "x", name: Name::None, digests: Vec::new() };
-        let denied = permit(&settings, &subject, &Facts::default()).unwrap_err();
+        let denied = permit(settings.rules(), &subject, &Facts::default()).unwrap_err();
         assert_eq!((denied.to_string().as_str(), denied.kind()), (text, ErrorKind::Forbidden));
         assert_eq!(denied.hints(), ["ask help@site.example"]);
     }

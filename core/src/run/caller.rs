@@ -54,6 +54,8 @@ impl Caller {
             sockets,
             subordinate,
             interactive: Default::default(),
+            site_mounts: None,
+            site_env: None,
         }
     }
 }

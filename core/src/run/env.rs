@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::account::passwd_entries;
 use super::identity::Identity;
-use super::{Caller, ContainerFacts, Defaults, Entrypoint, EnvSpec, ImageFiles, RunRequest, SpecError, mount};
+use super::{Caller, ContainerFacts, Defaults, Entrypoint, EnvSpec, ImageFiles, RunRequest, SiteEnv, SpecError, mount};
 use crate::engine::MountPlan;
 use crate::env_vars::{self, matches, matches_any};
 use crate::image_config::ImageConfig;
@@ -74,12 +74,39 @@ impl Environment {
             None => self.0.push((name, value)),
         }
     }
+    /// What the site sets, and what it puts before and behind.
+    fn set_of_site(&mut self, site: &SiteEnv) {
+        for (name, value) in &site.set {
+            self.set(name, value);
+        }
+        for (name, value) in &site.prepend {
+            let old = self.value(name).unwrap_or_default();
+            self.set(name, joined(value.as_ref(), &old));
+        }
+        for (name, value) in &site.append {
+            let old = self.value(name).unwrap_or_default();
+            self.set(name, joined(&old, value.as_ref()));
+        }
+    }
+    fn value(&self, name: &str) -> Option<OsString> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
+    }
     fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(other, _)| other == name)
     }
 }
 
-/// The whole environment, `NAME=VALUE` each; the user's `--env` wins over all.
+/// Two values of a list like PATH, a colon between them if both are something.
+fn joined(first: &OsStr, second: &OsStr) -> OsString {
+    let mut all = first.to_owned();
+    if !first.is_empty() && !second.is_empty() {
+        all.push(":");
+    }
+    all.push(second);
+    all
+}
+
+/// The whole environment, `NAME=VALUE` each; the user's `--env` wins over all but what the site removes.
 ///
 /// `udocker run`: TERM of the host (all with `host_env`) < image < udocker's own variables; HOME only if the image has
 /// none. Jobs: host less the drop list < image < per-rank variables of the host.
@@ -106,6 +133,9 @@ pub(crate) fn assemble(
         Defaults::Job if request.clean_env => matches_any(env_vars::PER_RANK, name),
         Defaults::Job => !matches_any(env_vars::JOB_DROP, name) || matches_any(env_vars::PER_RANK, name),
     };
+    let site = caller.site_env.as_deref();
+    let of_site = |name: &[u8]| site.filter(|_| !request.clean_env).and_then(|site| site.passes(name));
+    let passes = |name: &[u8]| of_site(name).unwrap_or_else(|| passes(name));
     for (name, value) in caller.env.iter().filter(|(name, _)| passes(name.as_bytes())) {
         let invisible = || !mount::is_visible(mounts, Path::new(value));
         if defaults == Defaults::Job && name == "TMPDIR" && invisible() {
@@ -154,6 +184,11 @@ pub(crate) fn assemble(
             },
         );
     }
+    if let Some(site) = site {
+        out.set_of_site(site);
+        // The user's word goes beyond the site's.
+        out.0.retain(|(name, _)| name == "PATH" || !unset(name));
+    }
     for wish in &request.env {
         match wish {
             EnvSpec::Set { name, value } => out.set(name, value),
@@ -163,6 +198,9 @@ pub(crate) fn assemble(
                 }
             }
         }
+    }
+    if let Some(site) = site {
+        out.0.retain(|(name, _)| !site.removes(name));
     }
     out.0.into_iter().map(|(name, value)| entry(name, &value)).collect()
 }
@@ -265,7 +303,7 @@ mod tests {
             root: "/s/ROOT".into(),
             mode: ExecMode::P2,
         };
-        let mounts = mount::collect(request, &caller, defaults).unwrap();
+        let mounts = mount::collect(request, &caller, defaults, Path::new("/none")).unwrap();
         let env = assemble(request, &config, &caller, defaults, &container, identity, &mounts);
         env.into_iter().map(|entry| entry.into_string().unwrap()).collect()
     }
@@ -370,6 +408,53 @@ mod tests {
                 "PATH=/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
             ]
         );
+    }
+
+    #[test]
+    fn a_site_sets_below_the_user_and_removes_above() {
+        let alice = Identity { uid: 1, gid: 1, map: IdMap::Single, name: "alice".into(), home: "/home/alice".into() };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let site = SiteEnv {
+            set: vec![pair("LICENSE", "27000@server"), pair("OMP_NUM_THREADS", "1"), pair("MINE", "site")],
+            prepend: vec![pair("PATH", "/site/bin"), pair("NEW", "/n")],
+            append: vec![pair("PATH", "/site/last")],
+            pass: vec!["MODULEPATH".into(), "SLURM_*".into()],
+            drop: vec!["LANG".into(), "SLURM_*".into()],
+            unset: vec!["SECRET*".into(), "SLURM_*".into(), "UDOCKER_INSIDE".into()],
+        };
+        let of = |request: &RunRequest, defaults| {
+            let mut caller = Caller { site_env: Some(Box::new(site.clone())), ..caller() };
+            caller.env = pairs(BATCH);
+            let config = ImageConfig { env: vec!["PATH=/i".into(), "SECRET=i".into()], ..ImageConfig::default() };
+            let facts = ContainerFacts { id: "c".into(), ..ContainerFacts::default() };
+            let env = assemble(request, &config, &caller, defaults, &facts, &alice, &[]);
+            env.into_iter().map(|entry| entry.into_string().unwrap()).collect::<Vec<_>>()
+        };
+        let mut request = job();
+        request.env = ["MINE=user", "SECRETS=user"].map(|entry| entry.parse().unwrap()).into();
+        assert_eq!(
+            of(&request, Defaults::Job),
+            [
+                "MODULEPATH=/m",
+                "OMP_NUM_THREADS=1",
+                "SLURM_PROCID=3",
+                "CUDA_VISIBLE_DEVICES=1",
+                "HOME=/home/alice",
+                "PATH=/site/bin:/i:/site/last",
+                "UDOCKER_INSIDE=c",
+                "LICENSE=27000@server",
+                "MINE=user",
+                "NEW=/n",
+            ]
+        );
+        request.unset_env = vec!["LICENSE".into()];
+        assert!(!of(&request, Defaults::Job).contains(&"LICENSE=27000@server".to_owned()));
+        let interactive = of(&RunRequest::new("i"), Defaults::Interactive);
+        for (entry, expected) in
+            [("LICENSE=27000@server", true), ("MODULEPATH=/m", true), ("MINE=site", true), ("SECRET=i", false)]
+        {
+            assert_eq!(interactive.contains(&entry.to_owned()), expected, "{entry}: {interactive:?}");
+        }
     }
 
     #[test]

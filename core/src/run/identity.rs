@@ -53,7 +53,7 @@ pub(crate) fn decide(
     if pmix && identity.uid != caller.uid {
         return Err(SpecError::UserUnderPmix(request.user.to_string()));
     }
-    if home_is_visible(request, defaults) {
+    if home_is_visible(request, caller, defaults) {
         identity.home.clone_from(&caller.home);
     }
     identity.map = id_map(&identity, request, caller);

@@ -16,6 +16,7 @@ mod mount;
 mod options;
 mod parse;
 mod request;
+mod site_env;
 mod spec;
 mod wire;
 
@@ -24,6 +25,7 @@ pub use image_files::*;
 pub use options::*;
 pub use parse::*;
 pub use request::*;
+pub use site_env::*;
 pub use spec::*;
 pub use wire::*;
 
@@ -90,6 +92,8 @@ pub(crate) mod tests {
             sockets: Vec::new(),
             subordinate: None,
             interactive: Default::default(),
+            site_mounts: None,
+            site_env: None,
         }
     }
 

@@ -1,4 +1,5 @@
-//! What is mounted, and where the program begins: defaults, the user's wishes, and who wins. Pure: no source is looked at.
+//! What is mounted, and where the program begins: defaults, the user's wishes, and who wins. Pure: no source is looked at,
+//! but for where its links lead if the site has rules on mounts.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
@@ -8,6 +9,8 @@ use super::{Accounts, Caller, Defaults, MountSpec, RunRequest, SpecError, WriteS
 use crate::engine::{Cwd, MountPlan, MountSource};
 use crate::env_vars;
 use crate::image_config::ImageConfig;
+use crate::policy::{Asker, MountDenied, MountPolicy, Scratch, SiteMount, SiteMountKind};
+use crate::settings::InteractiveDefaults;
 
 /// What a job gets of the host.
 const JOB: &[&str] = &["/dev", "/proc", "/sys", "/etc/resolv.conf", "/etc/host.conf", "/etc/hosts"];
@@ -48,9 +51,15 @@ impl Candidate {
 /// All mounts, parents before children.
 ///
 /// For one target the last wish wins, and any wish wins over a default. `umounts` drop defaults; in
-/// [`Defaults::Interactive`] also wishes, by target or by source, as udocker's `--novol`.
-pub(crate) fn collect(request: &RunRequest, caller: &Caller, defaults: Defaults) -> Result<Vec<MountPlan>, SpecError> {
-    let mut chosen = candidates(request, caller, defaults)?;
+/// [`Defaults::Interactive`] also wishes, by target or by source, as udocker's `--novol`. `root` is the image's, where targets
+/// lead. A wish that the site forbids is an error, a default that it forbids is left out.
+pub(crate) fn collect(
+    request: &RunRequest,
+    caller: &Caller,
+    defaults: Defaults,
+    root: &Path,
+) -> Result<Vec<MountPlan>, SpecError> {
+    let mut chosen = candidates(request, caller, defaults, root)?;
     let dropped = umounted(request);
     chosen.retain(|candidate| !dropped.iter().any(|path| drops(path, candidate, defaults)));
     let hidden: Vec<bool> = chosen.iter().map(|candidate| is_superfluous(candidate, &chosen)).collect();
@@ -62,21 +71,82 @@ pub(crate) fn collect(request: &RunRequest, caller: &Caller, defaults: Defaults)
 }
 
 /// The wishes and the defaults that no wish replaces, before any is dropped.
-fn candidates(request: &RunRequest, caller: &Caller, defaults: Defaults) -> Result<Vec<Candidate>, SpecError> {
+fn candidates(
+    request: &RunRequest,
+    caller: &Caller,
+    defaults: Defaults,
+    root: &Path,
+) -> Result<Vec<Candidate>, SpecError> {
+    let site = caller.site_mounts.as_deref();
     let origin = match defaults {
         Defaults::Interactive => "--volume",
         Defaults::Job => "--mount",
     };
     let mut chosen: Vec<Candidate> = Vec::new();
     for wish in &request.mounts {
-        place(&mut chosen, Candidate { rank: Rank::Wish, plan: from_wish(wish, origin, caller)? });
+        let mut plan = from_wish(wish, origin, caller)?;
+        if let Some(site) = site {
+            judge(site, Asker::User, &format!("{wish} ({origin})"), &mut plan, root)?;
+        }
+        place(&mut chosen, Candidate { rank: Rank::Wish, plan });
     }
-    for default in default_mounts(request, caller, defaults) {
-        if !chosen.iter().any(|other| other.is_at(&default.plan.target)) {
-            chosen.push(default);
+    for own in site.iter().flat_map(|site| &site.own) {
+        let own = of_site(own);
+        if own.rank == Rank::Forced || !chosen.iter().any(|other| other.is_at(&own.plan.target)) {
+            place(&mut chosen, own);
         }
     }
+    for mut default in default_mounts(request, caller, defaults) {
+        if chosen.iter().any(|other| other.is_at(&default.plan.target)) {
+            continue;
+        }
+        if let Some(site) = site {
+            let asker = asker_of(&default, defaults);
+            let shown = format!("{} ({})", default.plan.target.display(), default.plan.origin);
+            match judge(site, asker, &shown, &mut default.plan, root) {
+                // MPI needs it.
+                Err(denied) if default.rank == Rank::Forced => return Err(denied.into()),
+                Err(_) => continue,
+                Ok(()) => {}
+            }
+        }
+        chosen.push(default);
+    }
     Ok(chosen)
+}
+
+/// Whether `plan` may be; what may only be read is mounted so.
+fn judge(site: &MountPolicy, asker: Asker, shown: &str, plan: &mut MountPlan, root: &Path) -> Result<(), MountDenied> {
+    let source = match &plan.source {
+        MountSource::Bind { path, .. } => Some(path.as_path()),
+        MountSource::Tmpfs { .. } => None,
+    };
+    plan.read_only |= site.judge(asker, shown, source, (root, &plan.target))?;
+    Ok(())
+}
+
+/// Whose a default is: variables and udocker.conf are the user's.
+fn asker_of(candidate: &Candidate, defaults: Defaults) -> Asker {
+    let is_built_in = || match (defaults, &candidate.plan.source) {
+        (Defaults::Job, _) | (_, MountSource::Tmpfs { .. }) => true,
+        (Defaults::Interactive, MountSource::Bind { path, .. }) => {
+            candidate.plan.origin != "default" || InteractiveDefaults::default().system_mounts.contains(path)
+        }
+    };
+    if candidate.rank == Rank::Default && is_built_in() { Asker::System } else { Asker::User }
+}
+
+/// A mount of the site's, which was judged when it was written down.
+fn of_site(own: &SiteMount) -> Candidate {
+    let spec = &own.spec;
+    let source = match &spec.source {
+        None => MountSource::Tmpfs { size: spec.size },
+        Some(path) => MountSource::Bind { path: clean(path), create: spec.create },
+    };
+    let rank = if own.kind == SiteMountKind::Forced { Rank::Forced } else { Rank::Default };
+    let optional = spec.optional || own.kind == SiteMountKind::Optional;
+    let (target, origin) = (clean(&spec.target), own.origin.clone());
+    Candidate { rank, plan: MountPlan { source, target, read_only: spec.read_only, optional, origin } }
 }
 
 /// The `umounts` that no mount of the run answers to, as typed.
@@ -84,11 +154,12 @@ pub(crate) fn unmatched_umounts(
     request: &RunRequest,
     caller: &Caller,
     defaults: Defaults,
+    root: &Path,
 ) -> Result<Vec<OsString>, SpecError> {
     if request.umounts.is_empty() {
         return Ok(Vec::new());
     }
-    let all = candidates(request, caller, defaults)?;
+    let all = candidates(request, caller, defaults, root)?;
     let unmatched = umounted(request).into_iter().zip(&request.umounts);
     let unmatched = unmatched.filter(|(path, _)| !all.iter().any(|candidate| drops(path, candidate, defaults)));
     Ok(unmatched.map(|(_, typed)| typed.clone()).collect())
@@ -174,6 +245,9 @@ fn default_mounts(request: &RunRequest, caller: &Caller, defaults: Defaults) -> 
     }
     for path in SCRATCH.iter().map(Path::new) {
         match defaults {
+            Defaults::Job if caller.site_mounts.as_ref().is_some_and(|site| site.tmp == Some(Scratch::Private)) => {
+                add(Rank::Default, MountSource::Tmpfs { size: None }, path, "mounts.tmp");
+            }
             Defaults::Job => add(Rank::Default, bind(path), path, "default"),
             Defaults::Interactive if request.write == WriteSpec::None => {
                 add(Rank::Default, MountSource::Tmpfs { size: None }, path, "default");
@@ -184,7 +258,8 @@ fn default_mounts(request: &RunRequest, caller: &Caller, defaults: Defaults) -> 
     if request.write == WriteSpec::None {
         add(Rank::Default, MountSource::Tmpfs { size: None }, Path::new("/run"), "default");
     }
-    if home_is_visible(request, defaults) && is_mountable(&caller.home) && clean(&caller.home) != Path::new("/") {
+    if home_is_visible(request, caller, defaults) && is_mountable(&caller.home) && clean(&caller.home) != Path::new("/")
+    {
         let origin = if defaults == Defaults::Interactive { "--bindhome" } else { "home" };
         add(Rank::Directory, bind(&caller.home), &caller.home, origin);
     }
@@ -285,7 +360,7 @@ mod tests {
 
     /// One line a mount: `source:target flags origin`.
     fn lines(request: &RunRequest, caller: &Caller, defaults: Defaults) -> Vec<String> {
-        collect(request, caller, defaults).unwrap().iter().map(line).collect()
+        collect(request, caller, defaults, Path::new("/none")).unwrap().iter().map(line).collect()
     }
 
     fn line(plan: &MountPlan) -> String {
@@ -452,7 +527,7 @@ mod tests {
             let (source, target) = (source.map(PathBuf::from), PathBuf::from(target));
             let wish = MountSpec { source, target, read_only: false, optional: false, create: false, size: None };
             request.mounts.push(wish);
-            collect(&request, &caller(), Defaults::Job).unwrap_err().to_string()
+            collect(&request, &caller(), Defaults::Job, Path::new("/none")).unwrap_err().to_string()
         };
         let target = |t: &str| {
             format!("cannot mount on `{t}` in the container: mounts need an absolute target other than /, without `..`")
@@ -470,7 +545,7 @@ mod tests {
             let mut caller = caller();
             caller.cwd = cwd.into();
             let config = ImageConfig { working_dir: image.into(), ..ImageConfig::default() };
-            let mounts = collect(request, &caller, defaults).unwrap();
+            let mounts = collect(request, &caller, defaults, Path::new("/none")).unwrap();
             let home = PathBuf::from("/root");
             let identity = Identity { uid: 0, gid: 0, map: IdMap::Single, name: "root".into(), home };
             let cwd = working_directory(request, &config, &caller, defaults, &mounts, &identity);

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{ExecMode, ImageFiles, RunRequest};
+use super::{ExecMode, ImageFiles, RunRequest, SiteEnv};
 use crate::engine::{Cwd, GeneratedFile, IdMap, KeepFds, MountPlan, Unshare};
 use crate::image_config::ImageConfig;
+use crate::policy::{MountDenied, MountPolicy};
 use crate::settings::InteractiveDefaults;
 
 /// What the process knows of its caller and its machine; gathered once by a front end, so that [`RunSpec::build`] is pure.
@@ -34,6 +35,10 @@ pub struct Caller {
     pub subordinate: Option<(Range, Range)>,
     /// What is configured for runs by hand; udocker's defaults until a front end puts others here.
     pub interactive: InteractiveDefaults,
+    /// What the site says of mounts, as in [`crate::settings::Settings`].
+    pub site_mounts: Option<Box<MountPolicy>>,
+    /// What it says of the environment, likewise.
+    pub site_env: Option<Box<SiteEnv>>,
 }
 
 /// First ID and count.
@@ -137,11 +142,17 @@ pub enum SpecError {
     /// A source of a mount is no plain absolute path.
     #[error("cannot mount `{0}`: mounts need an absolute source, without `..`")]
     BadSource(PathBuf),
+    /// The site forbids a mount.
+    #[error(transparent)]
+    Site(#[from] MountDenied),
 }
 
 impl crate::error::Explain for SpecError {
     fn kind(&self) -> crate::error::ErrorKind {
-        crate::error::ErrorKind::Usage
+        match self {
+            Self::Site(denied) => denied.kind(),
+            _ => crate::error::ErrorKind::Usage,
+        }
     }
     fn hints(&self) -> Vec<String> {
         match self {
@@ -152,13 +163,14 @@ impl crate::error::Explain for SpecError {
             }
             Self::UnknownGroup(_) => vec!["use `--user=UID:GID`".into()],
             Self::UserUnderPmix(_) => vec!["use `--user=self`".into()],
+            Self::Site(denied) => denied.hints(),
             Self::BadTarget(_) | Self::BadSource(_) => Vec::new(),
         }
     }
 }
 
 impl RunSpec {
-    /// Decides every default; pure.
+    /// Decides every default; pure, but that the host is asked where links lead if the site has rules on mounts.
     pub fn build(
         request: &RunRequest,
         config: &ImageConfig,
@@ -169,9 +181,9 @@ impl RunSpec {
     ) -> Result<Self, SpecError> {
         let config = if request.no_image_config { &ImageConfig::default() } else { config };
         let identity = super::identity::decide(request, config, files, caller, defaults)?;
-        let mounts = super::mount::collect(request, caller, defaults)?;
+        let mounts = super::mount::collect(request, caller, defaults, &container.root)?;
         let (argv, assumed) = super::env::command(request, config, caller, defaults)?;
-        let unmatched = super::mount::unmatched_umounts(request, caller, defaults)?;
+        let unmatched = super::mount::unmatched_umounts(request, caller, defaults, &container.root)?;
         let assumed = assumed.then_some(Remark::AssumedCommand);
         Ok(Self {
             files: super::account::generate(request, files, &identity),
@@ -196,9 +208,10 @@ impl RunSpec {
     }
 }
 
-/// Whether the caller's home is bound: in jobs unless refused, in `udocker run` if asked for.
-pub(crate) fn home_is_visible(request: &RunRequest, defaults: Defaults) -> bool {
-    request.home.unwrap_or(defaults == Defaults::Job)
+/// Whether the caller's home is bound: in jobs unless refused or the site's default is another, in `udocker run` if asked for.
+pub(crate) fn home_is_visible(request: &RunRequest, caller: &Caller, defaults: Defaults) -> bool {
+    let of_site = || caller.site_mounts.as_ref().and_then(|mounts| mounts.home);
+    request.home.unwrap_or_else(|| defaults == Defaults::Job && of_site().unwrap_or(true))
 }
 
 #[cfg(test)]

@@ -124,6 +124,8 @@ fn launch(
     caller.shell = request.login.then(|| host_shell(caller.uid)).flatten();
     descriptors::sort(&here.fds, &caller.sockets)?;
     let settings = udocker_site_config::load(&Sources::of_caller(&caller))?.settings;
+    caller.site_mounts.clone_from(&settings.mounts);
+    caller.site_env.clone_from(&settings.env);
     voice.run_dirs.clone_from(&settings.run_dirs);
     let (run, foreign) = RunDirectory::look(&settings.run_dirs);
     if let Some(foreign) = foreign {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -128,6 +129,9 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     if !tree.is_dir() || tree.join("oci-layout").is_file() {
         return Err(unusable(None).into());
     }
+    if let Some(mounts) = &places.settings.mounts {
+        mounts.judge_directory(&request.image, Path::new(&request.image), false)?;
+    }
     let subject = Subject { shown: &request.image, name: Name::None, digests: Vec::new() };
     let permit = policy::ask(places.settings, &subject, &tree, places.env)?;
     let choice = choose(request, None, &permit, None, places)?;
@@ -181,12 +185,8 @@ fn stored(
 /// users of its tree.
 fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure> {
     let reference: ImageReference = request.image.parse().map_err(options::usage)?;
-    let manifest = &image.record.manifest;
-    let is_named = policy::is_named_by(places.settings, &reference, manifest, || Stores::open(places.settings))?;
-    let name = if is_named { Name::Image(&reference) } else { Name::Unknown };
-    let digests = std::iter::once(manifest).chain(&image.record.index).collect();
-    let subject = Subject { shown: &request.image, name, digests };
-    let permit = policy::ask(places.settings, &subject, &image.tree, places.env)?;
+    let asked = (&*request.image, &reference);
+    let permit = policy::ask_image(places.settings, asked, (&image.record, &image.tree), places.env)?;
     let choice = choose(request, None, &permit, image.namespaces, places)?;
     let facts = ContainerFacts {
         id: image.record.tree.hex()[..32].to_owned(),
@@ -227,10 +227,7 @@ fn of_container(
     if request.pull == PullPolicy::Always || request.platform.is_some() {
         return Err(LaunchError::IsContainer(container.id().to_string()).into());
     }
-    let reference: Option<ImageReference> = container.image().parse().ok();
-    let name = reference.as_ref().map_or(Name::None, Name::Image);
-    let subject = Subject { shown: &request.image, name, digests: Vec::new() };
-    let permit = policy::ask(places.settings, &subject, container.directory(), places.env)?;
+    let permit = policy::ask_container(places.settings, &request.image, &container, places.env)?;
     let choice = choose(request, Some(&container), &permit, None, places)?;
     if container.is_layered() && !choice.engine.is_in_place() {
         return Err(LaunchError::IsLayered { id: container.id().to_string(), mode: choice.mode }.into());
@@ -252,6 +249,9 @@ fn choose(
     places: &Places<'_>,
 ) -> Result<Choice, Failure> {
     permit.check_use(false, request.write != WriteSpec::None)?;
+    if let (Some(mounts), WriteSpec::Directory(path)) = (&places.settings.mounts, &request.write) {
+        mounts.judge_directory(&format!("--write={}", request.write), path, true)?;
+    }
     let of_container = || container.and_then(|container| Some((container.mode()?, container.id())));
     let (mode, asked) = match (request.mode, of_container()) {
         (Some(mode), _) => (Some(mode), "`--mode`".to_owned()),

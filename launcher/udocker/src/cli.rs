@@ -15,9 +15,13 @@ use crate::cmd;
 /// room for it on to the commands.
 pub fn command() -> clap::Command {
     let help = Arg::new("help").short('h').long("help").action(ArgAction::Help).help("Print help, all of it by --help");
-    Cli::command().mut_subcommands(|command| match command.get_name() {
+    with_help(Cli::command(), &help)
+}
+
+fn with_help(command: clap::Command, help: &Arg) -> clap::Command {
+    command.mut_subcommands(|command| match command.get_name() {
         "run" => command,
-        _ => command.disable_help_flag(true).arg(help.clone()),
+        _ => with_help(command.disable_help_flag(true).disable_help_subcommand(true).arg(help.clone()), help),
     })
 }
 
@@ -105,6 +109,7 @@ pub enum Command {
     Logout(cmd::logout::Args),
     Install(cmd::install::Args),
     Showconf(cmd::showconf::Args),
+    Site(cmd::site::Args),
     #[command(hide = true)]
     Stage(cmd::stage::Args),
     Version(cmd::version::Args),
@@ -135,20 +140,27 @@ mod tests {
              ## General options\n",
         );
         options(&whole, &mut out);
+        sections(&mut whole, "udocker", &mut out);
+        out
+    }
+
+    /// The commands of `whole`, whose own words are `words`.
+    fn sections(whole: &mut clap::Command, words: &str, out: &mut String) {
         for command in whole.get_subcommands_mut().filter(|command| !command.is_hide_set()) {
+            let words = format!("{words} {}", command.get_name());
             let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
             let usage = command.render_usage().to_string();
             let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
-            out.push_str(&format!("\n## udocker {}\n\n`{usage}`\n\n", command.get_name()));
+            out.push_str(&format!("\n## {words}\n\n`{usage}`\n\n"));
             for paragraph in about.split("\n\n") {
                 match paragraph.strip_prefix("Example: ") {
                     Some(example) => out.push_str(&format!("```sh\n{example}\n```\n")),
                     None => out.push_str(&format!("{}\n\n", paragraph.trim_end_matches('.').to_owned() + ".")),
                 }
             }
-            options(command, &mut out);
+            options(command, out);
+            sections(command, &words, out);
         }
-        out
     }
 
     /// The options and arguments of `command`, one table a heading.

@@ -1,10 +1,11 @@
 //! What every command is given: settings, stores, and the channel to the user.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use udocker_core::container::Container;
 use udocker_core::error::{ErrorKind, Explain, Failure};
-use udocker_core::policy::{self, Name, Permit, Subject};
+use udocker_core::policy::{self, Permit, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{Caller, ExecMode, UserSpec};
 use udocker_core::settings::{Settings, Verbosity};
@@ -116,24 +117,17 @@ impl Context {
 
     /// The site's leave to use the image `ready`, which the user named `shown`.
     pub fn permit_image(&self, shown: &str, reference: &ImageReference, ready: &Ready) -> Result<Permit<'_>, Failure> {
-        let manifest = &ready.record.manifest;
-        let is_named = policy::is_named_by(&self.settings, reference, manifest, || Stores::open(&self.settings))?;
-        let name = if is_named { Name::Image(reference) } else { Name::Unknown };
-        let digests = std::iter::once(manifest).chain(&ready.record.index).collect();
-        self.permit(&Subject { shown, name, digests }, &ready.tree)
+        policy::ask_image(&self.settings, (shown, reference), (&ready.record, &ready.tree), &environment())
     }
 
-    /// The same for a container: it is what it was made of.
+    /// The same for a container.
     pub fn permit_container(&self, shown: &str, container: &Container) -> Result<Permit<'_>, Failure> {
-        let reference: Option<ImageReference> = container.image().parse().ok();
-        let name = reference.as_ref().map_or(Name::None, Name::Image);
-        self.permit(&Subject { shown, name, digests: Vec::new() }, container.directory())
+        Ok(policy::ask_container(&self.settings, shown, container, &environment())?)
     }
 
     /// The same for anything that lies at `place`.
     pub fn permit(&self, subject: &Subject<'_>, place: &Path) -> Result<Permit<'_>, Failure> {
-        let env: Vec<_> = std::env::vars_os().collect();
-        Ok(policy::ask(&self.settings, subject, place, &env)?)
+        Ok(policy::ask(&self.settings, subject, place, &environment())?)
     }
 
     /// How a container is run: as was set for it, else as is configured, else natively.
@@ -162,4 +156,8 @@ impl Context {
         let first = self.settings.stores.first().map_or_else(PathBuf::new, |store| store.path.clone());
         Err(ContextError::NoWritableStore(first).into())
     }
+}
+
+fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
 }

@@ -101,13 +101,19 @@ fn main() -> ExitCode {
         Some(Command::Version(_)) => return version(ui),
         Some(command) => command,
     };
-    if rustix::process::geteuid().is_root() && !cli.general.allow_root {
+    let site = if let Command::Site(args) = &command { Some(args) } else { None };
+    // The site's files are root's.
+    if rustix::process::geteuid().is_root() && !cli.general.allow_root && site.is_none() {
         ui.error("do not run as root !\n  hint: `udocker --allow-root …` runs all the same");
         return ExitCode::FAILURE;
     }
     // A run fails with Docker's statuses, a wrong command line with 1 as every command.
     let is_run = matches!(command, Command::Run(_));
-    let outcome = Context::load(&cli.general).and_then(|mut context| dispatch(command, &mut context));
+    let without = site.and_then(|args| cmd::site::run_without_settings(args, ui));
+    let outcome = without.unwrap_or_else(|| {
+        let mut context = Context::load(&cli.general)?;
+        dispatch(command, &mut context)
+    });
     match outcome {
         Ok(status) => status,
         Err(failure) => {
@@ -149,6 +155,7 @@ fn dispatch(command: Command, context: &mut Context) -> cmd::Outcome {
         Command::Logout(args) => cmd::logout::run(&args, context),
         Command::Install(args) => cmd::install::run(&args, context),
         Command::Showconf(args) => cmd::showconf::run(&args, context),
+        Command::Site(args) => cmd::site::run(&args, context),
         Command::Stage(args) => cmd::stage::run(&args, context),
         Command::Version(_) | Command::Help { .. } => unreachable!("answered before settings are read"),
     }

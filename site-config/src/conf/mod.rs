@@ -14,7 +14,7 @@ pub(crate) use keys::{KEYS, Role};
 use value::Value;
 
 use crate::file::{Trust, read_conf};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, schema, variable};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, variable};
 
 /// Variables and the keys that they set. `true`: an empty value is one.
 const VARIABLES: &[(&str, &str, bool)] = &[
@@ -96,7 +96,7 @@ fn apply_file(loaded: &mut Loaded, path: &Path, trust: Trust, sources: &Sources)
     for setting in lines.settings {
         let at = position(setting.line);
         let Some(key) = keys::find(&setting.key) else {
-            let near = schema::nearest(&setting.key, KEYS.iter().map(|key| key.name));
+            let near = crate::keys::nearest(&setting.key, KEYS.iter().map(|key| key.name));
             let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
             loaded
                 .warnings

@@ -33,6 +33,7 @@ pub mod save;
 pub mod search;
 pub mod setup;
 pub mod showconf;
+pub mod site;
 pub mod stage;
 pub mod tag;
 pub mod unprotect;

@@ -57,14 +57,14 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         return in_container(args, store.clone(), container, request, context);
     }
     // What cannot be is told before anything is pulled for it.
-    choose(args, None, &Permit::plain(&context.settings, &request.image), context)?;
+    choose(args, None, &Permit::plain(context.settings.rules(), &request.image), context)?;
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
     let reference = crate::image::parse_reference(Some(&request.image))?;
     let image = crate::image::ready(context, &reference, &platform, request.pull)
         .map_err(|failure| failure.under(format!("image or container not available: {reference}")))?;
     let permit = context.permit_image(&request.image, &reference, &image)?;
     // A dry run makes no container; it shows the image that one would be made of.
-    if (args.name.is_some() || args.keep) && !args.dry_run {
+    if (args.name.is_some() || args.keep || context.settings.keep) && !args.dry_run {
         let store = context.writable_store()?;
         let id = crate::cmd::create::create(context, &store, &reference, &image.record, args.name.as_ref())?;
         let stores = context.stores()?;
@@ -100,6 +100,9 @@ fn location(directory: &PathBuf, request: &RunRequest, args: &Args, context: &Co
         (Some(_), _) => return Err(RunError::WrittenInPlace.into()),
     };
     let shown = tree.to_string_lossy();
+    if let Some(mounts) = &context.settings.mounts {
+        mounts.judge_directory(&shown, &tree, write != RootWrite::ReadOnly)?;
+    }
     let permit = context.permit(&Subject { shown: &shown, name: Name::None, digests: Vec::new() }, &tree)?;
     permit.check_use(false, write != RootWrite::ReadOnly)?;
     let choice = tell(choose(args, None, &permit, context)?, context);
@@ -225,6 +228,9 @@ fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &m
             Ok(()) => unreachable!("taken above"),
         },
         WriteSpec::Directory(path) => {
+            if let Some(mounts) = &context.settings.mounts {
+                mounts.judge_directory(&format!("--write={}", request.write), path, true)?;
+            }
             let (upper, work) = (path.join("upper"), path.join("work"));
             for directory in [&upper, &work] {
                 std::fs::create_dir_all(directory)
