@@ -199,6 +199,8 @@ pub struct Limits {
     pub image_entries: u64,
     /// Size of the tmpfs that takes writes to a root, bytes; `None`: half of the memory that the job has.
     pub tmpfs_bytes: Option<u64>,
+    /// Getting an image takes so long at most, waits for others that get it included.
+    pub wait: Duration,
 }
 
 /// What `udocker run` does where neither its user nor the image says anything.
@@ -326,6 +328,11 @@ impl Default for RegistrySettings {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { image_bytes: 512 << 30, image_entries: 50_000_000, tmpfs_bytes: None }
+        Self {
+            image_bytes: 512 << 30,
+            image_entries: 50_000_000,
+            tmpfs_bytes: None,
+            wait: Duration::from_secs(15 * 60),
+        }
     }
 }

@@ -24,6 +24,7 @@ mod merge;
 mod policy;
 mod report;
 mod schema;
+mod time;
 
 pub use error::{ConfigError, Origin, Position};
 pub use report::{Effect, Row};

@@ -133,6 +133,10 @@ pub(crate) fn merge(
         loaded.settings.limits.image_bytes = value.get_ref().0;
         loaded.note("limits.image_max", place.origin(&value));
     }
+    if let Some(value) = config.limits.wait_timeout {
+        loaded.settings.limits.wait = value.get_ref().0;
+        loaded.note("limits.wait_timeout", place.origin(&value));
+    }
     Ok(())
 }
 

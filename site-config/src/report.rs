@@ -81,6 +81,7 @@ impl Loaded {
                 "limits.tmpfs_default".to_owned(),
                 settings.limits.tmpfs_bytes.map_or_else(|| "half of the memory".to_owned(), |size| size.to_string()),
             ),
+            ("limits.wait_timeout".to_owned(), format!("{}s", settings.limits.wait.as_secs())),
         ]);
         rows.into_iter().map(|(key, value)| self.row(&key, &key, value, Effect::Acts)).collect()
     }

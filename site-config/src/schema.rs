@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use udocker_core::run::parse_size;
 
+use crate::time::Time;
 use crate::{ConfigError, Position};
 
 /// One table: its name, the keys that are honoured, the keys that a later version honours.
@@ -26,7 +27,7 @@ const TABLES: &[Known] = &[
     Known("policy.rule", &["match", "action", "modes", "gpu", "writable", "reason"], &[]),
     Known("policy.rule.match", &["image", "digest", "store", "account", "partition", "queue", "group"], &[]),
     Known("modes", &["allowed", "preference"], &[]),
-    Known("limits", &["tmpfs_default", "image_max"], &["pull_parallel", "wait_timeout", "tmpfs_max"]),
+    Known("limits", &["tmpfs_default", "image_max", "wait_timeout"], &["pull_parallel", "tmpfs_max"]),
 ];
 
 /// Tables that a later version honours.
@@ -144,6 +145,7 @@ pub(crate) struct Modes {
 pub(crate) struct LimitKeys {
     pub tmpfs_default: Option<Spanned<Size>>,
     pub image_max: Option<Spanned<Size>>,
+    pub wait_timeout: Option<Spanned<Time>>,
 }
 
 /// Bytes: a number, or a text with K, M, G or T.

@@ -129,6 +129,7 @@ retries = 0
 [limits]
 tmpfs_default = "2G"
 image_max = 1048576
+wait_timeout = "2h"
 "#,
     );
     site.write("conf.d/20-b.toml", "[site]\ncontact = \"b\"\n[paths]\nrun_dir = \"/b\"\n");
@@ -143,6 +144,7 @@ image_max = 1048576
     );
     assert_eq!(settings.contact.as_deref(), Some("b"));
     assert_eq!(loaded.site_name.as_deref(), Some("Example"));
+    assert_eq!(settings.limits.wait.as_secs(), 7200);
     assert_eq!((settings.run_dirs.len(), &settings.run_dirs[0]), (4, &PathBuf::from("/b")));
     assert_eq!(settings.registries.default.as_str(), "registry.example.org:5000");
     let insecure: Vec<_> = settings.registries.insecure.iter().map(RegistryHost::as_str).collect();

@@ -4,11 +4,10 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::{Action, Denied, Facts, Name, Permit, Policy, Subject, permit};
-use crate::digest::Digest;
 use crate::env_vars;
 use crate::reference::ImageReference;
 use crate::settings::Settings;
-use crate::store::{StoreError, Stores};
+use crate::store::{Record, StoreError, Stores};
 
 /// Whether the caller may use `subject`, whose files lie at `place`.
 ///
@@ -53,22 +52,23 @@ impl Policy {
     }
 }
 
-/// Whether the name of `reference` may be taken for the image with `manifest`: one that names a digest finds it under any
-/// name, so that a tag of that name must lead there. Looks only where a rule asks for names.
+/// Whether the name of `reference` may be taken for the image of `record`: one that names a digest finds it under any name, so
+/// that it must have come under that name, or a tag of that name lead there. Looks only where a rule asks for names.
 ///
 /// # Errors
 /// [`StoreError`] if the tags of that name cannot be read.
 pub fn is_named_by(
     settings: &Settings,
     reference: &ImageReference,
-    manifest: &Digest,
+    record: &Record,
     stores: impl FnOnce() -> Result<Stores, StoreError>,
 ) -> Result<bool, StoreError> {
     let access = &settings.registries.access;
     if reference.digest().is_none() || !settings.policy.names_images() && access.is_open() {
         return Ok(true);
     }
-    stores()?.has_under_name(reference.typed_name(), manifest)
+    let name = reference.typed_name();
+    Ok(record.names.iter().any(|other| other == name) || stores()?.has_under_name(name, &record.manifest)?)
 }
 
 /// The name of the store in which `place` lies once all links are followed. Where two names lead to one directory the site's

@@ -9,6 +9,7 @@ pub mod archive;
 pub mod extract;
 pub mod fetch;
 pub mod lease;
+pub mod locate;
 pub mod pull;
 pub mod registry;
 pub mod stage;

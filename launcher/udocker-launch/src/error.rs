@@ -12,15 +12,14 @@ use udocker_core::run::{ExecMode, WriteSpec};
 pub enum LaunchError {
     #[error("image {0} is in no store, and `--pull=never` forbids asking the registry")]
     NotHere(ImageReference),
-    #[error("cannot {work} {reference}: `udocker {work}` ended with status {status}")]
-    Failed { work: &'static str, reference: ImageReference, status: i32 },
-    #[error("cannot {work} {reference}: it took longer than {seconds} s and was ended")]
-    Late { work: &'static str, reference: ImageReference, seconds: u32 },
+    #[error("cannot get image {reference}: `udocker stage` ended with status {status}")]
+    Failed { reference: ImageReference, status: i32 },
+    #[error("cannot get image {reference}: it took longer than {seconds} s and was ended")]
+    Late { reference: ImageReference, seconds: u64 },
     #[error("cannot wait for image {reference}: another task of this node has been getting it for {seconds} s")]
-    Waited { reference: ImageReference, seconds: u32 },
-    #[error("cannot run `udocker {work}` for {reference}")]
+    Waited { reference: ImageReference, seconds: u64 },
+    #[error("cannot run `udocker stage` for {reference}")]
     NotRun {
-        work: &'static str,
         reference: ImageReference,
         #[source]
         source: std::io::Error,

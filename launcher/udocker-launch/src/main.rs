@@ -1,7 +1,7 @@
 //! Puts one rank into its container: decide, enter, exec.
 //!
 //! One process per rank, single-threaded, statically linked, without network, TLS, regex or NSS; nothing stays between
-//! the batch system and the payload. What is heavy is done by a child, `udocker pull` or `udocker stage`.
+//! the batch system and the payload. What is heavy is done by a child, `udocker stage`.
 #![cfg_attr(not(test), no_main)]
 
 mod arena;
@@ -10,6 +10,7 @@ mod error;
 mod exec;
 mod options;
 mod report;
+mod staging;
 mod target;
 
 use std::ffi::OsString;

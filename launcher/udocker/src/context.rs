@@ -117,7 +117,7 @@ impl Context {
     /// The site's leave to use the image `ready`, which the user named `shown`.
     pub fn permit_image(&self, shown: &str, reference: &ImageReference, ready: &Ready) -> Result<Permit<'_>, Failure> {
         let manifest = &ready.record.manifest;
-        let is_named = policy::is_named_by(&self.settings, reference, manifest, || Stores::open(&self.settings))?;
+        let is_named = policy::is_named_by(&self.settings, reference, &ready.record, || Stores::open(&self.settings))?;
         let name = if is_named { Name::Image(reference) } else { Name::Unknown };
         let digests = std::iter::once(manifest).chain(&ready.record.index).collect();
         self.permit(&Subject { shown, name, digests }, &ready.tree)
