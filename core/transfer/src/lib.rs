@@ -12,6 +12,7 @@ pub mod lease;
 pub mod locate;
 pub mod pull;
 pub mod registry;
+pub mod resolve;
 pub mod stage;
 pub mod stored;
 pub mod tag;

@@ -32,6 +32,19 @@ pub fn manifest(
     get().map_err(|cause| PullError::new(format!("get the manifest of {reference}"), cause))
 }
 
+/// The digest of what `reference` names in its registry: of the index, if it is one.
+///
+/// # Errors
+/// [`PullCause::Registry`]
+pub fn digest(reference: &ImageReference, registries: &RegistrySettings) -> Result<Digest, PullError> {
+    let get = || {
+        reference.check_for_registry()?;
+        let client = Client::new(registries, reference.registry(&registries.default))?;
+        Ok(first_found(reference, registries, |repository| client.digest(repository, &reference.selector()))?.1)
+    };
+    get().map_err(|cause| PullError::new(format!("ask for the digest of {reference}"), cause))
+}
+
 /// The tags of the repository that `reference` names.
 ///
 /// # Errors

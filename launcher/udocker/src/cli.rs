@@ -105,7 +105,7 @@ pub enum Command {
     Logout(cmd::logout::Args),
     Install(cmd::install::Args),
     Showconf(cmd::showconf::Args),
-    #[command(hide = true)]
+    Resolve(cmd::resolve::Args),
     Stage(cmd::stage::Args),
     Version(cmd::version::Args),
     /// Print help, of a command if one is named.
