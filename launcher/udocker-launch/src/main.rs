@@ -22,7 +22,7 @@ use std::time::Instant;
 use udocker_core::engine::{self, ExecPlan, KeepFds, RootWrite};
 use udocker_core::env_vars::{self, matches_any};
 use udocker_core::error::{ErrorKind, Failure};
-use udocker_core::rendezvous::{Meeting, NO_ENVIRONMENT, Step, reap, starter};
+use udocker_core::rendezvous::{Meeting, NO_ENVIRONMENT, NoSettings, Step, reap, starter};
 use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunSpec, Share, UserSpec, host_shell};
 use udocker_core::settings::Settings;
 use udocker_core::start::{StartError, start};
@@ -124,11 +124,23 @@ fn launch(
     let mut caller = Caller::gather(env, &request.user);
     caller.shell = request.login.then(|| host_shell(caller.uid)).flatten();
     descriptors::sort(&here.fds, &caller.sockets)?;
-    let settings = udocker_site_config::load(&Sources::of_caller(&caller))?.settings;
+    let (mut looked, mut plain) = (None, None);
+    let loaded = udocker_site_config::load_with(&Sources::of_caller(&caller), &mut |settings, places| {
+        let (run, _) = looked.insert(RunDirectory::look(&settings.run_dirs));
+        let left =
+            run.as_ref().filter(|_| voice.step.rank.is_some()).map(|run| NoSettings::of(run, voice.step, places));
+        let is_left = left.as_ref().is_some_and(NoSettings::is_left);
+        plain = left.filter(|_| !is_left);
+        is_left
+    })?;
+    let settings = loaded.settings;
     voice.run_dirs.clone_from(&settings.run_dirs);
-    let (run, foreign) = RunDirectory::look(&settings.run_dirs);
+    let (run, foreign) = looked.unwrap_or_else(|| RunDirectory::look(&settings.run_dirs));
     if let Some(foreign) = foreign {
         voice.say(&format!("warning: {foreign}"));
+    }
+    if let Some(plain) = plain.filter(|_| !loaded.has_user_files) {
+        plain.leave();
     }
     caller.runtime_dir = run.as_ref().and_then(RunDirectory::for_programs);
     let places = Places { settings: &settings, run: run.as_ref(), env: &caller.env, voice };
