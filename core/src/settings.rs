@@ -24,6 +24,8 @@ pub struct Settings {
     pub modes: ModeSettings,
     /// Limits.
     pub limits: Limits,
+    /// Where this node keeps copies of images.
+    pub node_cache: Option<NodeCache>,
     /// Whom to ask, last line of an error.
     pub contact: Option<String>,
     /// How much is told.
@@ -32,6 +34,22 @@ pub struct Settings {
     pub interactive: InteractiveDefaults,
     /// What the engines of the P, F, R and S modes are told.
     pub engines: EngineSettings,
+}
+
+/// Copies of images on a node's own disk, of one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeCache {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Bytes of all copies together; `None`: as many as the disk has.
+    pub bytes: Option<u64>,
+}
+
+impl Settings {
+    /// The node's cache, if copies may be run: where the site has rules about stores, an image counts by where it lies.
+    pub fn usable_node_cache(&self) -> Option<&NodeCache> {
+        self.node_cache.as_ref().filter(|_| self.policy.rules.iter().all(|rule| rule.stores.is_none()))
+    }
 }
 
 /// udocker's levels of messages, each with those before it.

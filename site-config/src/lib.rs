@@ -24,6 +24,7 @@ mod merge;
 mod policy;
 mod report;
 mod schema;
+mod stage;
 mod time;
 
 pub use error::{ConfigError, Origin, Position};
@@ -96,6 +97,8 @@ pub struct Loaded {
     pub has_user_files: bool,
     /// `~/.udocker`, udocker's `homedir`: the user's udocker.conf and keystore lie there.
     own_directory: PathBuf,
+    /// `stage.node_cache_size`, until a file names the cache.
+    node_cache_size: Option<u64>,
     /// Values of udocker's keys from which nothing follows, as written.
     without_effect: BTreeMap<&'static str, String>,
     /// Who set each key, where somebody did. Keys are written `table.key`, `store.NAME`, or as in udocker.conf.
@@ -178,6 +181,7 @@ fn defaults(sources: &Sources) -> Loaded {
         warnings: Vec::new(),
         has_user_files: false,
         own_directory: own,
+        node_cache_size: None,
         without_effect: BTreeMap::new(),
         origins: BTreeMap::new(),
     }

@@ -7,7 +7,7 @@ use udocker_core::reference::RegistryHost;
 use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
 use crate::schema::{FileConfig, Kind, Store};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, policy};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, policy, stage};
 
 /// Where a value stands.
 pub(crate) struct Place<'a> {
@@ -43,7 +43,12 @@ impl Place<'_> {
         value.get_ref().parse().map_err(|_| self.wrong(value, key, "a registry as host[:port]"))
     }
     /// An absolute path without `..`, in which `{uid}` and `{user}` are replaced.
-    fn template(&self, value: &Spanned<String>, key: &'static str, sources: &Sources) -> Result<PathBuf, ConfigError> {
+    pub(crate) fn template(
+        &self,
+        value: &Spanned<String>,
+        key: &'static str,
+        sources: &Sources,
+    ) -> Result<PathBuf, ConfigError> {
         const EXPECTED: &str = "an absolute path without `..`; {uid} and {user} are replaced";
         let text = value.get_ref().replace("{uid}", &sources.uid.to_string());
         // A login name comes from the environment: it must stay one component.
@@ -88,6 +93,7 @@ pub(crate) fn merge(
         loaded.settings.run_dirs.insert(0, path);
         loaded.note("paths.run_dir", place.origin(&value));
     }
+    stage::merge_stage(loaded, config.paths.node_cache, config.stage, &place, sources)?;
     for store in config.store {
         add_store(loaded, store, &place, sources)?;
     }

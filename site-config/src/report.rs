@@ -62,6 +62,11 @@ impl Loaded {
             ("site.contact".to_owned(), settings.contact.clone().unwrap_or_default()),
             ("paths.run_dir".to_owned(), settings.run_dirs.iter().map(|p| path(p)).collect::<Vec<_>>().join(" ")),
         ];
+        if let Some(cache) = &settings.node_cache {
+            rows.push(("paths.node_cache".to_owned(), path(&cache.path)));
+            let size = cache.bytes.map_or_else(|| "what the disk has".to_owned(), |bytes| bytes.to_string());
+            rows.push(("stage.node_cache_size".to_owned(), size));
+        }
         for store in settings.stores.iter().skip(1) {
             rows.push((format!("store.{}", store.name), path(&store.path)));
         }

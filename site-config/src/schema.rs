@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use udocker_core::run::parse_size;
 
+use crate::stage::Stage;
 use crate::time::Time;
 use crate::{ConfigError, Position};
 
@@ -16,7 +17,7 @@ struct Known(&'static str, &'static [&'static str], &'static [&'static str]);
 
 const TABLES: &[Known] = &[
     Known("site", &["name", "contact"], &["schema", "docs_url"]),
-    Known("paths", &["run_dir"], &["node_cache", "tmp", "launcher", "log_dir"]),
+    Known("paths", &["run_dir", "node_cache"], &["tmp", "launcher", "log_dir"]),
     Known("store", &["name", "path", "kind", "readonly", "keep_layers", "sync"], &["trust", "acl"]),
     Known(
         "registries",
@@ -27,14 +28,13 @@ const TABLES: &[Known] = &[
     Known("policy.rule", &["match", "action", "modes", "gpu", "writable", "reason"], &[]),
     Known("policy.rule.match", &["image", "digest", "store", "account", "partition", "queue", "group"], &[]),
     Known("modes", &["allowed", "preference"], &[]),
+    Known("stage", &["node_cache_size"], &["when", "store"]),
     Known("limits", &["tmpfs_default", "image_max", "wait_timeout"], &["pull_parallel", "tmpfs_max"]),
 ];
 
 /// Tables that a later version honours.
-const LATER: &[&str] = &[
-    "mounts", "env", "run", "gpu", "mpi", "fabric", "module", "relay", "stage", "cleanup", "log", "slurm", "pbs",
-    "override",
-];
+const LATER: &[&str] =
+    &["mounts", "env", "run", "gpu", "mpi", "fabric", "module", "relay", "cleanup", "log", "slurm", "pbs", "override"];
 
 /// A whole file.
 #[derive(Default, Deserialize)]
@@ -47,6 +47,7 @@ pub(crate) struct FileConfig {
     pub policy: PolicyKeys,
     pub modes: Modes,
     pub limits: LimitKeys,
+    pub stage: Stage,
 }
 
 #[derive(Default, Deserialize)]
@@ -60,6 +61,7 @@ pub(crate) struct Site {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Paths {
     pub run_dir: Option<Spanned<String>>,
+    pub node_cache: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

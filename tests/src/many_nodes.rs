@@ -1,16 +1,20 @@
 //! Many nodes on one machine that share one store: each has a name, an empty /dev/shm and so a run directory of its own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{TestEnv, code, is_root, program, stdout};
+use crate::{TestEnv, code, is_root, program, run, stdout};
 
 /// Starts `$RANKS` ranks as the user `$0` and waits for them; a rank leaves `out`, `err` and `code`.
 const NODE: &str = r#"
 hostname "$NODE" && mount -t tmpfs -o mode=1777 tmpfs /dev/shm || exit
+[ -z "$ETC" ] || mount --bind "$ETC" /etc || exit
+[ -z "$LOCAL" ] || mount --bind "$LOCAL/$NODE" "$LOCAL" || exit
 rank=0
 while [ $rank -lt "$RANKS" ]; do
   ( PMIX_RANK=$((FIRST + rank)) setpriv --reuid="$0" --regid="$0" --clear-groups "$@" >"$LEFT/$rank.out" 2>"$LEFT/$rank.err"
@@ -27,6 +31,7 @@ pub struct ManyNodes {
     programs: PathBuf,
     nodes: u32,
     ranks: u32,
+    etc: Option<PathBuf>,
 }
 
 /// How a rank ended.
@@ -59,7 +64,7 @@ impl ManyNodes {
         // The launcher of `make test`: the static one.
         let launch = env.launch(&[]).get_program().to_owned();
         fs::copy(launch, programs.join("udocker-launch")).expect("a copy of udocker-launch");
-        let nodes = Self { env, programs, nodes, ranks };
+        let nodes = Self { env, programs, nodes, ranks, etc: None };
         nodes.stage_by("exec \"$REAL\" \"$@\"");
         nodes
     }
@@ -72,6 +77,28 @@ impl ManyNodes {
             .expect("a script can be written");
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)).expect("chmod");
         fs::rename(temporary, path).expect("rename");
+    }
+
+    /// From here on each node sees `toml` as its site.toml, and has a disk of its own at [`local`](Self::local).
+    pub fn set_site(&mut self, toml: &str) {
+        let etc = self.env.path("nodes-etc");
+        run(Command::new("cp").args(["-a", "/etc"]).arg(&etc));
+        fs::create_dir_all(etc.join("udocker")).expect("mkdir");
+        fs::write(etc.join("udocker/site.toml"), toml).expect("write");
+        self.etc = Some(etc);
+        for node in 0..self.nodes {
+            self.env.own_directory(&format!("local/node{node}"), 0o755);
+        }
+    }
+
+    /// The disk of each node, as it sees it.
+    pub fn local(&self) -> PathBuf {
+        self.env.path("local")
+    }
+
+    /// The disk of one node, as the test sees it.
+    pub fn local_of(&self, node: u32) -> PathBuf {
+        self.local().join(format!("node{node}"))
     }
 
     /// A directory that the nodes see, for what a script needs.
@@ -98,8 +125,11 @@ impl ManyNodes {
             command.env_clear().envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
             command.env("NODE", format!("node{node}")).env("RANKS", self.ranks.to_string()).env("LEFT", mine);
             command.env("FIRST", (node * self.ranks).to_string()).env("PMIX_NAMESPACE", name);
+            let etc = self.etc.as_ref();
+            command.env("ETC", etc.map_or(OsStr::new(""), |etc| etc.as_os_str()));
+            command.env("LOCAL", etc.map_or_else(PathBuf::new, |_| self.local()));
             command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
-            command.spawn().expect("unshare of util-linux")
+            command.process_group(0).spawn().expect("unshare of util-linux")
         };
         Running { nodes: (0..self.nodes).map(start).collect(), left, ranks: self.ranks }
     }
@@ -137,6 +167,18 @@ impl ManyNodes {
     }
 }
 
+impl Drop for Running {
+    /// A test that failed leaves no process.
+    fn drop(&mut self) {
+        for node in &self.nodes {
+            let _ = rustix::process::kill_process_group(
+                rustix::process::Pid::from_child(node),
+                rustix::process::Signal::KILL,
+            );
+        }
+    }
+}
+
 impl Running {
     /// Waits for the step's end, which must come within `limit`.
     ///
@@ -144,18 +186,20 @@ impl Running {
     /// If it does not.
     pub fn ended(mut self, limit: Duration) -> Vec<Rank> {
         let since = Instant::now();
-        for node in &mut self.nodes {
+        let mut nodes = std::mem::take(&mut self.nodes);
+        for node in &mut nodes {
             while node.try_wait().expect("a child").is_none() {
                 if since.elapsed() > limit {
                     let ps: Output =
                         Command::new("ps").args(["-e", "-o", "pid,ppid,stat,wchan:32,args"]).output().expect("ps");
+                    self.nodes = nodes;
                     panic!("the step hangs:\n{}", stdout(&ps));
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
         let mut all = Vec::new();
-        for (node, child) in (0..).zip(self.nodes) {
+        for (node, child) in (0..).zip(nodes) {
             let output = child.wait_with_output().expect("output");
             assert_eq!(code(&output), 0, "node {node}");
             let read = |rank: u32, what: &str| {

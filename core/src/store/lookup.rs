@@ -154,7 +154,10 @@ impl Store {
     }
 
     /// The record that `key` leads to, and its tree, if both are here.
-    fn flattened(&self, key: &Digest, platform: &Platform) -> Result<Option<(Record, PathBuf)>, StoreError> {
+    ///
+    /// # Errors
+    /// A damaged record.
+    pub fn flattened(&self, key: &Digest, platform: &Platform) -> Result<Option<(Record, PathBuf)>, StoreError> {
         let Some(record) = self.read_record(key, platform)? else { return Ok(None) };
         let tree = self.tree(&record.tree);
         Ok(tree.is_dir().then_some((record, tree)))

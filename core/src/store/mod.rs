@@ -17,6 +17,7 @@ mod garbage;
 mod layout;
 mod lock;
 mod lookup;
+mod node_cache;
 mod record;
 mod repos;
 mod run_directory;

@@ -10,6 +10,7 @@ pub mod extract;
 pub mod fetch;
 pub mod lease;
 pub mod locate;
+pub mod node_copy;
 pub mod pull;
 pub mod registry;
 pub mod resolve;

@@ -1,6 +1,7 @@
 //! What is run: an image or a container of a store, pulled or extracted first if it must be.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use udocker_core::container::Container;
@@ -71,7 +72,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     let reference: ImageReference = request.image.parse().map_err(options::usage)?;
     let found = match request.pull {
         PullPolicy::Always => None,
-        _ => stored(&stores, &reference, &platform, places)?,
+        _ => stored(&stores, &reference, &platform, Copy::Wanted, places)?,
     };
     let mut lock = None;
     let mut image = match found {
@@ -93,7 +94,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
             }
             staging::stage(&reference, &platform, &deadline, request, places)?;
             let stores = Stores::open(places.settings)?;
-            let found = stored(&stores, &reference, &platform, places)?;
+            let found = stored(&stores, &reference, &platform, Copy::Welcome, places)?;
             found.ok_or_else(|| LaunchError::StillMissing(reference.clone()))?
         }
     };
@@ -124,18 +125,43 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     Ok(Target { config: ImageConfig::default(), root, files, choice, facts, container: None, tree: None })
 }
 
-/// The image of a store, marked as in use by this process.
+/// Whether an image runs from its store where this node could have a copy and has none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Copy {
+    /// It does not: `udocker stage` makes the copy first.
+    Wanted,
+    /// It does: that was tried.
+    Welcome,
+}
+
+/// The image of a store, or its copy on this node, marked as in use by this process.
 fn stored(
     stores: &Stores,
     reference: &ImageReference,
     platform: &Platform,
+    copy: Copy,
     places: &Places<'_>,
 ) -> Result<Option<StepImage>, Failure> {
-    let Some(FoundImage { record: Some(record), tree: Some(tree), .. }) = stores.find_image(reference, platform)?
-    else {
+    let found = stores.find_image(reference, platform)?;
+    let Some(FoundImage { store, key, record: Some(record), tree: Some(tree), tag_directory }) = found else {
         return Ok(None);
     };
-    let tree_name = places.run.map(|run| run.mark_tree(&tree)).transpose()?.unwrap_or_default();
+    let mark = |tree: &Path| places.run.map(|run| run.mark_tree(tree)).transpose().map(Option::unwrap_or_default);
+    let mut image = (record, tree, None);
+    if let Some(cache) = places.settings.usable_node_cache().filter(|_| places.run.is_some()) {
+        let cached = Store::open_node_cache(cache)?.map(|cache| cache.flattened(&key, platform)).transpose()?.flatten();
+        match cached {
+            Some((record, tree)) => match mark(&tree) {
+                // It was evicted a moment ago; its store has it.
+                Err(StoreError::TreeGone(_)) => {}
+                name => image = (record, tree, Some(name?)),
+            },
+            None if copy == Copy::Wanted && tag_directory.is_some() && store.settings().keep_layers => return Ok(None),
+            None => {}
+        }
+    }
+    let (record, tree, name) = image;
+    let tree_name = name.map_or_else(|| mark(&tree), Ok)?;
     let files = ImageFiles::of_root(&RootPlan::new(&tree, RootWrite::ReadOnly))?;
     Ok(Some(StepImage { record, tree, tree_name, files, namespaces: None }))
 }

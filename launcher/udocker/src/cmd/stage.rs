@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use udocker_core::error::Failure;
 use udocker_core::run::PullPolicy;
+use udocker_transfer::node_copy::copy_to_node;
 use udocker_transfer::pull::DigestTag;
 
 use super::Outcome;
@@ -11,7 +13,7 @@ use crate::image::{parse_reference, ready};
 
 /// Make an image ready to run: extract what a store has, pull what none has.
 ///
-/// Of the processes of a cluster one pulls, and the others wait for it. An image that is named by its digest gets no tag.
+/// Of the processes of a cluster one pulls, and the others wait for it. If the site has a cache on each node, a copy is put there. An image that is named by its digest gets no tag.
 ///
 /// Example: udocker stage debian:12
 #[derive(Debug, clap::Args)]
@@ -42,5 +44,12 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
         (pull, _) => pull,
     };
     ready(context, &reference, &platform, pull, DigestTag::Omit)?;
+    if let Some(cache) = context.settings.usable_node_cache() {
+        let (stores, progress) = (context.stores()?, context.ui.progress());
+        let wanted = (cache, &context.settings);
+        if let Err(error) = copy_to_node(&stores, &reference, &platform, wanted, progress.as_ref()) {
+            context.ui.warning(&Failure::from(error).report());
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
