@@ -78,6 +78,7 @@ impl Loaded {
             ("registries.parallel".to_owned(), settings.registries.parallel.to_string()),
             ("registries.retries".to_owned(), settings.registries.retries.to_string()),
             ("policy.default".to_owned(), policy.to_owned()),
+            ("policy.pin".to_owned(), format!("{:?}", settings.policy.pin).to_lowercase()),
             ("policy.rule".to_owned(), list(settings.policy.rules.iter().map(|rule| &rule.origin))),
             ("modes.allowed".to_owned(), modes.allowed.as_ref().map_or_else(|| "all".to_owned(), |(all, _)| list(all))),
             ("modes.preference".to_owned(), list(&modes.preference)),

@@ -24,7 +24,7 @@ const TABLES: &[Known] = &[
         &["default", "allow", "deny", "index", "insecure", "ca_dir", "parallel", "retries"],
         &["mirror", "auth_file", "auth_helper", "backoff"],
     ),
-    Known("policy", &["default", "rule"], &["pin"]),
+    Known("policy", &["default", "rule", "pin"], &[]),
     Known("policy.rule", &["match", "action", "modes", "gpu", "writable", "reason"], &[]),
     Known("policy.rule.match", &["image", "digest", "store", "account", "partition", "queue", "group"], &[]),
     Known("modes", &["allowed", "preference"], &[]),
@@ -102,6 +102,15 @@ pub(crate) struct Registries {
 pub(crate) struct PolicyKeys {
     pub default: Option<Spanned<RuleAction>>,
     pub rule: Vec<Spanned<Rule>>,
+    pub pin: Option<Spanned<PinKey>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PinKey {
+    Require,
+    Prefer,
+    Off,
 }
 
 #[derive(Clone, Copy, Deserialize)]

@@ -203,7 +203,11 @@ fn wrong_files_are_refused_by_place_and_name() {
         ("[regsitries]", "DIR/site.toml:1:2: unknown key `regsitries` | did you mean `registries`?"),
         ("[site]\nfoo = 1", "DIR/site.toml:2:1: unknown key `site.foo`"),
         ("[zzz]\n[site]\nyyy = 1", "DIR/site.toml:1:2: unknown key `zzz`"),
-        ("[policy]\npin = \"off\"", "DIR/site.toml:2:1: the key `policy.pin` is not supported by this version"),
+        (
+            "[policy]\npin = \"on\"",
+            "DIR/site.toml:2:7: unknown variant `on`, expected one of `require`, `prefer`, `off`",
+        ),
+        ("[limits]\ntmpfs_max = 1", "DIR/site.toml:2:1: the key `limits.tmpfs_max` is not supported by this version"),
         ("[policy]\ndefualt = 1", "DIR/site.toml:2:1: unknown key `policy.defualt` | did you mean `policy.default`?"),
         ("[policy]\ndefault = \"maybe\"", "DIR/site.toml:2:11: unknown variant `maybe`, expected `allow` or `deny`"),
         (

@@ -21,9 +21,11 @@ use crate::settings::Settings;
 
 mod ask;
 mod names;
+mod pin;
 
 pub use ask::{ask, is_named_by};
 pub use names::{ImageGlob, RegistryGlob, RegistryName, RepositoryName};
+pub use pin::Pin;
 
 /// The site's rules. The default allows everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// The registry of names without a host, as the site set it: no setting of the user's makes another image of a name.
     pub registry: RegistryHost,
+    /// Whether jobs keep to the image that they found first.
+    pub pin: Pin,
 }
 
 /// What a rule does.
@@ -343,7 +347,7 @@ impl Rule {
 impl Default for Policy {
     fn default() -> Self {
         let registry = DEFAULT_REGISTRY.parse().expect("a constant host parses");
-        Self { default: Action::Allow, default_origin: String::new(), rules: Vec::new(), registry }
+        Self { default: Action::Allow, default_origin: String::new(), rules: Vec::new(), registry, pin: Pin::default() }
     }
 }
 

@@ -24,6 +24,10 @@ pub enum LaunchError {
         #[source]
         source: std::io::Error,
     },
+    #[error(
+        "cannot write down which image {0} is for this job: none of its stores can be written, and the site's `policy.pin` is \"require\""
+    )]
+    NotPinned(ImageReference),
     #[error("image {0} was made ready and is in no store")]
     StillMissing(ImageReference),
     #[error("cannot run in the mode that {asked} asks for")]
@@ -81,6 +85,7 @@ impl Explain for LaunchError {
             Self::WriteDirectory { .. } | Self::NoRunDirectory(_) | Self::Descriptors(_) | Self::IsInside(_) => {
                 ErrorKind::System
             }
+            Self::NotPinned(_) => ErrorKind::Forbidden,
             Self::Late { .. } | Self::Waited { .. } => ErrorKind::Timeout,
             _ => ErrorKind::NotFound,
         }
@@ -88,6 +93,9 @@ impl Explain for LaunchError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
+            Self::NotPinned(reference) => vec![
+                format!("`udocker resolve {reference}` prints its name with the digest, which needs no pin"),
+            ],
             Self::Late { reference, .. } | Self::Waited { reference, .. } => vec![
                 format!("`udocker pull {reference}` on a login node gets it before the job"),
                 "`--timeout=1h` waits longer".into(),

@@ -9,6 +9,7 @@ mod descriptors;
 mod error;
 mod exec;
 mod options;
+mod pin;
 mod report;
 mod staging;
 mod target;
@@ -26,7 +27,7 @@ use udocker_core::rendezvous::{Meeting, NO_ENVIRONMENT, NoSettings, Step, reap, 
 use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunSpec, Share, UserSpec, host_shell};
 use udocker_core::settings::Settings;
 use udocker_core::start::{StartError, start};
-use udocker_core::store::{RunDirectory, TreeUse};
+use udocker_core::store::{RunDirectory, Stores, TreeUse};
 use udocker_core::sys::{fds, namespace};
 use udocker_site_config::Sources;
 
@@ -218,8 +219,12 @@ fn join(exec: &Exec, env: &[(OsString, OsString)], voice: &mut Voice<'_>) -> Res
 
 /// `reap`.
 fn clean_up(env: &[(OsString, OsString)]) -> Result<(), Failure> {
-    if let Some(run) = RunDirectory::open(&settings_of(env)?.run_dirs) {
+    let settings = settings_of(env)?;
+    if let Some(run) = RunDirectory::open(&settings.run_dirs) {
         reap(&run);
+    }
+    if let Some(store) = Stores::open(&settings)?.first_writable() {
+        store.sweep_pins();
     }
     Ok(())
 }

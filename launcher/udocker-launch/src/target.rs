@@ -20,6 +20,7 @@ use udocker_core::store::{FoundImage, Patience, RunDirectory, Store, StoreError,
 
 use crate::error::LaunchError;
 use crate::options;
+use crate::pin;
 use crate::report::Voice;
 use crate::staging;
 
@@ -69,12 +70,21 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     if let Some((store, container)) = stores.find_container(&request.image)? {
         return of_container(&stores, store, container, request, places);
     }
-    let reference: ImageReference = request.image.parse().map_err(options::usage)?;
+    let typed: ImageReference = request.image.parse().map_err(options::usage)?;
+    let job = pin::Job::of(&step, &typed, places.settings.policy.pin);
+    let reference = job.as_ref().map(|job| job.pinned(&stores)).transpose()?.flatten().unwrap_or_else(|| typed.clone());
     let found = match request.pull {
-        PullPolicy::Always => None,
+        // What a digest names does not change.
+        PullPolicy::Always if reference.digest().is_none() => None,
         _ => stored(&stores, &reference, &platform, Copy::Wanted, places)?,
     };
     let mut lock = None;
+    let make = |reference: &ImageReference| -> Result<StepImage, Failure> {
+        staging::stage(reference, &platform, &deadline, request, places)?;
+        let stores = Stores::open(places.settings)?;
+        let found = stored(&stores, reference, &platform, Copy::Welcome, places)?;
+        Ok(found.ok_or_else(|| LaunchError::StillMissing(reference.clone()))?)
+    };
     let mut image = match found {
         Some(image) => image,
         None => {
@@ -92,12 +102,15 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
             if let Some(image) = left() {
                 return of_image(image, false, request, places);
             }
-            staging::stage(&reference, &platform, &deadline, request, places)?;
-            let stores = Stores::open(places.settings)?;
-            let found = stored(&stores, &reference, &platform, Copy::Welcome, places)?;
-            found.ok_or_else(|| LaunchError::StillMissing(reference.clone()))?
+            make(&reference)?
         }
     };
+    if let Some(job) = job.filter(|_| reference.digest().is_none())
+        && let Some(other) = job.pin(&image.record, places)?
+    {
+        let found = stored(&Stores::open(places.settings)?, &other, &platform, Copy::Wanted, places)?;
+        image = found.map_or_else(|| make(&other), Ok)?;
+    }
     if let Some(run) = shared {
         image.namespaces = request.mode.is_none().then(|| host::user_namespaces(Some(run)));
         image.leave(run, step, &wish);
