@@ -71,7 +71,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         return of_container(&stores, store, container, request, places);
     }
     let typed: ImageReference = request.image.parse().map_err(options::usage)?;
-    let job = pin::Job::of(&step, &typed, places.settings.policy.pin);
+    let job = pin::Job::of(step, &typed, places.settings.policy.pin);
     let reference = job.as_ref().map(|job| job.pinned(&stores)).transpose()?.flatten().unwrap_or_else(|| typed.clone());
     let found = match request.pull {
         // What a digest names does not change.
