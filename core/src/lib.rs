@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod container;
+pub mod deadline;
 pub mod digest;
 mod elf;
 pub mod engine;

@@ -30,6 +30,8 @@ pub struct Settings {
     pub keep: bool,
     /// Limits.
     pub limits: Limits,
+    /// Where this node keeps copies of images.
+    pub node_cache: Option<NodeCache>,
     /// Whom to ask, last line of an error.
     pub contact: Option<String>,
     /// How much is told.
@@ -38,6 +40,15 @@ pub struct Settings {
     pub interactive: InteractiveDefaults,
     /// What the engines of the P, F, R and S modes are told.
     pub engines: EngineSettings,
+}
+
+/// Copies of images on a node's own disk, of one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeCache {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Bytes of all copies together; `None`: as many as the disk has.
+    pub bytes: Option<u64>,
 }
 
 impl Settings {
@@ -50,6 +61,10 @@ impl Settings {
             registry: &self.registries.default,
             contact: self.contact.as_deref(),
         }
+    }
+    /// The node's cache, if copies may be run: where the site has rules about stores, an image counts by where it lies.
+    pub fn usable_node_cache(&self) -> Option<&NodeCache> {
+        self.node_cache.as_ref().filter(|_| self.policy.rules.iter().all(|rule| rule.stores.is_none()))
     }
 }
 
@@ -218,6 +233,8 @@ pub struct Limits {
     pub image_entries: u64,
     /// Size of the tmpfs that takes writes to a root, bytes; `None`: half of the memory that the job has.
     pub tmpfs_bytes: Option<u64>,
+    /// Getting an image takes so long at most, waits for others that get it included.
+    pub wait: Duration,
 }
 
 /// What `udocker run` does where neither its user nor the image says anything.
@@ -345,6 +362,11 @@ impl Default for RegistrySettings {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { image_bytes: 512 << 30, image_entries: 50_000_000, tmpfs_bytes: None }
+        Self {
+            image_bytes: 512 << 30,
+            image_entries: 50_000_000,
+            tmpfs_bytes: None,
+            wait: Duration::from_secs(15 * 60),
+        }
     }
 }

@@ -12,14 +12,14 @@ struct Known(&'static str, &'static [&'static str], &'static [&'static str]);
 
 const TABLES: &[Known] = &[
     Known("site", &["name", "contact"], &["schema", "docs_url"]),
-    Known("paths", &["run_dir"], &["node_cache", "tmp", "launcher", "log_dir"]),
+    Known("paths", &["run_dir", "node_cache"], &["tmp", "launcher", "log_dir"]),
     Known("store", &["name", "path", "kind", "readonly", "keep_layers", "sync"], &["trust", "acl"]),
     Known(
         "registries",
         &["default", "allow", "deny", "index", "insecure", "ca_dir", "parallel", "retries"],
         &["mirror", "auth_file", "auth_helper", "backoff"],
     ),
-    Known("policy", &["default", "rule"], &["pin"]),
+    Known("policy", &["default", "rule", "pin"], &[]),
     Known("policy.rule", &["match", "action", "modes", "gpu", "writable", "reason"], &[]),
     Known("policy.rule.match", &["image", "digest", "store", "account", "partition", "queue", "group"], &[]),
     Known(
@@ -32,11 +32,12 @@ const TABLES: &[Known] = &[
     Known("run", &["keep"], &["user", "entrypoint", "write", "batch", "share"]),
     Known("override", &["partition", "queue", "account", "policy", "mounts", "modes", "limits"], &["gpu"]),
     Known("modes", &["allowed", "preference"], &[]),
-    Known("limits", &["tmpfs_default", "image_max"], &["pull_parallel", "wait_timeout", "tmpfs_max"]),
+    Known("stage", &["node_cache_size"], &["when", "store"]),
+    Known("limits", &["tmpfs_default", "image_max", "wait_timeout"], &["pull_parallel", "tmpfs_max"]),
 ];
 
 /// Tables that a later version honours.
-const LATER: &[&str] = &["gpu", "mpi", "fabric", "module", "relay", "stage", "cleanup", "log", "slurm", "pbs"];
+const LATER: &[&str] = &["gpu", "mpi", "fabric", "module", "relay", "cleanup", "log", "slurm", "pbs"];
 
 /// Unknown keys and those that are not built, each with its place in bytes.
 pub(crate) fn check_keys(file: &DeTable<'_>, path: &Path, text: &str, problems: &mut Vec<(Range<usize>, ConfigError)>) {

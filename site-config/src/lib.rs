@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use udocker_core::run::Caller;
 use udocker_core::settings::{RegistrySettings, Settings, StoreKind, StoreParts, StoreSettings, Verbosity};
@@ -31,6 +31,8 @@ mod policy;
 mod read;
 mod report;
 mod schema;
+mod stage;
+mod time;
 
 pub use check::{Checked, check};
 pub use error::{ConfigError, Origin, Position};
@@ -100,8 +102,12 @@ pub struct Loaded {
     pub site_name: Option<String>,
     /// What should be told to the user: keys and files that are passed over.
     pub warnings: Vec<String>,
+    /// Whether the user has a udocker.conf.
+    pub has_user_files: bool,
     /// `~/.udocker`, udocker's `homedir`: the user's udocker.conf and keystore lie there.
     own_directory: PathBuf,
+    /// `stage.node_cache_size`, until a file names the cache.
+    node_cache_size: Option<u64>,
     /// Values of udocker's keys from which nothing follows, as written.
     without_effect: BTreeMap<&'static str, String>,
     /// Who set each key, where somebody did. Keys are written `table.key`, `store.NAME`, or as in udocker.conf.
@@ -116,6 +122,18 @@ pub struct Loaded {
 /// [`ConfigError`] if a file cannot be trusted, read or understood, or a value cannot be used. Files that are not there
 /// are none, but for `--config`.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    load_with(sources, &mut |_, _| false)
+}
+
+/// The same for one of many processes: `is_known` is given what the site says and where the user's two udocker.conf would
+/// lie, and tells whether another process has found neither of them.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    sources: &Sources,
+    is_known: &mut dyn FnMut(&Settings, [&Path; 2]) -> bool,
+) -> Result<Loaded, ConfigError> {
     let mut loaded = defaults(sources);
     conf::apply_tmpdir(&mut loaded, sources);
     let mut problems = Vec::new();
@@ -130,7 +148,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if let Some(mounts) = &mut settings.mounts {
         mounts.contact.clone_from(&settings.contact);
     }
-    conf::apply_files(&mut loaded, sources)?;
+    conf::apply_files(&mut loaded, sources, is_known)?;
     conf::apply_variables(&mut loaded, sources)?;
     loaded.settings.registries.docker_configs = docker_configs(sources);
     apply_options(&mut loaded, sources);
@@ -191,7 +209,9 @@ fn defaults(sources: &Sources) -> Loaded {
         settings,
         site_name: None,
         warnings: Vec::new(),
+        has_user_files: false,
         own_directory: own,
+        node_cache_size: None,
         without_effect: BTreeMap::new(),
         origins: BTreeMap::new(),
         elsewhere: Vec::new(),

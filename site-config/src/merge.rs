@@ -8,7 +8,7 @@ use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
 use crate::policy::Keep;
 use crate::schema::{FileConfig, Kind, LimitKeys, Registries, Store};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, env, mounts, policy};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, env, mounts, policy, stage};
 
 /// Where a value stands.
 pub(crate) struct Place<'a> {
@@ -60,7 +60,7 @@ impl Place<'_> {
         Ok(text.replace("{user}", &sources.user))
     }
     /// An absolute path without `..`, in which `{uid}` and `{user}` are replaced.
-    fn template(&self, value: &Spanned<String>, key: &'static str, sources: &Sources) -> Result<PathBuf, ConfigError> {
+    pub(crate) fn template(&self, value: &Spanned<String>, key: &'static str, sources: &Sources) -> Result<PathBuf, ConfigError> {
         const EXPECTED: &str = "an absolute path without `..`; {uid} and {user} are replaced";
         let text = self.filled(value, key, sources)?;
         let path = PathBuf::from(&text);
@@ -94,6 +94,7 @@ pub(crate) fn merge(
     if let Some(value) = config.paths.run_dir {
         keep(set_run_dir(loaded, &value, &place, sources));
     }
+    keep(stage::merge_stage(loaded, config.paths.node_cache, config.stage, &place, sources));
     for store in config.store {
         keep(add_store(loaded, store, &place, sources));
     }
@@ -117,6 +118,10 @@ pub(crate) fn merge_limits(loaded: &mut Loaded, limits: &LimitKeys, place: &Plac
     if let Some(value) = &limits.image_max {
         loaded.settings.limits.image_bytes = value.get_ref().0;
         loaded.note("limits.image_max", place.origin(value));
+    }
+    if let Some(value) = &limits.wait_timeout {
+        loaded.settings.limits.wait = value.get_ref().0;
+        loaded.note("limits.wait_timeout", place.origin(value));
     }
 }
 

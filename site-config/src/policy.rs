@@ -2,11 +2,11 @@
 //! of which the last file's count: no later file makes an earlier one's rule unsaid.
 
 use toml::Spanned;
-use udocker_core::policy::{Action, ImageGlob, RegistryGlob, Rule};
+use udocker_core::policy::{Action, ImageGlob, Pin, RegistryGlob, Rule};
 use udocker_core::run::ExecMode;
 
 use crate::merge::Place;
-use crate::schema::{self, RuleAction};
+use crate::schema::{self, PinKey, RuleAction};
 use crate::{ConfigError, Loaded};
 
 type Texts = Vec<Spanned<String>>;
@@ -47,6 +47,14 @@ pub(crate) fn merge_policy(loaded: &mut Loaded, keys: schema::PolicyKeys, place:
         loaded.settings.policy.default = action(*value.get_ref());
         loaded.settings.policy.default_origin = place.told(&value);
         loaded.note("policy.default", place.origin(&value));
+    }
+    if let Some(value) = keys.pin {
+        loaded.settings.policy.pin = match value.get_ref() {
+            PinKey::Require => Pin::Require,
+            PinKey::Prefer => Pin::Prefer,
+            PinKey::Off => Pin::Off,
+        };
+        loaded.note("policy.pin", place.origin(&value));
     }
     for value in keys.rule {
         loaded.note("policy.rule", place.origin(&value));

@@ -63,6 +63,11 @@ impl Loaded {
             ("site.contact".to_owned(), settings.contact.clone().unwrap_or_default()),
             ("paths.run_dir".to_owned(), settings.run_dirs.iter().map(|p| path(p)).collect::<Vec<_>>().join(" ")),
         ];
+        if let Some(cache) = &settings.node_cache {
+            rows.push(("paths.node_cache".to_owned(), path(&cache.path)));
+            let size = cache.bytes.map_or_else(|| "what the disk has".to_owned(), |bytes| bytes.to_string());
+            rows.push(("stage.node_cache_size".to_owned(), size));
+        }
         for store in settings.stores.iter().skip(1) {
             rows.push((format!("store.{}", store.name), path(&store.path)));
         }
@@ -74,6 +79,7 @@ impl Loaded {
             ("registries.parallel".to_owned(), settings.registries.parallel.to_string()),
             ("registries.retries".to_owned(), settings.registries.retries.to_string()),
             ("policy.default".to_owned(), policy.to_owned()),
+            ("policy.pin".to_owned(), format!("{:?}", settings.policy.pin).to_lowercase()),
             ("policy.rule".to_owned(), list(settings.policy.rules.iter().map(|rule| &rule.origin))),
             ("modes.allowed".to_owned(), modes.allowed.as_ref().map_or_else(|| "all".to_owned(), |(all, _)| list(all))),
             ("modes.preference".to_owned(), list(&modes.preference)),
@@ -87,6 +93,7 @@ impl Loaded {
                 "limits.tmpfs_default".to_owned(),
                 settings.limits.tmpfs_bytes.map_or_else(|| "half of the memory".to_owned(), |size| size.to_string()),
             ),
+            ("limits.wait_timeout".to_owned(), format!("{}s", settings.limits.wait.as_secs())),
         ]);
         rows.into_iter().map(|(key, value)| self.row(&key, &key, value, Effect::Acts)).collect()
     }

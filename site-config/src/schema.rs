@@ -8,6 +8,9 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 use udocker_core::run::parse_size;
 
+use crate::stage::Stage;
+use crate::time::Time;
+
 /// A whole file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -22,6 +25,7 @@ pub(crate) struct FileConfig {
     pub env: Env,
     pub run: Run,
     pub limits: LimitKeys,
+    pub stage: Stage,
     #[serde(rename = "override")]
     pub overrides: Vec<Spanned<Override>>,
 }
@@ -50,6 +54,7 @@ pub(crate) struct Site {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Paths {
     pub run_dir: Option<Spanned<String>>,
+    pub node_cache: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +95,15 @@ pub(crate) struct Registries {
 pub(crate) struct PolicyKeys {
     pub default: Option<Spanned<RuleAction>>,
     pub rule: Vec<Spanned<Rule>>,
+    pub pin: Option<Spanned<PinKey>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PinKey {
+    Require,
+    Prefer,
+    Off,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -181,6 +195,7 @@ pub(crate) struct Run {
 pub(crate) struct LimitKeys {
     pub tmpfs_default: Option<Spanned<Size>>,
     pub image_max: Option<Spanned<Size>>,
+    pub wait_timeout: Option<Spanned<Time>>,
 }
 
 /// Bytes: a number, or a text with K, M, G or T.

@@ -110,6 +110,9 @@ name = "Example"
 contact = "help@example.org"
 [paths]
 run_dir = "/local/{user}/{uid}"
+node_cache = "/local/cache-{uid}"
+[stage]
+node_cache_size = "5G"
 [[store]]
 name = "central"
 path = "/sw/images"
@@ -129,6 +132,7 @@ retries = 0
 [limits]
 tmpfs_default = "2G"
 image_max = 1048576
+wait_timeout = "2h"
 "#,
     );
     site.write("conf.d/20-b.toml", "[site]\ncontact = \"b\"\n[paths]\nrun_dir = \"/b\"\n");
@@ -143,6 +147,10 @@ image_max = 1048576
     );
     assert_eq!(settings.contact.as_deref(), Some("b"));
     assert_eq!(loaded.site_name.as_deref(), Some("Example"));
+    assert_eq!(settings.limits.wait.as_secs(), 7200);
+    let cache = settings.node_cache.as_ref().expect("a node cache");
+    assert_eq!(cache.path, PathBuf::from(format!("/local/cache-{}", sources.uid)));
+    assert_eq!(cache.bytes, Some(5 << 30));
     assert_eq!((settings.run_dirs.len(), &settings.run_dirs[0]), (4, &PathBuf::from("/b")));
     assert_eq!(settings.registries.default.as_str(), "registry.example.org:5000");
     let insecure: Vec<_> = settings.registries.insecure.iter().map(RegistryHost::as_str).collect();
@@ -152,7 +160,7 @@ image_max = 1048576
     assert_eq!((settings.limits.tmpfs_bytes, settings.limits.image_bytes), (Some(2 << 30), 1 << 20));
     let origin = |key: &str| loaded.origin(key).to_string().replace(site.0.path().to_str().unwrap(), "DIR");
     assert_eq!(origin("site.contact"), "DIR/conf.d/20-b.toml:2:11");
-    assert_eq!(origin("registries.default"), "DIR/site.toml:17:11");
+    assert_eq!(origin("registries.default"), "DIR/site.toml:20:11");
     assert_eq!(origin("registries.keystore"), "default");
 
     sources.env = env(&[
@@ -195,7 +203,11 @@ fn wrong_files_are_refused_by_place_and_name() {
         ("[regsitries]", "DIR/site.toml:1:2: unknown key `regsitries` | did you mean `registries`?"),
         ("[site]\nfoo = 1", "DIR/site.toml:2:1: unknown key `site.foo`"),
         ("[zzz]\n[site]\nyyy = 1", "DIR/site.toml:1:2: unknown key `zzz`"),
-        ("[policy]\npin = \"off\"", "DIR/site.toml:2:1: the key `policy.pin` is not supported by this version"),
+        (
+            "[policy]\npin = \"on\"",
+            "DIR/site.toml:2:7: unknown variant `on`, expected one of `require`, `prefer`, `off`",
+        ),
+        ("[limits]\ntmpfs_max = 1", "DIR/site.toml:2:1: the key `limits.tmpfs_max` is not supported by this version"),
         ("[policy]\ndefualt = 1", "DIR/site.toml:2:1: unknown key `policy.defualt` | did you mean `policy.default`?"),
         ("[policy]\ndefault = \"maybe\"", "DIR/site.toml:2:11: unknown variant `maybe`, expected `allow` or `deny`"),
         (

@@ -11,6 +11,7 @@
 //! hub            what answers searches as Docker Hub does
 //! web            a small server of HTTP
 //! Peer           PyPI's udocker in a virtual environment, to compare with
+//! many_nodes     nodes on one machine that share a store
 //! images         images made on the spot, each once per recipe below `target/test-images`
 //! tree           listings to compare trees by, and the reference tree of GNU tar and a whiteout pass
 //! udocker_store  repositories as PyPI's udocker writes them
@@ -25,6 +26,7 @@ pub mod engines;
 mod fault_proxy;
 pub mod hub;
 pub mod images;
+pub mod many_nodes;
 pub mod node;
 mod peer;
 pub mod random;

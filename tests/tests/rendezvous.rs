@@ -451,7 +451,7 @@ fn an_image_that_takes_too_long_ends_all_ranks_in_time() {
     assert!((3..6).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
     assert_eq!(outputs.iter().map(code).collect::<Vec<_>>(), [124; 4]);
     // Each of the two is told by one rank for all; nobody else says anything.
-    let late = format!("cannot pull {image}: it took longer than 3 s and was ended");
+    let late = format!("cannot get image {image}: it took longer than 3 s and was ended");
     let waited = format!("cannot wait for image {image}: another task of this node has been getting it for 3 s");
     let told: Vec<String> = outputs.iter().map(stderr).filter(|text| !text.is_empty()).collect();
     assert!(told.iter().any(|text| text.contains(&late)), "{told:?}");

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use super::{Action, Denied, Facts, Name, Permit, Policy, Subject, permit};
 use crate::container::Container;
-use crate::digest::Digest;
 use crate::env_vars;
 use crate::error::Failure;
 use crate::reference::ImageReference;
@@ -73,10 +72,9 @@ pub fn ask_image<'a>(
     (record, tree): (&Record, &Path),
     env: &[(OsString, OsString)],
 ) -> Result<Permit<'a>, Failure> {
-    let manifest = &record.manifest;
-    let is_named = is_named_by(settings, reference, manifest, || Stores::open(settings))?;
+    let is_named = is_named_by(settings, reference, record, || Stores::open(settings))?;
     let name = if is_named { Name::Image(reference) } else { Name::Unknown };
-    let digests = std::iter::once(manifest).chain(&record.index).collect();
+    let digests = std::iter::once(&record.manifest).chain(&record.index).collect();
     Ok(ask(settings, &Subject { shown, name, digests }, tree, env)?)
 }
 
@@ -95,19 +93,20 @@ pub fn ask_container<'a>(
     ask(settings, &Subject { shown, name, digests: Vec::new() }, container.directory(), env)
 }
 
-/// Whether the name of `reference` may be taken for the image with `manifest`: one that names a digest finds it under any
-/// name, so that a tag of that name must lead there. Looks only where a rule asks for names.
+/// Whether the name of `reference` may be taken for the image of `record`: one that names a digest finds it under any name, so
+/// that it must have come under that name, or a tag of that name lead there. Looks only where a rule asks for names.
 fn is_named_by(
     settings: &Settings,
     reference: &ImageReference,
-    manifest: &Digest,
+    record: &Record,
     stores: impl FnOnce() -> Result<Stores, StoreError>,
 ) -> Result<bool, StoreError> {
     let access = &settings.registries.access;
     if reference.digest().is_none() || !settings.policy.names_images() && access.is_open() {
         return Ok(true);
     }
-    stores()?.has_under_name(reference.typed_name(), manifest)
+    let name = reference.typed_name();
+    Ok(record.names.iter().any(|other| other == name) || stores()?.has_under_name(name, &record.manifest)?)
 }
 
 /// The name of the store in which `place` lies once all links are followed. Where two names lead to one directory the site's

@@ -21,10 +21,12 @@ use crate::run::ExecMode;
 mod ask;
 mod mounts;
 mod names;
+mod pin;
 
 pub use ask::{ask, ask_container, ask_image};
 pub use mounts::{Asker, Listed, MountDenied, MountPolicy, Scratch, SiteMount, SiteMountKind};
 pub use names::{ImageGlob, RegistryGlob, RegistryName, RepositoryName};
+pub use pin::Pin;
 
 /// The site's rules. The default allows everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// The registry of names without a host, as the site set it: no setting of the user's makes another image of a name.
     pub registry: RegistryHost,
+    /// Whether jobs keep to the image that they found first.
+    pub pin: Pin,
 }
 
 /// What a rule does.
@@ -359,7 +363,7 @@ impl Rule {
 impl Default for Policy {
     fn default() -> Self {
         let registry = DEFAULT_REGISTRY.parse().expect("a constant host parses");
-        Self { default: Action::Allow, default_origin: String::new(), rules: Vec::new(), registry }
+        Self { default: Action::Allow, default_origin: String::new(), rules: Vec::new(), registry, pin: Pin::default() }
     }
 }
 

@@ -27,6 +27,7 @@ fn settings(default: Action, rules: Vec<Rule>) -> Settings {
         default_origin: "site.toml:1:1".into(),
         rules,
         registry: "registry.example".parse().unwrap(),
+        pin: Pin::Off,
     };
     settings.registries.default = settings.policy.registry.clone();
     settings

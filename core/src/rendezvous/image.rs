@@ -112,6 +112,7 @@ mod tests {
         let record = Record {
             manifest: blob.clone(),
             index: None,
+            names: vec!["a".into()],
             config_digest: blob.clone(),
             platform: "linux/amd64".parse().unwrap(),
             tree: TreeId::of(TreeFormat::Private1, &[blob]),

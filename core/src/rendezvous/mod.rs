@@ -3,6 +3,7 @@
 //! ```text
 //! RUN-DIRECTORY/step-STEP-SHAPE      the processes of one step's container (see members)
 //! RUN-DIRECTORY/image-STEP-IMAGE     what its first rank found of an image
+//! RUN-DIRECTORY/plain-STEP-PLACES    its user has no settings of his own at these places
 //! RUN-DIRECTORY/said-STEP-TEXT       one of its ranks has said this for all
 //! RUN-DIRECTORY/container-ID-SHAPE   the processes of a container that lies in a store, or of a layered one
 //! RUN-DIRECTORY/container-at-INODE   those that write into one directory
@@ -16,6 +17,7 @@
 mod error;
 mod head;
 mod image;
+mod plain;
 mod reap;
 mod running;
 mod step;
@@ -29,6 +31,7 @@ use std::time::Duration;
 pub use error::RendezvousError;
 pub use head::Head;
 pub use image::{StepImage, name as image_name};
+pub use plain::NoSettings;
 pub use reap::reap;
 pub use running::{NO_ENVIRONMENT, Running, running};
 pub use step::{Step, starter};

@@ -72,8 +72,12 @@ fn remove(directory: &Path, most: usize, age: Duration) -> (usize, usize) {
     }
     for (name, entry) in entries.iter().filter(|(name, _)| !is_list(name)) {
         let goes = match name.split('-').next() {
-            Some("said" | "image") => step_of(name).is_some_and(|step| !alive.contains(step)) && is_old(entry, age),
+            Some("said" | "image" | "plain") => {
+                step_of(name).is_some_and(|step| !alive.contains(step)) && is_old(entry, age)
+            }
             Some("namespaces" | "overlay") => is_old(entry, PROBE_AGE),
+            // What a registry said holds for a minute.
+            Some("resolved") => is_old(entry, age.max(YOUNG)),
             Some("lock") => is_old(entry, age) && is_free(&entry.path()),
             _ => false,
         };

@@ -328,7 +328,7 @@ fn timeout(wish: &mut Wish, value: &OsStr) -> Result<(), OptionError> {
 }
 
 /// Seconds from `Ns`, `Nm` or `Nh`, above 0. A number without a unit is refused: Slurm's are minutes, others' seconds.
-fn parse_time(text: &str) -> Option<u32> {
+pub fn parse_time(text: &str) -> Option<u32> {
     let (digits, unit) = [("s", 1), ("m", 60), ("h", 3600)].iter().find_map(|(name, seconds)| {
         Some((text.strip_suffix(name).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?, seconds))
     })?;

@@ -63,7 +63,7 @@ pub struct RunRequest {
     pub unshare: Vec<Unshare>,
     /// Where the batch script of a job itself runs.
     pub batch: Batch,
-    /// Getting the image may take so many seconds; `None`: [`STAGING_SECONDS`].
+    /// Getting the image may take so many seconds; `None`: what is configured ([`crate::settings::Limits::wait`]).
     pub timeout: Option<u32>,
     /// 0: failures alone are told; 1: how long what took, besides; up to 3.
     pub verbose: u8,
@@ -71,9 +71,6 @@ pub struct RunRequest {
     /// field: `spank-plugin/task-prolog.sh` looks there.
     pub job: Option<String>,
 }
-
-/// Getting an image takes so many seconds at most where nobody said otherwise.
-pub const STAGING_SECONDS: u32 = 15 * 60;
 
 impl RunRequest {
     /// The version that this code writes.

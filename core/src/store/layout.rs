@@ -192,7 +192,7 @@ impl Store {
 
     /// Makes the store, or what of it is missing; several may do so at once.
     pub fn create(settings: &StoreSettings) -> Result<Self, StoreError> {
-        let mode = if settings.kind == StoreKind::User { 0o700 } else { 0o755 };
+        let mode = if matches!(settings.kind, StoreKind::User | StoreKind::Cache) { 0o700 } else { 0o755 };
         let parts = [settings.repos(), settings.layers(), settings.containers()];
         let tools = [settings.bin(), settings.lib(), settings.doc()];
         for path in std::iter::once(settings.path.clone()).chain(parts).chain(tools) {

@@ -16,6 +16,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::{Store, StoreError, io_error};
+use crate::deadline::Deadline;
 
 const LOCK_FILE: &str = "udocker.lock";
 /// Pause between two attempts.
@@ -50,6 +51,10 @@ impl<'a> Patience<'a> {
     /// Tells after 5 s and waits for 15 min.
     pub fn long(told: &'a dyn Fn()) -> Self {
         Self { tell_after: Duration::from_secs(5), told, limit: Duration::from_secs(15 * 60) }
+    }
+    /// Tells after 5 s and waits until `deadline`.
+    pub fn until(deadline: &Deadline, told: &'a dyn Fn()) -> Self {
+        Self { limit: deadline.left(), ..Self::long(told) }
     }
     /// Silent and short.
     pub fn short() -> Self {

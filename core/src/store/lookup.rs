@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use super::{Record, Store, StoreError, TagEntry, TreeId, io_error};
+use super::{ChangedEntry, Record, Store, StoreError, TagEntry, TreeId, io_error};
 use crate::digest::Digest;
 use crate::platform::Platform;
 use crate::reference::ImageReference;
@@ -154,7 +154,10 @@ impl Store {
     }
 
     /// The record that `key` leads to, and its tree, if both are here.
-    fn flattened(&self, key: &Digest, platform: &Platform) -> Result<Option<(Record, PathBuf)>, StoreError> {
+    ///
+    /// # Errors
+    /// A damaged record.
+    pub fn flattened(&self, key: &Digest, platform: &Platform) -> Result<Option<(Record, PathBuf)>, StoreError> {
         let Some(record) = self.read_record(key, platform)? else { return Ok(None) };
         let tree = self.tree(&record.tree);
         Ok(tree.is_dir().then_some((record, tree)))
@@ -174,6 +177,19 @@ impl Store {
             false => Err(error),
         });
         parsed.map(Some).map_err(|error| StoreError::Damaged { path, what: error.to_string() })
+    }
+}
+
+impl Store {
+    /// What [`read_record`](Self::read_record) leaves out; nothing if there is no record.
+    pub fn read_changed(&self, digest: &Digest, platform: &Platform) -> Result<Vec<ChangedEntry>, StoreError> {
+        let path = self.record_path(digest, platform);
+        let bytes = match std::fs::read(&path) {
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
+            other => other.map_err(io_error("read", &path))?,
+        };
+        let parsed = Record::parse(&bytes).map(|record| record.changed);
+        parsed.map_err(|error| StoreError::Damaged { path, what: error.to_string() })
     }
 }
 

@@ -4,6 +4,7 @@
 //! udocker-record 1
 //! manifest sha256:…
 //! index sha256:…            (only if the image was found through an index)
+//! name NAME                 (of an image that came by its digest alone, without a tag: the names that it came under)
 //! platform linux/amd64
 //! config sha256:…
 //! format 1                  format of the extraction
@@ -26,6 +27,8 @@ pub struct Record {
     pub manifest: Digest,
     /// Digest of the index through which it was found: the pin.
     pub index: Option<Digest>,
+    /// The names, as typed, under which it came by its digest alone: no tag tells them.
+    pub names: Vec<String>,
     /// Digest of the configuration blob.
     pub config_digest: Digest,
     /// The image's platform.
@@ -128,6 +131,7 @@ impl Record {
         if let Some(index) = &self.index {
             out.push_str(&format!("index {index}\n"));
         }
+        self.names.iter().for_each(|name| out.push_str(&format!("name {}\n", escape(name.as_bytes()))));
         out.push_str(&format!("platform {}\nconfig {}\n", self.platform, self.config_digest));
         out.push_str(&format!("format {}\ntree {}\n", self.tree.format.as_str(), self.tree.hex));
         for (name, number) in [
@@ -201,6 +205,7 @@ fn changed(line: &str) -> Option<ChangedEntry> {
 struct Draft {
     manifest: Option<Digest>,
     index: Option<Digest>,
+    names: Vec<String>,
     config_digest: Option<Digest>,
     platform: Option<Platform>,
     format: Option<TreeFormat>,
@@ -217,6 +222,7 @@ impl Draft {
         match name {
             "manifest" => self.manifest = Some(digest()?),
             "index" => self.index = Some(digest()?),
+            "name" => self.names.push(text()?),
             "config" => self.config_digest = Some(digest()?),
             "platform" => self.platform = Some(value.parse().ok()?),
             "format" => self.format = Some(TreeFormat::parse(value)?),
@@ -243,6 +249,7 @@ impl Draft {
         Some(Record {
             manifest: self.manifest?,
             index: self.index,
+            names: self.names,
             config_digest: self.config_digest?,
             platform: self.platform?,
             tree: TreeId { format: self.format?, hex: self.tree? },
@@ -264,6 +271,7 @@ mod tests {
         Record {
             manifest: Digest::sha256_of(b"m"),
             index: Some(Digest::sha256_of(b"i")),
+            names: vec!["a/b".into(), "c d".into()],
             config_digest: Digest::sha256_of(b"c"),
             platform: "linux/arm/v7".parse().unwrap(),
             tree: TreeId::of(TreeFormat::Shared1, &[Digest::sha256_of(b"l")]),

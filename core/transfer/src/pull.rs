@@ -3,35 +3,31 @@
 //! One process of a cluster pulls an image into a store, and one of a node waits for it ([`crate::lease`], and a lock in the
 //! run directory); the others find what it brought, without a word to the registry.
 //!
-//! An index may lead to another (OCI image-spec, "Image Index"); the way down has an end in depth and in number. Manifests
-//! of Docker's schema 1 become what came after them; their own bytes are what the store keeps.
+//! Manifests of Docker's schema 1 become what came after them; their own bytes are what the store keeps.
 
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use udocker_core::deadline::Deadline;
 use udocker_core::digest::Digest;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::image_config::{ImageConfig, MAX_CONFIG_BYTES};
-use udocker_core::manifest::{Descriptor, Document, ImageManifest, IndexEntry, ManifestError};
+use udocker_core::manifest::{Descriptor, Document, ImageManifest, ManifestError};
 use udocker_core::platform::Platform;
 use udocker_core::progress::Progress;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::PullPolicy;
 use udocker_core::schema1::{EMPTY_LAYER, Schema1};
-use udocker_core::settings::{RegistrySettings, Settings};
+use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, NodeLock, Patience, Record, RunDirectory, Store, StoreError, Stores};
 
 use crate::fetch::{BlobSource, FetchError, digest_of};
 use crate::lease::{Lease, LeaseError};
-use crate::registry::{Client, FetchedManifest, RegistryError};
+use crate::locate::{Located, MAX_DOCUMENTS, MAX_INDEX_DEPTH, locate};
+use crate::registry::{Client, RegistryError};
 use crate::stage::{Incoming, StageError, StageOptions, stage};
-
-/// Most indexes on the way to an image.
-const MAX_INDEX_DEPTH: u32 = 4;
-/// Most documents that are read on the way to an image.
-const MAX_DOCUMENTS: u32 = 64;
 
 /// An image could not be pulled.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +37,21 @@ pub struct PullError {
     action: String,
     #[source]
     cause: PullCause,
+}
+
+impl PullError {
+    pub(crate) fn new(action: String, cause: PullCause) -> Self {
+        Self { action, cause }
+    }
+}
+
+/// Whether an image that is named by its digest gets a tag of that name, as one that is named by a tag always does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestTag {
+    /// It does: who pulls it wants to see it listed.
+    Write,
+    /// It does not: who runs it finds it by its record.
+    Omit,
 }
 
 /// Why an image could not be pulled.
@@ -150,7 +161,8 @@ impl Explain for PullError {
 
 /// Pulls `reference` for `platform` into `store` and tags it there; returns its record.
 ///
-/// Asks no registry for what another process brings meanwhile, nor with [`PullPolicy::Missing`] for what `store` has.
+/// Asks no registry for what another process brings meanwhile, nor with [`PullPolicy::Missing`] for what `store` has. All
+/// waits for others together end after the limit of `settings`.
 ///
 /// # Errors
 /// See [`PullCause`]; nothing half-made stays in the store.
@@ -159,11 +171,14 @@ pub fn pull(
     reference: &ImageReference,
     platform: &Platform,
     policy: PullPolicy,
+    digest_tag: DigestTag,
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Record, PullError> {
-    let one = Wanted { store, reference, platform, settings, progress };
-    one.pull(policy).map_err(|cause| PullError { action: format!("pull {reference}"), cause })
+    let deadline = Deadline::after(settings.limits.wait);
+    let is_tagged = reference.digest().is_none() || digest_tag == DigestTag::Write;
+    let one = Wanted { store, reference, platform, is_tagged, settings, deadline, progress };
+    one.pull(policy).map_err(|cause| PullError::new(format!("pull {reference}"), cause))
 }
 
 /// What is pulled, and where to.
@@ -171,7 +186,9 @@ struct Wanted<'a> {
     store: &'a Store,
     reference: &'a ImageReference,
     platform: &'a Platform,
+    is_tagged: bool,
     settings: &'a Settings,
+    deadline: Deadline,
     progress: &'a dyn Progress,
 }
 
@@ -181,7 +198,8 @@ impl Wanted<'_> {
         let before = self.tagged_at();
         let _leader = self.lead_node()?;
         let told = |holder: &str| self.progress.warning(&format!("waiting for {holder}, which pulls the same image"));
-        let lease = Lease::take(self.store, self.reference, self.platform, &Patience::long(&|| {}), &told)?;
+        let lease =
+            Lease::take(self.store, self.reference, self.platform, &Patience::until(&self.deadline, &|| {}), &told)?;
         let at_start = self.tagged_at();
         if (policy != PullPolicy::Always || at_start != before)
             && let Some(record) = self.ready()?
@@ -196,7 +214,8 @@ impl Wanted<'_> {
         let Some(run) = RunDirectory::open(&self.settings.run_dirs) else { return Ok(None) };
         let name = format!("{} {} {}", self.store.path().display(), self.reference, self.platform);
         let told = || self.progress.warning("waiting for another process of yours that pulls the same image");
-        run.lock(&format!("pull-{}", Digest::sha256_of(name.as_bytes()).hex()), &Patience::long(&told)).map(Some)
+        run.lock(&format!("pull-{}", Digest::sha256_of(name.as_bytes()).hex()), &Patience::until(&self.deadline, &told))
+            .map(Some)
     }
 
     /// The image of the store, if it can run.
@@ -215,7 +234,7 @@ impl Wanted<'_> {
 
     /// Asks the registry; publishes no tag where `is_done`: another process has.
     fn bring(&self, is_done: impl Fn() -> bool) -> Result<Record, PullCause> {
-        let Self { store, reference, platform, settings, progress } = *self;
+        let Self { store, reference, platform, settings, progress, .. } = *self;
         let registries = &settings.registries;
         let client = Client::new(registries, reference.registry(&registries.default))?;
         let located = locate(&client, reference, registries, Some(platform))?;
@@ -223,7 +242,8 @@ impl Wanted<'_> {
         let names_empty_layer =
             matches!(&located.fetched.document, Document::Schema1(image) if image.names_empty_layer);
         let incoming = describe(store, &client, located, platform)?;
-        let options = StageOptions::of(settings, store);
+        let name = (!self.is_tagged).then(|| reference.typed_name().to_owned());
+        let options = StageOptions { name, deadline: self.deadline, ..StageOptions::of(settings, store) };
         let source = Remote { client: &client, repository: &repository };
         let staged = loop {
             match stage(store, &incoming, &source, &options, progress) {
@@ -246,127 +266,10 @@ impl Wanted<'_> {
         {
             return Ok(record);
         }
-        store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &blobs)?;
+        if self.is_tagged {
+            store.publish_tag(reference.typed_name(), &reference.selector(), &incoming.manifest_bytes, &blobs)?;
+        }
         Ok(staged.record.clone())
-    }
-}
-
-/// The manifest of `reference` as its registry has it: that of `platform`, else whatever the name stands for.
-///
-/// # Errors
-/// See [`PullCause`].
-pub fn manifest(
-    reference: &ImageReference,
-    platform: Option<&Platform>,
-    registries: &RegistrySettings,
-) -> Result<Vec<u8>, PullError> {
-    let get = || {
-        let client = Client::new(registries, reference.registry(&registries.default))?;
-        Ok(locate(&client, reference, registries, platform)?.fetched.bytes)
-    };
-    get().map_err(|cause| PullError { action: format!("get the manifest of {reference}"), cause })
-}
-
-/// The tags of the repository that `reference` names.
-///
-/// # Errors
-/// [`PullCause::Registry`]
-pub fn tags(reference: &ImageReference, registries: &RegistrySettings) -> Result<Vec<String>, PullError> {
-    let get = || {
-        let client = Client::new(registries, reference.registry(&registries.default))?;
-        Ok(first_found(reference, registries, |repository| client.tags(repository))?.1)
-    };
-    get().map_err(|cause| PullError { action: format!("list the tags of {}", reference.typed_name()), cause })
-}
-
-/// What `ask` finds for `reference`, and under which name.
-///
-/// udocker asks every registry for `library/NAME` where the user wrote neither a host nor a `/`. We do so too, and then,
-/// on registries other than Docker Hub, for `NAME`.
-fn first_found<T>(
-    reference: &ImageReference,
-    registries: &RegistrySettings,
-    ask: impl Fn(&str) -> Result<T, RegistryError>,
-) -> Result<(String, T), RegistryError> {
-    let name = reference.repository(&registries.default);
-    if reference.typed_host().is_none() && !name.contains('/') {
-        let library = format!("library/{name}");
-        match ask(&library) {
-            // Registries answer so for what does not exist as well.
-            Err(RegistryError::Status { status: 401 | 403 | 404, .. }) => {}
-            other => return other.map(|found| (library, found)),
-        }
-    }
-    ask(&name).map(|found| (name, found))
-}
-
-/// A document of a registry and the way to it.
-struct Located {
-    repository: String,
-    fetched: FetchedManifest,
-    /// The index that the name stands for.
-    index: Option<Digest>,
-}
-
-/// With a platform the document of an image, else the first one.
-fn locate(
-    client: &Client,
-    reference: &ImageReference,
-    registries: &RegistrySettings,
-    platform: Option<&Platform>,
-) -> Result<Located, PullCause> {
-    let selector = reference.selector();
-    let (repository, first) = first_found(reference, registries, |name| client.manifest(name, &selector))?;
-    let (Some(platform), Document::Index(_)) = (platform, &first.document) else {
-        return Ok(Located { repository, fetched: first, index: None });
-    };
-    let index = Some(first.digest.clone());
-    let mut walk = Walk { client, repository: &repository, platform, left: MAX_DOCUMENTS };
-    let fetched = walk.image(first, 0)?;
-    Ok(Located { fetched, index, repository })
-}
-
-/// The way from index to index.
-struct Walk<'a> {
-    client: &'a Client,
-    repository: &'a str,
-    platform: &'a Platform,
-    /// Documents that may still be read.
-    left: u32,
-}
-
-impl Walk<'_> {
-    /// The image that `fetched` is or leads to; `depth` indexes lie above it.
-    fn image(&mut self, fetched: FetchedManifest, depth: u32) -> Result<FetchedManifest, PullCause> {
-        let Document::Index(index) = &fetched.document else { return Ok(fetched) };
-        if depth == MAX_INDEX_DEPTH {
-            return Err(PullCause::NestedIndex(self.platform.clone()));
-        }
-        let none = match index.select(self.platform) {
-            Ok(descriptor) => return self.step(descriptor, depth),
-            Err(none) => none,
-        };
-        let is_index = |entry: &&IndexEntry| {
-            let kind = &entry.descriptor.media_type;
-            entry.platform.is_none() && (kind.ends_with("index.v1+json") || kind.ends_with("manifest.list.v2+json"))
-        };
-        for entry in index.manifests.iter().filter(is_index) {
-            match self.step(&entry.descriptor, depth) {
-                Err(PullCause::Manifest(ManifestError::NoPlatform { .. })) => {}
-                other => return other,
-            }
-        }
-        Err(none.into())
-    }
-
-    fn step(&mut self, descriptor: &Descriptor, depth: u32) -> Result<FetchedManifest, PullCause> {
-        self.left = self.left.checked_sub(1).ok_or_else(|| PullCause::NestedIndex(self.platform.clone()))?;
-        let fetched = self.client.manifest(self.repository, &descriptor.digest.to_string())?;
-        let actual = fetched.bytes.len() as u64;
-        if actual != descriptor.size {
-            return Err(PullCause::Size { digest: descriptor.digest.clone(), expected: descriptor.size, actual });
-        }
-        self.image(fetched, depth + 1)
     }
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use udocker_core::deadline::Deadline;
 use udocker_core::digest::Digest;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::image_config::{ImageConfig, ImageConfigError};
@@ -46,6 +47,10 @@ pub struct StageOptions {
     pub sync: bool,
     /// Keep the blobs beside the tree.
     pub keep_layers: bool,
+    /// The name of an image that came by its digest and gets no tag.
+    pub name: Option<String>,
+    /// Others are waited for until then.
+    pub deadline: Deadline,
 }
 
 impl StageOptions {
@@ -56,6 +61,8 @@ impl StageOptions {
             parallel: settings.registries.parallel,
             sync: store.settings().sync,
             keep_layers: store.settings().keep_layers,
+            name: None,
+            deadline: Deadline::after(settings.limits.wait),
         }
     }
 }
@@ -160,7 +167,7 @@ pub fn stage(
     let manifest = Digest::sha256_of(&incoming.manifest_bytes);
 
     let waiting = || progress.warning("waiting for the end of a removal in the store");
-    let lock = store.lock(LockKind::Publish, &Patience::long(&waiting))?;
+    let lock = store.lock(LockKind::Publish, &Patience::until(&options.deadline, &waiting))?;
     let known =
         store.read_record(&manifest, &incoming.platform)?.filter(|r| r.tree == tree && store.tree(&tree).is_dir());
     let is_present = |digest: &Digest| store.blob(digest).is_file();
@@ -168,9 +175,12 @@ pub fn stage(
         && is_present(&record.config_digest)
         && (!keep_layers || digests.iter().all(is_present))
     {
-        if record.index != incoming.index && incoming.index.is_some() {
-            record.index = incoming.index.clone();
-            store.publish_record(&record)?;
+        let learned = learn(&mut record, incoming, options);
+        if learned {
+            store.publish_record(&Record {
+                changed: store.read_changed(&manifest, &incoming.platform)?,
+                ..record.clone()
+            })?;
         }
         return Ok(Staged { record, _lock: lock });
     }
@@ -218,7 +228,7 @@ pub fn stage(
             source: errno.into(),
         })?;
     }
-    let lock = store.lock(LockKind::Publish, &Patience::long(&waiting))?;
+    let lock = store.lock(LockKind::Publish, &Patience::until(&options.deadline, &waiting))?;
     if keep_layers {
         for blob in &blobs {
             publish_blob(store, blob, folder.path())?;
@@ -230,6 +240,7 @@ pub fn stage(
     let record = Record {
         manifest,
         index: incoming.index.clone(),
+        names: options.name.iter().cloned().collect(),
         config_digest: incoming.manifest.config.digest.clone(),
         platform: incoming.platform.clone(),
         tree,
@@ -242,6 +253,16 @@ pub fn stage(
     };
     store.publish_record(&record)?;
     Ok(Staged { record, _lock: lock })
+}
+
+/// Takes down what `record` did not know: the index that the image was found through, the name that it came under.
+fn learn(record: &mut Record, incoming: &Incoming, options: &StageOptions) -> bool {
+    let before = (record.index.clone(), record.names.len());
+    if incoming.index.is_some() {
+        record.index.clone_from(&incoming.index);
+    }
+    record.names.extend(options.name.iter().filter(|name| !record.names.contains(name)).cloned().collect::<Vec<_>>());
+    (&record.index, record.names.len()) != (&before.0, before.1)
 }
 
 /// Also one that was in the store at the beginning and was removed since.

@@ -18,7 +18,7 @@ use udocker_core::schema1::Schema1;
 use udocker_core::settings::{Settings, StoreKind, StoreSettings};
 use udocker_core::store::{Record, Store};
 use udocker_transfer::lease::EXPIRES_AFTER;
-use udocker_transfer::pull::{PullError, pull};
+use udocker_transfer::pull::{DigestTag, PullError, pull};
 
 /// An image of one layer with one file of 200 kB, as documents and blobs.
 struct Image {
@@ -233,7 +233,7 @@ fn pull_of_v1(
     settings: &Settings,
 ) -> Result<Record, PullError> {
     let reference = format!("{}/{REPOSITORY}:v1", registry.host()).parse().unwrap();
-    pull(store, &reference, &"linux/amd64".parse().unwrap(), policy, settings, &Silent)
+    pull(store, &reference, &"linux/amd64".parse().unwrap(), policy, DigestTag::Write, settings, &Silent)
 }
 
 #[test]

@@ -12,19 +12,22 @@ use udocker_core::run::{ExecMode, WriteSpec};
 pub enum LaunchError {
     #[error("image {0} is in no store, and `--pull=never` forbids asking the registry")]
     NotHere(ImageReference),
-    #[error("cannot {work} {reference}: `udocker {work}` ended with status {status}")]
-    Failed { work: &'static str, reference: ImageReference, status: i32 },
-    #[error("cannot {work} {reference}: it took longer than {seconds} s and was ended")]
-    Late { work: &'static str, reference: ImageReference, seconds: u32 },
+    #[error("cannot get image {reference}: `udocker stage` ended with status {status}")]
+    Failed { reference: ImageReference, status: i32 },
+    #[error("cannot get image {reference}: it took longer than {seconds} s and was ended")]
+    Late { reference: ImageReference, seconds: u64 },
     #[error("cannot wait for image {reference}: another task of this node has been getting it for {seconds} s")]
-    Waited { reference: ImageReference, seconds: u32 },
-    #[error("cannot run `udocker {work}` for {reference}")]
+    Waited { reference: ImageReference, seconds: u64 },
+    #[error("cannot run `udocker stage` for {reference}")]
     NotRun {
-        work: &'static str,
         reference: ImageReference,
         #[source]
         source: std::io::Error,
     },
+    #[error(
+        "cannot write down which image {0} is for this job: none of its stores can be written, and the site's `policy.pin` is \"require\""
+    )]
+    NotPinned(ImageReference),
     #[error("image {0} was made ready and is in no store")]
     StillMissing(ImageReference),
     #[error("cannot run in the mode that {asked} asks for")]
@@ -82,6 +85,7 @@ impl Explain for LaunchError {
             Self::WriteDirectory { .. } | Self::NoRunDirectory(_) | Self::Descriptors(_) | Self::IsInside(_) => {
                 ErrorKind::System
             }
+            Self::NotPinned(_) => ErrorKind::Forbidden,
             Self::Late { .. } | Self::Waited { .. } => ErrorKind::Timeout,
             _ => ErrorKind::NotFound,
         }
@@ -89,6 +93,9 @@ impl Explain for LaunchError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
+            Self::NotPinned(reference) => vec![
+                format!("`udocker resolve {reference}` prints its name with the digest, which needs no pin"),
+            ],
             Self::Late { reference, .. } | Self::Waited { reference, .. } => vec![
                 format!("`udocker pull {reference}` on a login node gets it before the job"),
                 "`--timeout=1h` waits longer".into(),

@@ -1,7 +1,7 @@
 //! Puts one rank into its container: decide, enter, exec.
 //!
 //! One process per rank, single-threaded, statically linked, without network, TLS, regex or NSS; nothing stays between
-//! the batch system and the payload. What is heavy is done by a child, `udocker pull` or `udocker stage`.
+//! the batch system and the payload. What is heavy is done by a child, `udocker stage`.
 #![cfg_attr(not(test), no_main)]
 
 mod arena;
@@ -9,7 +9,9 @@ mod descriptors;
 mod error;
 mod exec;
 mod options;
+mod pin;
 mod report;
+mod staging;
 mod target;
 
 use std::ffi::OsString;
@@ -21,11 +23,11 @@ use std::time::Instant;
 use udocker_core::engine::{self, ExecPlan, KeepFds, RootWrite};
 use udocker_core::env_vars::{self, matches_any};
 use udocker_core::error::{ErrorKind, Failure};
-use udocker_core::rendezvous::{Meeting, NO_ENVIRONMENT, Step, reap, starter};
+use udocker_core::rendezvous::{Meeting, NO_ENVIRONMENT, NoSettings, Step, reap, starter};
 use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunSpec, Share, UserSpec, host_shell};
 use udocker_core::settings::Settings;
 use udocker_core::start::{StartError, start};
-use udocker_core::store::{RunDirectory, TreeUse};
+use udocker_core::store::{RunDirectory, Stores, TreeUse};
 use udocker_core::sys::{fds, namespace};
 use udocker_site_config::Sources;
 
@@ -123,13 +125,25 @@ fn launch(
     let mut caller = Caller::gather(env, &request.user);
     caller.shell = request.login.then(|| host_shell(caller.uid)).flatten();
     descriptors::sort(&here.fds, &caller.sockets)?;
-    let settings = udocker_site_config::load(&Sources::of_caller(&caller))?.settings;
+    let (mut looked, mut plain) = (None, None);
+    let loaded = udocker_site_config::load_with(&Sources::of_caller(&caller), &mut |settings, places| {
+        let (run, _) = looked.insert(RunDirectory::look(&settings.run_dirs));
+        let left =
+            run.as_ref().filter(|_| voice.step.rank.is_some()).map(|run| NoSettings::of(run, voice.step, places));
+        let is_left = left.as_ref().is_some_and(NoSettings::is_left);
+        plain = left.filter(|_| !is_left);
+        is_left
+    })?;
+    let settings = loaded.settings;
     caller.site_mounts.clone_from(&settings.mounts);
     caller.site_env.clone_from(&settings.env);
     voice.run_dirs.clone_from(&settings.run_dirs);
-    let (run, foreign) = RunDirectory::look(&settings.run_dirs);
+    let (run, foreign) = looked.unwrap_or_else(|| RunDirectory::look(&settings.run_dirs));
     if let Some(foreign) = foreign {
         voice.say(&format!("warning: {foreign}"));
+    }
+    if let Some(plain) = plain.filter(|_| !loaded.has_user_files) {
+        plain.leave();
     }
     caller.runtime_dir = run.as_ref().and_then(RunDirectory::for_programs);
     let places = Places { settings: &settings, run: run.as_ref(), env: &caller.env, voice };
@@ -207,8 +221,12 @@ fn join(exec: &Exec, env: &[(OsString, OsString)], voice: &mut Voice<'_>) -> Res
 
 /// `reap`.
 fn clean_up(env: &[(OsString, OsString)]) -> Result<(), Failure> {
-    if let Some(run) = RunDirectory::open(&settings_of(env)?.run_dirs) {
+    let settings = settings_of(env)?;
+    if let Some(run) = RunDirectory::open(&settings.run_dirs) {
         reap(&run);
+    }
+    if let Some(store) = Stores::open(&settings)?.first_writable() {
+        store.sweep_pins();
     }
     Ok(())
 }

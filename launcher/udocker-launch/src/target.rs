@@ -1,12 +1,11 @@
 //! What is run: an image or a container of a store, pulled or extracted first if it must be.
 
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use udocker_core::container::Container;
+use udocker_core::deadline::Deadline;
 use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
 use udocker_core::error::Failure;
 use udocker_core::host;
@@ -15,14 +14,15 @@ use udocker_core::platform::Platform;
 use udocker_core::policy::{self, Name, Permit, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{StepImage, image_name};
-use udocker_core::run::{ContainerFacts, ImageFiles, PullPolicy, RunRequest, STAGING_SECONDS, WriteSpec, is_path};
+use udocker_core::run::{ContainerFacts, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
 use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, Patience, RunDirectory, Store, StoreError, Stores, TreeUse};
-use udocker_core::sys::process;
 
 use crate::error::LaunchError;
 use crate::options;
+use crate::pin;
 use crate::report::Voice;
+use crate::staging;
 
 /// A tree, and how it is run.
 pub struct Target {
@@ -48,28 +48,11 @@ pub struct Places<'a> {
     pub voice: &'a Voice<'a>,
 }
 
-/// When an image must be here.
-struct Deadline {
-    since: Instant,
-    seconds: u32,
-}
-
-impl Deadline {
-    fn of(request: &RunRequest) -> Self {
-        Self { since: Instant::now(), seconds: request.timeout.unwrap_or(STAGING_SECONDS) }
-    }
-    fn left(&self) -> Duration {
-        Duration::from_secs(self.seconds.into()).saturating_sub(self.since.elapsed())
-    }
-    fn waited(&self, reference: &ImageReference) -> LaunchError {
-        LaunchError::Waited { reference: reference.clone(), seconds: self.seconds }
-    }
-}
-
 /// Finds the image or container of `request`; what no store has is pulled. The ranks of a step find together: one looks and
 /// pulls, the others take what it found.
 pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure> {
-    let deadline = Deadline::of(request);
+    let limit = request.timeout.map(|seconds| Duration::from_secs(seconds.into()));
+    let deadline = Deadline::after(limit.unwrap_or(places.settings.limits.wait));
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
     // Of a step's ranks, those that may share what one found.
     let places_of_images: Vec<_> = places.settings.stores.iter().map(|store| &store.path).collect();
@@ -87,30 +70,47 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     if let Some((store, container)) = stores.find_container(&request.image)? {
         return of_container(&stores, store, container, request, places);
     }
-    let reference: ImageReference = request.image.parse().map_err(options::usage)?;
+    let typed: ImageReference = request.image.parse().map_err(options::usage)?;
+    let job = pin::Job::of(step, &typed, places.settings.policy.pin);
+    let reference = job.as_ref().map(|job| job.pinned(&stores)).transpose()?.flatten().unwrap_or_else(|| typed.clone());
     let found = match request.pull {
-        PullPolicy::Always => None,
-        _ => stored(&stores, &reference, &platform, places)?,
+        // What a digest names does not change.
+        PullPolicy::Always if reference.digest().is_none() => None,
+        _ => stored(&stores, &reference, &platform, Copy::Wanted, places)?,
     };
     let mut lock = None;
+    let make = |reference: &ImageReference| -> Result<StepImage, Failure> {
+        staging::stage(reference, &platform, &deadline, request, places)?;
+        let stores = Stores::open(places.settings)?;
+        let found = stored(&stores, reference, &platform, Copy::Welcome, places)?;
+        Ok(found.ok_or_else(|| LaunchError::StillMissing(reference.clone()))?)
+    };
     let mut image = match found {
         Some(image) => image,
         None => {
             let tell = || places.voice.waits_for_image(&reference);
-            let patience = Patience { limit: deadline.left(), ..Patience::long(&tell) };
+            let patience = Patience::until(&deadline, &tell);
             lock =
                 shared.map(|run| run.lock(&image_name(step, &wish), &patience)).transpose().map_err(
                     |error| match error {
-                        StoreError::Busy { .. } => deadline.waited(&reference).into(),
+                        StoreError::Busy { .. } => {
+                            LaunchError::Waited { reference: reference.clone(), seconds: deadline.seconds() }.into()
+                        }
                         error => Failure::from(error),
                     },
                 )?;
             if let Some(image) = left() {
                 return of_image(image, false, request, places);
             }
-            make(&reference, &platform, &deadline, request, places)?
+            make(&reference)?
         }
     };
+    if let Some(job) = job.filter(|_| reference.digest().is_none())
+        && let Some(other) = job.pin(&image.record, places)?
+    {
+        let found = stored(&Stores::open(places.settings)?, &other, &platform, Copy::Wanted, places)?;
+        image = found.map_or_else(|| make(&other), Ok)?;
+    }
     if let Some(run) = shared {
         image.namespaces = request.mode.is_none().then(|| host::user_namespaces(Some(run)));
         image.leave(run, step, &wish);
@@ -141,42 +141,43 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     Ok(Target { config: ImageConfig::default(), root, files, choice, facts, container: None, tree: None })
 }
 
-/// Gets what no store has, or what was never extracted.
-fn make(
-    reference: &ImageReference,
-    platform: &Platform,
-    deadline: &Deadline,
-    request: &RunRequest,
-    places: &Places<'_>,
-) -> Result<StepImage, Failure> {
-    let registries = &places.settings.registries;
-    registries.access.check(&request.image, reference.registry(&registries.default))?;
-    let stores = Stores::open(places.settings)?;
-    let (work, options): (_, &[&str]) = match request.pull {
-        PullPolicy::Always => ("pull", &[]),
-        // It is here and was never extracted: udocker wrote it, or its store holds blobs alone.
-        _ if stores.find_image(reference, platform)?.is_some() => ("stage", &[]),
-        PullPolicy::Never => return Err(LaunchError::NotHere(reference.clone()).into()),
-        // Another node may bring it meanwhile.
-        PullPolicy::Missing => ("pull", &["--missing"]),
-    };
-    run_udocker(work, options, reference, platform, deadline)?;
-    let stores = Stores::open(places.settings)?;
-    stored(&stores, reference, platform, places)?.ok_or_else(|| LaunchError::StillMissing(reference.clone()).into())
+/// Whether an image runs from its store where this node could have a copy and has none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Copy {
+    /// It does not: `udocker stage` makes the copy first.
+    Wanted,
+    /// It does: that was tried.
+    Welcome,
 }
 
-/// The image of a store, marked as in use by this process.
+/// The image of a store, or its copy on this node, marked as in use by this process.
 fn stored(
     stores: &Stores,
     reference: &ImageReference,
     platform: &Platform,
+    copy: Copy,
     places: &Places<'_>,
 ) -> Result<Option<StepImage>, Failure> {
-    let Some(FoundImage { record: Some(record), tree: Some(tree), .. }) = stores.find_image(reference, platform)?
-    else {
+    let found = stores.find_image(reference, platform)?;
+    let Some(FoundImage { store, key, record: Some(record), tree: Some(tree), tag_directory }) = found else {
         return Ok(None);
     };
-    let tree_name = places.run.map(|run| run.mark_tree(&tree)).transpose()?.unwrap_or_default();
+    let mark = |tree: &Path| places.run.map(|run| run.mark_tree(tree)).transpose().map(Option::unwrap_or_default);
+    let mut image = (record, tree, None);
+    if let Some(cache) = places.settings.usable_node_cache().filter(|_| places.run.is_some()) {
+        let cached = Store::open_node_cache(cache)?.map(|cache| cache.flattened(&key, platform)).transpose()?.flatten();
+        match cached {
+            Some((record, tree)) => match mark(&tree) {
+                // It was evicted a moment ago; its store has it.
+                Err(StoreError::TreeGone(_)) => {}
+                name => image = (record, tree, Some(name?)),
+            },
+            None if copy == Copy::Wanted && tag_directory.is_some() && store.settings().keep_layers => return Ok(None),
+            None => {}
+        }
+    }
+    let (record, tree, name) = image;
+    let tree_name = name.map_or_else(|| mark(&tree), Ok)?;
     let files = ImageFiles::of_root(&RootPlan::new(&tree, RootWrite::ReadOnly))?;
     Ok(Some(StepImage { record, tree, tree_name, files, namespaces: None }))
 }
@@ -272,34 +273,4 @@ fn choose(
         return Err(LaunchError::NeedsNamespaces { namespace: *namespace, mode: choice.mode }.into());
     }
     Ok(choice)
-}
-
-/// Heavy work crosses an exec boundary: the sibling program pulls or extracts, with its messages on our stderr. At
-/// the deadline it is ended; what it has of the image by then is the next one's to go on with.
-fn run_udocker(
-    work: &'static str,
-    options: &[&str],
-    reference: &ImageReference,
-    platform: &Platform,
-    deadline: &Deadline,
-) -> Result<(), LaunchError> {
-    let beside = std::env::current_exe().ok().map(|path| path.with_file_name("udocker")).filter(|path| path.is_file());
-    let program = beside.unwrap_or_else(|| "udocker".into());
-    let mut command = Command::new(program);
-    if rustix::process::geteuid().is_root() {
-        command.arg("--allow-root");
-    }
-    command.arg(work).args(options).arg(format!("--platform={platform}")).arg(reference.to_string());
-    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    process::end_with_us(&mut command);
-    let ended = command.spawn().and_then(|mut child| process::wait_or_end(&mut child, deadline.left()));
-    let status = ended.map_err(|source| LaunchError::NotRun { work, reference: reference.clone(), source })?;
-    let Some(status) = status else {
-        return Err(LaunchError::Late { work, reference: reference.clone(), seconds: deadline.seconds });
-    };
-    if status.success() {
-        return Ok(());
-    }
-    let status = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    Err(LaunchError::Failed { work, reference: reference.clone(), status })
 }

@@ -110,7 +110,7 @@ pub enum Command {
     Install(cmd::install::Args),
     Showconf(cmd::showconf::Args),
     Site(cmd::site::Args),
-    #[command(hide = true)]
+    Resolve(cmd::resolve::Args),
     Stage(cmd::stage::Args),
     Version(cmd::version::Args),
     /// Print help, of a command if one is named.

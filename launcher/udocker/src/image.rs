@@ -8,6 +8,7 @@ use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::PullPolicy;
 use udocker_core::store::{FoundImage, Record, Store, StoreError, Stores, TagEntry};
+use udocker_transfer::pull::DigestTag;
 use udocker_transfer::stage::{StageError, StageOptions};
 use udocker_transfer::stored::stage_stored;
 
@@ -111,14 +112,16 @@ pub fn ready(
     reference: &ImageReference,
     platform: &Platform,
     policy: PullPolicy,
+    digest_tag: DigestTag,
 ) -> Result<Ready, Failure> {
+    let pulled = || pulled(context, reference, platform, policy, digest_tag);
     if policy == PullPolicy::Always {
-        return pulled(context, reference, platform, policy);
+        return pulled();
     }
     match stored(context, reference, platform)? {
         Some(ready) => Ok(ready),
         None if policy == PullPolicy::Never => Err(ImageError::NotHere(reference.clone()).into()),
-        None => pulled(context, reference, platform, policy),
+        None => pulled(),
     }
 }
 
@@ -142,8 +145,9 @@ fn pulled(
     reference: &ImageReference,
     platform: &Platform,
     policy: PullPolicy,
+    digest_tag: DigestTag,
 ) -> Result<Ready, Failure> {
-    let record = crate::cmd::pull::pull(context, reference, platform, policy)?;
+    let record = crate::cmd::pull::pull(context, reference, platform, policy, digest_tag)?;
     let tree = context.writable_store()?.tree(&record.tree);
     Ok(Ready { record, tree })
 }

@@ -156,6 +156,7 @@ fn dispatch(command: Command, context: &mut Context) -> cmd::Outcome {
         Command::Install(args) => cmd::install::run(&args, context),
         Command::Showconf(args) => cmd::showconf::run(&args, context),
         Command::Site(args) => cmd::site::run(&args, context),
+        Command::Resolve(args) => cmd::resolve::run(&args, context),
         Command::Stage(args) => cmd::stage::run(&args, context),
         Command::Version(_) | Command::Help { .. } => unreachable!("answered before settings are read"),
     }

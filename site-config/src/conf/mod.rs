@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use udocker_core::env_vars as env;
+use udocker_core::settings::Settings;
 
 mod given;
 mod ini;
@@ -48,23 +49,25 @@ const SWITCHES: &[(&str, &str)] =
     &[(env::PROOT_NO_SECCOMP, "proot_noseccomp"), (env::PROOT_NEW_SECCOMP, "proot_newseccomp")];
 
 /// Reads udocker.conf of the machine, of the user, of the store, and the one that was named; later ones win.
-pub(crate) fn apply_files(loaded: &mut Loaded, sources: &Sources) -> Result<(), ConfigError> {
+///
+/// `is_known`: whether the user has no such file at his two places; it is asked before they are looked at.
+pub(crate) fn apply_files(
+    loaded: &mut Loaded,
+    sources: &Sources,
+    is_known: &mut dyn FnMut(&Settings, [&Path; 2]) -> bool,
+) -> Result<(), ConfigError> {
     if variable(sources, env::UDOCKER_NOSYSCONF).is_none() {
         let trust = Trust::Site { owner: sources.site_owner };
         apply_file(loaded, &sources.system_conf, trust, sources)?;
     }
     let own = Trust::User { uid: sources.uid, site_owner: sources.site_owner };
     let user_file = loaded.own_directory.join(FILE_NAME);
-    apply_file(loaded, &user_file, own, sources)?;
+    // What a file at the first place says may change the second, but then there is a file.
     let store_file = top_directory(loaded, sources).join(FILE_NAME);
-    if store_file != user_file {
-        match apply_file(loaded, &store_file, own, sources) {
-            // Whoever uses a colleague's store did not ask for the colleague's settings.
-            Err(error @ (ConfigError::Owner { .. } | ConfigError::Writable { .. })) => {
-                loaded.warnings.push(format!("{error}; it is passed over"));
-            }
-            other => drop(other?),
-        }
+    if is_known(&loaded.settings, [&user_file, &store_file]) {
+        loaded.has_user_files = false;
+    } else {
+        loaded.has_user_files = apply_user_files(loaded, &user_file, own, sources)?;
     }
     match &sources.config {
         Some(path) if !apply_file(loaded, path, Trust::Named, sources)? => {
@@ -72,6 +75,23 @@ pub(crate) fn apply_files(loaded: &mut Loaded, sources: &Sources) -> Result<(), 
         }
         _ => Ok(()),
     }
+}
+
+/// Whether there was one.
+fn apply_user_files(loaded: &mut Loaded, user_file: &Path, own: Trust, sources: &Sources) -> Result<bool, ConfigError> {
+    let mut found = apply_file(loaded, user_file, own, sources)?;
+    let store_file = top_directory(loaded, sources).join(FILE_NAME);
+    if store_file != user_file {
+        match apply_file(loaded, &store_file, own, sources) {
+            // Whoever uses a colleague's store did not ask for the colleague's settings.
+            Err(error @ (ConfigError::Owner { .. } | ConfigError::Writable { .. })) => {
+                loaded.warnings.push(format!("{error}; it is passed over"));
+                found = true;
+            }
+            other => found |= other?,
+        }
+    }
+    Ok(found)
 }
 
 const FILE_NAME: &str = "udocker.conf";

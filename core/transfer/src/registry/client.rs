@@ -79,17 +79,7 @@ impl Client {
     /// # Errors
     /// [`RegistryError::Digest`] if other bytes came than the digest names that was asked for, or that the answer tells.
     pub fn manifest(&self, repository: &str, selector: &str) -> Result<FetchedManifest, RegistryError> {
-        let what = match selector.contains(':') {
-            true => format!("manifest {selector}"),
-            false => format!("tag `{selector}`"),
-        };
-        let accept = HeaderValue::from_str(&DOCUMENT_MEDIA_TYPES.join(", ")).expect("media types are header text");
-        let get = Get {
-            path: format!("/v2/{repository}/manifests/{selector}"),
-            repository,
-            what,
-            headers: HeaderMap::from_iter([(ACCEPT, accept)]),
-        };
+        let get = manifest_request(repository, selector);
         self.0.get(&get, |response| {
             let text = |name| response.headers().get(name)?.to_str().ok().map(ToOwned::to_owned);
             let content_type = text(CONTENT_TYPE);
@@ -109,6 +99,26 @@ impl Client {
             };
             Ok(FetchedManifest { bytes, digest, document })
         })
+    }
+
+    /// The digest of the manifest or index that `selector` names, as the registry tells it; of one that does not tell (OCI
+    /// distribution-spec: it should), as computed from what it has.
+    ///
+    /// # Errors
+    /// Those of [`Client::manifest`].
+    pub fn digest(&self, repository: &str, selector: &str) -> Result<Digest, RegistryError> {
+        let get = Get { head_only: true, ..manifest_request(repository, selector) };
+        let told = self.0.get(&get, |response| {
+            let told = response.headers().get(CONTENT_DIGEST).and_then(|value| value.to_str().ok()?.parse().ok());
+            Ok(told)
+        });
+        match told {
+            Ok(Some(digest)) => Ok(digest),
+            Ok(None) | Err(RegistryError::Status { status: 405, .. }) => {
+                Ok(self.manifest(repository, selector)?.digest)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Bytes of a blob, for manifests that do not tell.
@@ -162,6 +172,22 @@ pub(super) fn blob_request<'a>(repository: &'a str, digest: &Digest) -> Get<'a> 
         repository,
         what: format!("blob {digest}"),
         headers: HeaderMap::new(),
+        head_only: false,
+    }
+}
+
+fn manifest_request<'a>(repository: &'a str, selector: &str) -> Get<'a> {
+    let what = match selector.contains(':') {
+        true => format!("manifest {selector}"),
+        false => format!("tag `{selector}`"),
+    };
+    let accept = HeaderValue::from_str(&DOCUMENT_MEDIA_TYPES.join(", ")).expect("media types are header text");
+    Get {
+        path: format!("/v2/{repository}/manifests/{selector}"),
+        repository,
+        what,
+        headers: HeaderMap::from_iter([(ACCEPT, accept)]),
+        head_only: false,
     }
 }
 

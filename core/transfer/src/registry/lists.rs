@@ -57,7 +57,7 @@ impl Inner {
         repository: &str,
         what: &str,
     ) -> Result<(T, Option<String>), RegistryError> {
-        let get = Get { path, repository, what: what.to_owned(), headers: HeaderMap::new() };
+        let get = Get { path, repository, what: what.to_owned(), headers: HeaderMap::new(), head_only: false };
         let host = || self.session.host.clone();
         self.get(&get, |response| {
             let next = match response.headers().get(LINK).map(|value| next_of(value.as_bytes())) {

@@ -65,7 +65,7 @@ pub fn try_login(
 
 /// The registry's front door.
 fn request() -> Get<'static> {
-    Get { path: "/v2/".into(), repository: "", what: "its API".into(), headers: HeaderMap::new() }
+    Get { path: "/v2/".into(), repository: "", what: "its API".into(), headers: HeaderMap::new(), head_only: false }
 }
 
 /// Whether one of the hosts is the other or lies in its domain.

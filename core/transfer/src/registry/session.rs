@@ -44,6 +44,8 @@ pub(super) struct Get<'a> {
     /// As messages call it.
     pub(super) what: String,
     pub(super) headers: HeaderMap,
+    /// Only the head of the answer is wanted.
+    pub(super) head_only: bool,
 }
 
 /// A request that failed, and how long its answer asks to wait before the next.
@@ -179,7 +181,10 @@ impl Session {
                     secret_header(&value).ok_or_else(|| self.login_failed("its token is no text"))?,
                 );
             }
-            let response = self.transport.send(&url, headers, &get.what)?;
+            let response = match get.head_only {
+                true => self.transport.send_head(&url, headers, &get.what)?,
+                false => self.transport.send(&url, headers, &get.what)?,
+            };
             let status = response.status();
             if status.is_success() {
                 return Ok(response);

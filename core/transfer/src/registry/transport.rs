@@ -83,6 +83,11 @@ impl Transport {
         self.exchange(url, what, |http| http.get(url.clone()).headers(headers))
     }
 
+    /// The same without the body of the answer.
+    pub(super) fn send_head(&self, url: &Url, headers: HeaderMap, what: &str) -> Result<Response, RegistryError> {
+        self.exchange(url, what, |http| http.head(url.clone()).headers(headers))
+    }
+
     /// Posts a form to `url` once; the answer has any status.
     pub(super) fn send_form<'a>(
         &self,

@@ -8,6 +8,7 @@ use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::PullPolicy;
 use udocker_core::store::Stores;
+use udocker_transfer::pull::DigestTag;
 
 use super::Outcome;
 use crate::context::Context;
@@ -43,7 +44,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         None => {
             let reference = parse_reference(Some(name))?;
             if args.path {
-                let image = ready(context, &reference, &Platform::native(), PullPolicy::Never)?;
+                let image = ready(context, &reference, &Platform::native(), PullPolicy::Never, DigestTag::Omit)?;
                 context.ui.result(image.tree.display().to_string());
                 return Ok(ExitCode::SUCCESS);
             }

@@ -46,7 +46,7 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
     let reference = crate::image::parse_reference(image)?;
     let platform: Option<Platform> =
         given(args.platform.as_deref()).map(str::parse).transpose().map_err(crate::usage)?;
-    let bytes = udocker_transfer::pull::manifest(&reference, platform.as_ref(), &context.settings.registries)?;
+    let bytes = udocker_transfer::locate::manifest(&reference, platform.as_ref(), &context.settings.registries)?;
     let value = serde_json::from_slice(&bytes).map_err(ManifestError)?;
     context.ui.result(crate::json::python_style(&value));
     Ok(ExitCode::SUCCESS)

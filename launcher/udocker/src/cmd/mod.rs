@@ -25,6 +25,7 @@ pub mod protect;
 pub mod ps;
 pub mod pull;
 pub mod rename;
+pub mod resolve;
 pub mod rm;
 pub mod rmi;
 pub mod rmname;

@@ -9,7 +9,7 @@ use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::PullPolicy;
 use udocker_core::store::{Record, Store};
-use udocker_transfer::pull::PullError;
+use udocker_transfer::pull::{DigestTag, PullError};
 
 use super::{Outcome, RegistryArgs};
 use crate::context::Context;
@@ -31,9 +31,6 @@ pub struct Args {
     /// Refused: name the tags one by one; `udocker search --list-tags` lists them.
     #[arg(short = 'a', long)]
     pub all_tags: bool,
-    /// Ask the registry only if the store lacks the image: what `udocker-launch` asks for.
-    #[arg(long, hide = true)]
-    pub missing: bool,
     /// NAME[:TAG] or NAME@DIGEST, with a registry's host before it if it is not Docker Hub.
     #[arg(value_name = "IMAGE")]
     pub image: Option<String>,
@@ -46,8 +43,8 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
     args.registry.apply(&mut context.settings)?;
     let reference = crate::image::parse_reference(args.image.as_deref())?;
     let platform = parse_platform(args.platform.as_deref())?;
-    let policy = if args.missing { PullPolicy::Missing } else { PullPolicy::Always };
-    fetch(context, &context.writable_store()?, &reference, &platform, policy).map_err(NothingPulled)?;
+    let store = context.writable_store()?;
+    fetch(context, &store, &reference, &platform, PullPolicy::Always, DigestTag::Write).map_err(NothingPulled)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -85,8 +82,9 @@ pub fn pull(
     reference: &ImageReference,
     platform: &Platform,
     policy: PullPolicy,
+    digest_tag: DigestTag,
 ) -> Result<Record, Failure> {
-    Ok(fetch(context, &context.writable_store()?, reference, platform, policy)?)
+    Ok(fetch(context, &context.writable_store()?, reference, platform, policy, digest_tag)?)
 }
 
 fn fetch(
@@ -95,11 +93,13 @@ fn fetch(
     reference: &ImageReference,
     platform: &Platform,
     policy: PullPolicy,
+    digest_tag: DigestTag,
 ) -> Result<Record, PullError> {
     let progress = context.ui.progress();
     let since = std::time::Instant::now();
+    let settings = &context.settings;
     let record =
-        udocker_transfer::pull::pull(store, reference, platform, policy, &context.settings, progress.as_ref())?;
+        udocker_transfer::pull::pull(store, reference, platform, policy, digest_tag, settings, progress.as_ref())?;
     context.ui.info(&format!(
         "pulled {reference} for {} in {:.1} s: {} layers, {} packed, {} in {} entries",
         record.platform,

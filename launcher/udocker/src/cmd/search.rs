@@ -85,7 +85,7 @@ fn list_tags(wanted: &Wanted, args: &Args, context: &Context) -> Outcome {
         None => wanted.expression.clone(),
     };
     let reference: ImageReference = crate::image::parse_reference(Some(&name))?;
-    let tags = udocker_transfer::pull::tags(&reference, &context.settings.registries)?;
+    let tags = udocker_transfer::locate::tags(&reference, &context.settings.registries)?;
     if args.format == "json" {
         context.ui.result(serde_json::to_string_pretty(&tags).expect("texts serialise"));
     } else {

@@ -11,6 +11,7 @@ use udocker_core::platform::Platform;
 use udocker_core::policy::{Name, Permit, Subject};
 use udocker_core::run::{ExecMode, RunRequest, WriteSpec};
 use udocker_core::store::{Store, StoreError, Stores, Temporary};
+use udocker_transfer::pull::DigestTag;
 
 use super::RunError;
 use super::args::{Args, Mode, Pull};
@@ -60,7 +61,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
     choose(args, None, &Permit::plain(context.settings.rules(), &request.image), context)?;
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
     let reference = crate::image::parse_reference(Some(&request.image))?;
-    let image = crate::image::ready(context, &reference, &platform, request.pull)
+    let image = crate::image::ready(context, &reference, &platform, request.pull, DigestTag::Write)
         .map_err(|failure| failure.under(format!("image or container not available: {reference}")))?;
     let permit = context.permit_image(&request.image, &reference, &image)?;
     // A dry run makes no container; it shows the image that one would be made of.

@@ -11,21 +11,24 @@
 //! its lease at once, any other one after [`EXPIRES_AFTER`] without a renewal: by a rename into the folder of who takes it,
 //! which looks then at what it took, and puts back what is not the lease that had expired.
 
+mod error;
+mod file;
+
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
+pub use error::LeaseError;
+use error::io_error;
+use file::{Holder, age, create, displace, is_held_by, read, touch};
 use udocker_core::digest::Digest;
-use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
-use udocker_core::store::{Maker, Patience, Store, StoreError, Temporary};
+use udocker_core::store::{Patience, Store, Temporary};
 
 /// Pause between two renewals.
 const RENEWED_EVERY: Duration = Duration::from_secs(5);
@@ -33,89 +36,6 @@ const RENEWED_EVERY: Duration = Duration::from_secs(5);
 pub const EXPIRES_AFTER: Duration = Duration::from_secs(30);
 /// First and longest pause between two looks of a waiter.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// A lease could not be had.
-#[derive(Debug, thiserror::Error)]
-pub enum LeaseError {
-    /// A system call failed.
-    #[error("cannot {action} the lease {path}")]
-    Io {
-        /// What was being done.
-        action: &'static str,
-        /// The lease.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// Another process pulls the image for longer than is waited.
-    #[error("{holder} pulls the same image and was waited for {seconds} s")]
-    Held {
-        /// Process and host.
-        holder: String,
-        /// The lease.
-        path: PathBuf,
-        /// How long was waited.
-        seconds: u64,
-    },
-    /// The folder in `tmp/`.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl Explain for LeaseError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Io { source, .. } => ErrorKind::from_io(source),
-            Self::Held { .. } => ErrorKind::Timeout,
-            Self::Store(error) => error.kind(),
-        }
-    }
-    fn is_retryable(&self) -> bool {
-        matches!(self, Self::Held { .. })
-    }
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Io { .. } => Vec::new(),
-            Self::Held { path, .. } => vec![
-                "wait for its end and try again".into(),
-                format!("if it hangs, end it; or remove {}, and the next process pulls", path.display()),
-            ],
-            Self::Store(error) => error.hints(),
-        }
-    }
-}
-
-fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> LeaseError {
-    move |source| LeaseError::Io { action, path: path.to_owned(), source: source.into() }
-}
-
-/// What a lease file says; two are the same lease if they are equal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Holder(String);
-
-impl Holder {
-    fn of(folder: &Temporary) -> Self {
-        let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
-        Self(format!("{name}\n{}\n", rustix::system::uname().nodename().to_string_lossy()))
-    }
-
-    /// Whether it can be asked, and is no more.
-    fn is_dead(&self) -> bool {
-        let maker = self.0.lines().next().and_then(Maker::parse);
-        maker.and_then(|maker| maker.is_dead(&Maker::me())) == Some(true)
-    }
-}
-
-impl std::fmt::Display for Holder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut lines = self.0.lines();
-        match (lines.next().and_then(Maker::parse), lines.next()) {
-            (Some(maker), Some(host)) => write!(f, "process {} on {}", maker.pid(), host.escape_debug()),
-            _ => f.write_str("another process"),
-        }
-    }
-}
 
 /// A held lease: renewed while it lives, given back when it is dropped, never taken from another holder.
 #[derive(Debug)]
@@ -210,78 +130,6 @@ pub fn lease_path(store: &Store, reference: &ImageReference, platform: &Platform
     store.path().join("leases").join(key.hex())
 }
 
-/// Makes the lease file, if there is none.
-fn create(path: &Path, me: &Holder) -> Result<Option<File>, LeaseError> {
-    match File::options().write(true).create_new(true).open(path) {
-        Ok(mut file) => {
-            file.write_all(me.0.as_bytes()).map_err(io_error("write", path))?;
-            Ok(Some(file))
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-        Err(error) => Err(io_error("make", path)(error)),
-    }
-}
-
-/// Who holds it, and when it was renewed, as the server has it: opening asks the server, which stat(2) need not.
-fn read(path: &Path) -> Result<Option<(Holder, SystemTime)>, LeaseError> {
-    let look = || -> io::Result<_> {
-        let mut file = File::open(path)?;
-        let renewed = file.metadata()?.modified()?;
-        let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
-        Ok((Holder(String::from_utf8_lossy(&text).into_owned()), renewed))
-    };
-    match look() {
-        Ok(found) => Ok(Some(found)),
-        // NFS answers ESTALE for a file that another client removed.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),
-        Err(error) => Err(io_error("read", path)(error)),
-    }
-}
-
-fn is_held_by(path: &Path, me: &Holder) -> bool {
-    matches!(read(path), Ok(Some((holder, _))) if holder == *me)
-}
-
-/// How long ago `renewed` was for the file server.
-fn age(renewed: SystemTime, folder: &Temporary, path: &Path) -> Result<Duration, LeaseError> {
-    let now = || {
-        let file = File::create(folder.path().join("now"))?;
-        touch(&file)?;
-        file.metadata()?.modified()
-    };
-    let now = now().map_err(io_error("tell the age of", path))?;
-    Ok(now.duration_since(renewed).unwrap_or_default())
-}
-
-/// Sets the time of change to the server's own (NFS: SET_TO_SERVER_TIME).
-fn touch(file: &File) -> io::Result<()> {
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    Ok(rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now })?)
-}
-
-/// Removes the lease of `holder`, and no other one.
-fn displace(path: &Path, holder: &Holder, folder: &Temporary) -> Result<(), LeaseError> {
-    if !is_held_by(path, holder) {
-        return Ok(());
-    }
-    let aside = folder.path().join("taken");
-    match fs::rename(path, &aside) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(io_error("take over", path))?,
-    }
-    if !is_held_by(&aside, holder) {
-        // Another one came between the look and the rename. It finds its lease lost if a third has made one since.
-        match fs::hard_link(&aside, path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(io_error("put back", path)(error));
-            }
-            _ => {}
-        }
-    }
-    fs::remove_file(&aside).map_err(io_error("remove", &aside))
-}
-
 /// Between half and all of `pause`: the waiters of many nodes spread.
 fn jittered(pause: Duration) -> Duration {
     let mut random = [0; 1];
@@ -292,6 +140,10 @@ fn jittered(pause: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::time::SystemTime;
+
+    use udocker_core::error::{ErrorKind, Explain};
     use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
     use super::*;
