@@ -95,8 +95,10 @@ fn reap(words: &[&OsStr], uid: u32, gid: u32, limit: Duration) -> Result<(), Str
                 pause = (pause * 2).min(Duration::from_millis(50));
             }
             Ok(None) => {
-                // Not waited for: what hangs in a file system ends when that answers.
+                // It is gone at once, but for what hangs in a file system, which nobody waits for.
                 let _ = child.kill();
+                std::thread::sleep(Duration::from_millis(20));
+                let _ = child.try_wait();
                 return Err(failed(format!("{} reap took longer than {} s", launcher.display(), limit.as_secs())));
             }
             Err(error) => return Err(failed(error.to_string())),
@@ -137,6 +139,17 @@ mod tests {
             told("launcher=/nothere", 5000),
             format!("{cannot}cannot run /nothere: No such file or directory (os error 2)")
         );
+        let script = std::env::temp_dir().join(format!("udocker-hangs-{}", std::process::id()));
+        fs::write(&script, "#!/bin/sh\nexec sleep 100\n").unwrap();
+        fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let since = Instant::now();
+        let text = told(&format!("launcher={}", script.display()), 1000);
+        assert_eq!(
+            text,
+            format!("{cannot}{} reap took longer than 1 s", script.display()).replace(&uid.to_string(), "U")
+        );
+        assert!(since.elapsed() < Duration::from_secs(50));
+        fs::remove_file(script).unwrap();
         assert_eq!(told("x=y", 5000), format!("{cannot}`x=y` in plugstack.conf says nothing"));
         assert_eq!(reap(&[OsStr::new("launcher=/bin/true")], uid, gid, LIMIT), Ok(()));
     }

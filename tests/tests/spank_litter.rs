@@ -109,7 +109,8 @@ fn slurmd_cleans_up_when_it_starts() {
     let restart = format!(
         "{end}; ls /dev/shm/udocker-2000 | grep -c '^step-'
         SLURM_CONF=/etc/slurm/slurm.conf setsid slurmd -D -N n1 </dev/null >/dev/null 2>&1 &
-        for i in $(seq 400); do [ \"$(ls /dev/shm/udocker-2000)\" ] || break; sleep 0.05; done; ls /dev/shm/udocker-2000"
+        for i in $(seq 400); do ls /dev/shm/udocker-2000 | grep -q '^step-' || break; sleep 0.05; done
+        ls /dev/shm/udocker-2000 | grep '^step-'; true"
     );
     assert_eq!(site.cluster.run_as_root("n1", &["bash", "-c", &restart]), is(0, "1\n", ""));
     idle(&site);
