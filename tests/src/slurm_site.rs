@@ -85,7 +85,7 @@ impl Site {
     }
 }
 
-/// Where the last word of each line of [`WHERE`] says that a task was.
+/// Where the last word of each line of [`Site::place`] says that a task was.
 pub fn places(text: &str) -> Vec<&str> {
     text.lines().map(|line| line.rsplit(' ').next().expect("a word")).collect()
 }
