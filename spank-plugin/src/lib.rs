@@ -4,11 +4,12 @@
 //! client    options, variables, an inherited request ──> one request, in SLURM_UDOCKER_REQUEST of the job's environment
 //! node      that request names its job from now on   ──> the launcher starts the task; or the task ends with a message
 //! ```
-//! It is loaded into daemons of root, and does nothing there but register its options: whatever can fail is decided on the
-//! client, or in the task's own process after it has become its user's.
+//! It is loaded into daemons of root, and does nothing there but register its options and, when a job has ended, have its user
+//! clean up: whatever can fail is decided on the client, or in the task's own process after it has become its user's.
 #![cfg_attr(test, allow(dead_code, reason = "what Slurm calls, which tests of the parts have none of"))]
 
 mod client;
+mod litter;
 mod multi_prog;
 mod task;
 
@@ -108,5 +109,13 @@ impl Plugin for Udocker {
 
     fn task_init(spank: &Spank<'_>, words: &[&OsStr]) -> Result<(), Refusal> {
         task::init(spank, words, ASKED.load(Ordering::Relaxed) && !OPTED_OUT.load(Ordering::Relaxed))
+    }
+
+    fn job_ended(spank: &Spank<'_>, words: &[&OsStr]) {
+        litter::after_job(spank, words);
+    }
+
+    fn node_begins(words: &[&OsStr]) {
+        litter::at_start(words);
     }
 }

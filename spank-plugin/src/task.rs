@@ -165,14 +165,23 @@ fn launch(spank: &Spank<'_>, launcher: &Path, step: Step) -> Result<(), Failure>
 
 /// The launcher that `words` name, if it can be run.
 fn launcher(words: &[&OsStr]) -> Result<PathBuf, TaskError> {
+    let path = launcher_path(words).map_err(TaskError::Word)?;
+    access(&path, Access::EXEC_OK).map_err(|error| TaskError::Launcher { path: path.clone(), source: error.into() })?;
+    Ok(path)
+}
+
+/// The launcher that `words` name.
+///
+/// # Errors
+/// A word that says nothing.
+pub fn launcher_path(words: &[&OsStr]) -> Result<PathBuf, String> {
     let mut path = PathBuf::from(LAUNCHER);
     for word in words {
         match word.as_bytes().strip_prefix(b"launcher=") {
             Some(value) => path = OsStr::from_bytes(value).into(),
-            None => return Err(TaskError::Word(word.display().to_string())),
+            None => return Err(word.display().to_string()),
         }
     }
-    access(&path, Access::EXEC_OK).map_err(|error| TaskError::Launcher { path: path.clone(), source: error.into() })?;
     Ok(path)
 }
 

@@ -6,6 +6,7 @@
 //! FaultProxy     HTTP in front of it: delays, cut and corrupted bodies, other answers
 //! token_server   a registry that wants tokens, and the server that gives them
 //! cluster        a Slurm cluster of two nodes on this machine
+//! slurm_site     the same with our plugin, and an image
 //! engines        real programs in a root, run by each engine and compared
 //! rank           a program as a batch system starts it, bare and in containers
 //! hub            what answers searches as Docker Hub does
@@ -31,6 +32,7 @@ pub mod node;
 mod peer;
 pub mod random;
 pub mod rank;
+pub mod slurm_site;
 pub mod token_server;
 pub mod tree;
 pub mod udocker_store;

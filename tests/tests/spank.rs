@@ -4,90 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use udocker_tests::cluster::{Cluster, Ended, Release};
+use udocker_tests::cluster::Release;
+use udocker_tests::slurm_site::{ALL, Site, is, places, plugin};
 use udocker_tests::stdout;
-
-const ALL: [Release; 3] = [Release::Bookworm, Release::Trixie, Release::Forky];
-
-/// Tells node, mount namespace, and where it is: a file that only the root has, and one that only the nodes have.
-const WHERE: &str = r#"echo "$(hostname) $(readlink /proc/self/ns/mnt) $(
-  if [ -e LAUNCHER ]; then echo host; elif [ -e /var/lib/dpkg/status ]; then echo inside; else echo nowhere; fi)""#;
-
-struct Site {
-    cluster: Cluster,
-    launcher: String,
-    plugin: String,
-    root: String,
-    image: String,
-    /// [`WHERE`] of this site.
-    place: String,
-}
-
-fn plugin(release: Release) -> PathBuf {
-    let directory = std::env::var_os("UDOCKER_SPANK_DIR").expect("`make` names the plugins");
-    Path::new(&directory).join(release.number()).join("libudocker_spank.so")
-}
-
-impl Site {
-    fn new(release: Release) -> Self {
-        Self::with(release, "")
-    }
-
-    /// With these lines in slurm.conf.
-    fn with(release: Release, conf: &str) -> Self {
-        let launcher = std::env::var("UDOCKER_LAUNCH_BIN").expect("`make` names the static launcher");
-        // Not that of the nodes, where they have one.
-        let root = if release == Release::Trixie { Release::Forky } else { Release::Trixie }.root();
-        let plugin = plugin(release).display().to_string();
-        let directory = Path::new(&launcher).parent().expect("a file's directory").to_owned();
-        let line = format!("required {plugin} launcher={launcher}\n");
-        let cluster = Cluster::up_with(release, &[&directory, &root], &[("slurm/plugstack.conf", &line)], conf);
-        let root = root.display().to_string();
-        let (image, place) = (format!("--udocker-image={root}"), WHERE.replace("LAUNCHER", &launcher));
-        Self { cluster, launcher, plugin, root, image, place }
-    }
-
-    /// Replaces the plugin's line.
-    fn plugstack(&self, line: &str) {
-        std::fs::write(self.cluster.etc().join("slurm/plugstack.conf"), line).expect("a file");
-    }
-
-    fn run(&self, words: &[&str]) -> Ended {
-        self.cluster.run(&[], words)
-    }
-
-    /// Submits `script` with `words` and waits; its status, output and errors.
-    fn batch(&self, variables: &[&str], words: &[&str], script: &str) -> Ended {
-        self.write("script", script);
-        let line = [&["sbatch", "-W", "-Q", "-N1", "-o", "out", "-e", "err"], words, &["script"]].concat();
-        let (status, _, err) = self.cluster.run(variables, &line);
-        let read = |name: &str| std::fs::read_to_string(self.cluster.home().join(name)).unwrap_or_default();
-        (status, read("out"), err + &read("err"))
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.cluster.home().join(name), text).expect("a file");
-    }
-
-    /// Ends the cluster, with every node in order and nothing left.
-    fn down(self) {
-        let (_, states, _) = self.run(&["sinfo", "-N", "-h", "-o", "%N %t"]);
-        assert_eq!(states, "n1 idle\nn2 idle\n");
-        assert_eq!(self.cluster.down(), "");
-    }
-}
-
-/// Where the last word of each line of [`WHERE`] says that a task was.
-fn places(text: &str) -> Vec<&str> {
-    text.lines().map(|line| line.rsplit(' ').next().expect("a word")).collect()
-}
-
-fn is(status: i32, out: &str, err: &str) -> Ended {
-    (status, out.into(), err.into())
-}
 
 #[test]
 fn a_step_has_one_container_per_node() {
@@ -591,6 +513,7 @@ fn the_library_shows_what_slurm_looks_for() {
             "slurm_spank_init",
             "slurm_spank_init_failure_mode",
             "slurm_spank_init_post_opt",
+            "slurm_spank_job_epilog",
             "slurm_spank_local_user_init",
             "slurm_spank_task_init",
             "spank_plugin_version",

@@ -43,4 +43,12 @@ impl Plugin for Panics {
         assert!(at.is_none_or(|at| at != "task_init"), "as asked for: task_init");
         Ok(())
     }
+
+    fn job_ended(_: &Spank<'_>, _: &[&OsStr]) {
+        panic!("as always: job_ended");
+    }
+
+    fn node_begins(_: &[&OsStr]) {
+        panic!("as always: node_begins");
+    }
 }

@@ -5,7 +5,7 @@ use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::bindings::{S_CTX_ALLOCATOR, S_CTX_LOCAL, S_CTX_REMOTE, spank_context, spank_t};
+use crate::bindings::{S_CTX_ALLOCATOR, S_CTX_LOCAL, S_CTX_REMOTE, S_CTX_SLURMD, spank_context, spank_t};
 use crate::spank::Spank;
 use crate::{log, options};
 
@@ -61,6 +61,23 @@ pub trait Plugin {
     /// # Errors
     /// The task ends instead.
     fn task_init(spank: &Spank<'_>, words: &[&OsStr]) -> Result<(), Refusal>;
+
+    /// A job has ended on this node, in a process of root's that is for nothing else. Only the job's number, user and group
+    /// are known. An error here would drain the node, so there is none.
+    fn job_ended(spank: &Spank<'_>, words: &[&OsStr]);
+
+    /// slurmd starts, in its own process, which waits. An error here would keep it from starting, so there is none.
+    fn node_begins(words: &[&OsStr]);
+}
+
+/// The words of plugstack.conf, which live as long as the plugin is loaded.
+///
+/// # Safety
+/// `words` are `count` strings, as Slurm gives them.
+unsafe fn texts<'a>(count: c_int, words: *mut *mut c_char) -> Vec<&'a OsStr> {
+    // SAFETY: the caller's promise.
+    let word = |index| OsStr::from_bytes(unsafe { CStr::from_ptr(*words.add(index)) }.to_bytes());
+    (0..usize::try_from(count).unwrap_or(0)).map(word).collect()
 }
 
 /// The value of `action`; `None` if it panicked, which the panic's own message tells.
@@ -92,18 +109,27 @@ fn told(outcome: Option<Result<(), String>>) -> c_int {
 }
 
 /// `slurm_spank_init`.
-pub fn init<P: Plugin>(spank: spank_t) -> c_int {
+///
+/// # Safety
+/// `words` are `count` strings, as Slurm gives them.
+pub unsafe fn init<P: Plugin>(spank: spank_t, count: c_int, words: *mut *mut c_char) -> c_int {
+    // SAFETY: no argument, and no state but Slurm's own.
+    let context = unsafe { spank_context() };
     match client() {
         Some(client) => told(guarded(|| {
             P::begin(client);
             options::register::<P>(spank).map_err(|error| error.to_string())
         })),
-        // SAFETY: as in `client`.
-        None if unsafe { spank_context() } == S_CTX_REMOTE => {
+        None if context == S_CTX_REMOTE => {
             // A failure here drains the node; an option that is not known here is told by `task_init`.
             if let Some(Err(error)) = guarded(|| options::register::<P>(spank)) {
                 log::error(&error.to_string());
             }
+            0
+        }
+        None if context == S_CTX_SLURMD => {
+            // SAFETY: the caller's promise.
+            guarded(|| P::node_begins(&unsafe { texts(count, words) }));
             0
         }
         None => 0,
@@ -126,9 +152,8 @@ pub fn local_user_init<P: Plugin>(spank: spank_t) -> c_int {
 /// `words` are `count` strings, as Slurm gives them.
 pub unsafe fn task_init<P: Plugin>(spank: spank_t, count: c_int, words: *mut *mut c_char) -> c_int {
     let outcome = guarded(|| {
-        // SAFETY: the caller's promise; each word lives as long as the plugin is loaded.
-        let word = |index| OsStr::from_bytes(unsafe { CStr::from_ptr(*words.add(index)) }.to_bytes());
-        let words: Vec<&OsStr> = (0..usize::try_from(count).unwrap_or(0)).map(word).collect();
+        // SAFETY: the caller's promise.
+        let words = unsafe { texts(count, words) };
         let spank = Spank::new(spank);
         // One task of a node speaks.
         P::task_init(&spank, &words).map_err(|refusal| (refusal, spank.local_task().unwrap_or(0)))
@@ -145,6 +170,16 @@ pub unsafe fn task_init<P: Plugin>(spank: spank_t, count: c_int, words: *mut *mu
     };
     // SAFETY: it ends this process, which is the task's own, and runs nothing of slurmstepd's on the way.
     unsafe { libc::_exit(status) }
+}
+
+/// `slurm_spank_job_epilog`.
+///
+/// # Safety
+/// `words` are `count` strings, as Slurm gives them.
+pub unsafe fn job_epilog<P: Plugin>(spank: spank_t, count: c_int, words: *mut *mut c_char) -> c_int {
+    // SAFETY: the caller's promise.
+    guarded(|| P::job_ended(&Spank::new(spank), &unsafe { texts(count, words) }));
+    0
 }
 
 /// Defines what Slurm looks for in a plugin: `plugin!(b"NAME\0", TYPE)`.
@@ -171,8 +206,9 @@ macro_rules! plugin {
             pub static slurm_spank_init_failure_mode: c_int = 3012;
 
             #[unsafe(no_mangle)]
-            extern "C" fn slurm_spank_init(spank: spank_t, _: c_int, _: *mut *mut c_char) -> c_int {
-                entries::init::<$plugin>(spank)
+            unsafe extern "C" fn slurm_spank_init(spank: spank_t, count: c_int, words: *mut *mut c_char) -> c_int {
+                // SAFETY: Slurm's own arguments.
+                unsafe { entries::init::<$plugin>(spank, count, words) }
             }
             #[unsafe(no_mangle)]
             extern "C" fn slurm_spank_init_post_opt(_: spank_t, _: c_int, _: *mut *mut c_char) -> c_int {
@@ -186,6 +222,15 @@ macro_rules! plugin {
             unsafe extern "C" fn slurm_spank_task_init(spank: spank_t, count: c_int, words: *mut *mut c_char) -> c_int {
                 // SAFETY: Slurm's own arguments.
                 unsafe { entries::task_init::<$plugin>(spank, count, words) }
+            }
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn slurm_spank_job_epilog(
+                spank: spank_t,
+                count: c_int,
+                words: *mut *mut c_char,
+            ) -> c_int {
+                // SAFETY: Slurm's own arguments.
+                unsafe { entries::job_epilog::<$plugin>(spank, count, words) }
             }
         }
     };

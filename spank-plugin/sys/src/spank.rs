@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::bindings::{
-    self, S_JOB_ARGV, S_JOB_ID, S_JOB_STEPID, S_TASK_GLOBAL_ID, S_TASK_ID, spank_err_t, spank_get_item, spank_getenv,
-    spank_item, spank_setenv, spank_strerror, spank_t, spank_unsetenv,
+    self, S_JOB_ARGV, S_JOB_GID, S_JOB_ID, S_JOB_STEPID, S_JOB_UID, S_TASK_GLOBAL_ID, S_TASK_ID, spank_err_t,
+    spank_get_item, spank_getenv, spank_item, spank_setenv, spank_strerror, spank_t, spank_unsetenv,
 };
 
 /// Longest variable of a job that is read, bytes with the zero at the end.
@@ -90,6 +90,16 @@ impl Spank<'_> {
     /// The job's number.
     pub fn job(&self) -> Result<u32, SpankError> {
         self.number(S_JOB_ID)
+    }
+
+    /// Its user, on a node: srun of newer releases is told another.
+    pub fn user(&self) -> Result<u32, SpankError> {
+        self.number(S_JOB_UID)
+    }
+
+    /// Its user's group.
+    pub fn group(&self) -> Result<u32, SpankError> {
+        self.number(S_JOB_GID)
     }
 
     /// Its part.

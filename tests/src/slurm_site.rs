@@ -1,0 +1,96 @@
+//! A Slurm site with our plugin, for tests of what its jobs see.
+
+use std::path::{Path, PathBuf};
+
+use crate::cluster::{Cluster, Ended, Release};
+
+/// The releases that there are.
+pub const ALL: [Release; 3] = [Release::Bookworm, Release::Trixie, Release::Forky];
+
+/// Tells node, mount namespace, and where it is: a file that only the root has, and one that only the nodes have.
+const WHERE: &str = r#"echo "$(hostname) $(readlink /proc/self/ns/mnt) $(
+  if [ -e LAUNCHER ]; then echo host; elif [ -e /var/lib/dpkg/status ]; then echo inside; else echo nowhere; fi)""#;
+
+/// A cluster with the plugin, whose image is the root of another release.
+pub struct Site {
+    /// Its nodes.
+    pub cluster: Cluster,
+    /// The static launcher.
+    pub launcher: String,
+    /// The plugin of its release.
+    pub plugin: String,
+    /// The image's directory.
+    pub root: String,
+    /// `--udocker-image` with it.
+    pub image: String,
+    /// A line of shell that tells node, mount namespace, and `host` or `inside`.
+    pub place: String,
+}
+
+/// The plugin for a release.
+pub fn plugin(release: Release) -> PathBuf {
+    let directory = std::env::var_os("UDOCKER_SPANK_DIR").expect("`make` names the plugins");
+    Path::new(&directory).join(release.number()).join("libudocker_spank.so")
+}
+
+impl Site {
+    /// As the plugstack line `required`.
+    pub fn new(release: Release) -> Self {
+        Self::with(release, "")
+    }
+
+    /// With these lines in slurm.conf.
+    pub fn with(release: Release, conf: &str) -> Self {
+        let launcher = std::env::var("UDOCKER_LAUNCH_BIN").expect("`make` names the static launcher");
+        // Not that of the nodes, where they have one.
+        let root = if release == Release::Trixie { Release::Forky } else { Release::Trixie }.root();
+        let plugin = plugin(release).display().to_string();
+        let directory = Path::new(&launcher).parent().expect("a file's directory").to_owned();
+        let line = format!("required {plugin} launcher={launcher}\n");
+        let cluster = Cluster::up_with(release, &[&directory, &root], &[("slurm/plugstack.conf", &line)], conf);
+        let root = root.display().to_string();
+        let (image, place) = (format!("--udocker-image={root}"), WHERE.replace("LAUNCHER", &launcher));
+        Self { cluster, launcher, plugin, root, image, place }
+    }
+
+    /// Replaces the plugin's line.
+    pub fn plugstack(&self, line: &str) {
+        std::fs::write(self.cluster.etc().join("slurm/plugstack.conf"), line).expect("a file");
+    }
+
+    /// Runs `words` as the user, on the submit host.
+    pub fn run(&self, words: &[&str]) -> Ended {
+        self.cluster.run(&[], words)
+    }
+
+    /// Submits `script` with `words` and waits; its status, output and errors.
+    pub fn batch(&self, variables: &[&str], words: &[&str], script: &str) -> Ended {
+        self.write("script", script);
+        let line = [&["sbatch", "-W", "-Q", "-N1", "-o", "out", "-e", "err"], words, &["script"]].concat();
+        let (status, _, err) = self.cluster.run(variables, &line);
+        let read = |name: &str| std::fs::read_to_string(self.cluster.home().join(name)).unwrap_or_default();
+        (status, read("out"), err + &read("err"))
+    }
+
+    /// Writes a file of the user's home.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.cluster.home().join(name), text).expect("a file");
+    }
+
+    /// Ends the cluster, with every node in order and nothing left.
+    pub fn down(self) {
+        let (_, states, _) = self.run(&["sinfo", "-N", "-h", "-o", "%N %t"]);
+        assert_eq!(states, "n1 idle\nn2 idle\n");
+        assert_eq!(self.cluster.down(), "");
+    }
+}
+
+/// Where the last word of each line of [`Site::place`] says that a task was.
+pub fn places(text: &str) -> Vec<&str> {
+    text.lines().map(|line| line.rsplit(' ').next().expect("a word")).collect()
+}
+
+/// What a command came to.
+pub fn is(status: i32, out: &str, err: &str) -> Ended {
+    (status, out.into(), err.into())
+}
