@@ -60,7 +60,12 @@ impl Place<'_> {
         Ok(text.replace("{user}", &sources.user))
     }
     /// An absolute path without `..`, in which `{uid}` and `{user}` are replaced.
-    pub(crate) fn template(&self, value: &Spanned<String>, key: &'static str, sources: &Sources) -> Result<PathBuf, ConfigError> {
+    pub(crate) fn template(
+        &self,
+        value: &Spanned<String>,
+        key: &'static str,
+        sources: &Sources,
+    ) -> Result<PathBuf, ConfigError> {
         const EXPECTED: &str = "an absolute path without `..`; {uid} and {user} are replaced";
         let text = self.filled(value, key, sources)?;
         let path = PathBuf::from(&text);
