@@ -16,7 +16,7 @@ fn checked(env: &TestEnv, status: i32) -> Vec<String> {
 fn all_mistakes_are_told_each_by_its_place() {
     let mut env = TestEnv::ordinary();
     env.set_site(
-        "[site]\nnme = \"x\"\n[polcy]\n[gpu]\ndefault = \"none\"\n[policy]\ndefault = \"maybe\"\npin = 1\n\
+        "[site]\nnme = \"x\"\n[polcy]\n[gpu]\ndefault = \"none\"\n[policy]\ndefault = \"maybe\"\npin = \"now\"\n\
          [[policy.rule]]\nreason = \"no action\"\n[[policy.rule]]\naction = \"deny\"\nmodes = [\"N1\"]\n\
          [modes]\nallowed = \"N1\"\npreference = [\"N9\"]\n[registries]\nparallel = 100\nretries = \"many\"\n",
     );
@@ -31,7 +31,7 @@ fn all_mistakes_are_told_each_by_its_place() {
             "ETC/site.toml:3:2: unknown key `polcy`; hint: did you mean `policy`?",
             "ETC/site.toml:4:2: the key `gpu` is not supported by this version",
             "ETC/site.toml:7:11: unknown variant `maybe`, expected `allow` or `deny`",
-            "ETC/site.toml:8:1: the key `policy.pin` is not supported by this version",
+            "ETC/site.toml:8:7: unknown variant `now`, expected one of `require`, `prefer`, `off`",
             "ETC/site.toml:9:1: missing field `action`",
             "ETC/site.toml:15:11: invalid type: string \"N1\", expected a sequence",
             "ETC/site.toml:19:11: invalid type: string \"many\", expected u32",
@@ -162,8 +162,8 @@ fn a_key_is_explained_by_its_value_and_who_set_it() {
         (
             "policy",
             0,
-            "policy.default = deny\n    set by /etc/udocker/site.toml:2:11\npolicy.rule = /etc/udocker/site.toml:3:1\n    \
-             set by /etc/udocker/site.toml:3:1\n",
+            "policy.default = deny\n    set by /etc/udocker/site.toml:2:11\npolicy.pin = off\n    built in\n\
+             policy.rule = /etc/udocker/site.toml:3:1\n    set by /etc/udocker/site.toml:3:1\n",
         ),
         ("modes.allowed", 0, "modes.allowed = all\n    built in\n"),
         ("registries.default", 0, "registries.default = docker.io\n    built in\n"),

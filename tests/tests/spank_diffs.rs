@@ -91,7 +91,7 @@ fn a_task_gets_what_slurm_gives() {
             "srun -n1 IMAGE cat </dev/null",
             "srun -n2 -o out.%t -e err.%t IMAGE sh -c 'echo $SLURM_PROCID; echo e$SLURM_PROCID >&2'; cat out.? err.?; rm out.? err.?",
             "srun -n4 -N2 -l --ntasks-per-node=2 IMAGE sh -c 'echo $SLURM_NODEID $SLURM_LOCALID' | sort",
-            "sleep 2 | script -qec \"srun -n1 --pty IMAGE sh -c 'tty | cut -c1-8; stty size; exit 5'\" /dev/null; echo $?",
+            "sleep 2 | script -qec \"srun -n1 --pty IMAGE sh -c 'tty | cut -c1-8; stty size; exit 5' 2>err\" /dev/null; echo $?; cat err; rm err",
         ] {
             same(&site, what, line);
         }
