@@ -1,6 +1,7 @@
 //! A Slurm site with our plugin, for tests of what its jobs see.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, Ended, Release};
 
@@ -77,10 +78,23 @@ impl Site {
         std::fs::write(self.cluster.home().join(name), text).expect("a file");
     }
 
+    /// Waits until the nodes have done with all jobs (a job that has ended leaves its node completing for a while); for how
+    /// long they had to.
+    pub fn idle(&self) -> Duration {
+        let since = Instant::now();
+        loop {
+            let (_, states, _) = self.run(&["sinfo", "-N", "-h", "-o", "%N %t"]);
+            if states == "n1 idle\nn2 idle\n" {
+                return since.elapsed();
+            }
+            assert!(since.elapsed() < Duration::from_secs(60), "{states}{}", self.run(&["sinfo", "-N", "-R"]).1);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Ends the cluster, with every node in order and nothing left.
     pub fn down(self) {
-        let (_, states, _) = self.run(&["sinfo", "-N", "-h", "-o", "%N %t"]);
-        assert_eq!(states, "n1 idle\nn2 idle\n");
+        self.idle();
         assert_eq!(self.cluster.down(), "");
     }
 }

@@ -15,16 +15,6 @@ fn lists(site: &Site) -> usize {
     out.trim().parse().unwrap_or_else(|_| panic!("{out}{err}"))
 }
 
-/// Waits until the nodes have done with all jobs; for how long they had to.
-fn idle(site: &Site) -> Duration {
-    let since = Instant::now();
-    while site.run(&["sinfo", "-N", "-h", "-o", "%N %t"]).1 != "n1 idle\nn2 idle\n" {
-        assert!(since.elapsed() < Duration::from_secs(60), "{}", site.run(&["sinfo", "-N", "-R"]).1);
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    since.elapsed()
-}
-
 /// Waits until there is nothing in the run directory.
 fn clean(site: &Site, what: &str) {
     let since = Instant::now();
@@ -71,7 +61,7 @@ fn a_job_that_was_killed_leaves_nothing() {
             out.split_whitespace().filter(|word| !word.starts_with("PWD=") && !word.starts_with("_=")).collect();
         let expected = ["Uid:", "2000", "2000", "2000", "2000", "Gid:", "2000", "2000", "2000", "2000", "Groups:"];
         assert_eq!(told, expected, "{release:?}: {err}");
-        idle(&site);
+        site.idle();
         site.down();
     }
 }
@@ -83,14 +73,14 @@ fn a_reap_that_fails_or_hangs_holds_nobody_up() {
         for (name, instead) in [("fails", "exit 1"), ("hangs", "exec sleep 1000")] {
             site.plugstack(&launcher(&site, name, instead));
             killed(&site);
-            assert!(idle(&site) < Duration::from_secs(20), "{release:?} {name}");
+            assert!(site.idle() < Duration::from_secs(20), "{release:?} {name}");
             assert_ne!(lists(&site), 0, "{release:?} {name}");
             // Who ran no container is not asked about.
             assert_eq!(site.run(&["srun", "-w", "n2", "-n1", "true"]).0, 0, "{release:?} {name}");
         }
         site.plugstack(&format!("required {} launcher=/nothere\n", site.plugin));
         assert_eq!(site.run(&["srun", "-w", "n1", "-n1", "true"]).0, 0, "{release:?}");
-        idle(&site);
+        site.idle();
         assert_ne!(lists(&site), 0, "{release:?}");
         site.down();
     }
@@ -101,7 +91,7 @@ fn slurmd_cleans_up_when_it_starts() {
     let site = Site::new(Release::Bookworm);
     site.plugstack(&launcher(&site, "fails", "exit 1"));
     killed(&site);
-    idle(&site);
+    site.idle();
     assert_ne!(lists(&site), 0);
     site.plugstack(&format!("required {} launcher={}\n", site.plugin, site.launcher));
     // In one command: who enters the node does so by its first slurmd.
@@ -113,9 +103,9 @@ fn slurmd_cleans_up_when_it_starts() {
         ls /dev/shm/udocker-2000 | grep '^step-'; true"
     );
     assert_eq!(site.cluster.run_as_root("n1", &["bash", "-c", &restart]), is(0, "1\n", ""));
-    idle(&site);
+    site.idle();
     assert_eq!(site.run(&["srun", "-w", "n1", "-n1", "echo", "up"]), is(0, "up\n", ""));
-    idle(&site);
+    site.idle();
     // The cluster ends only what it has started.
     site.cluster.run_as_root("ctl", &["bash", "-c", end]);
     site.down();
