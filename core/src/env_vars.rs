@@ -194,6 +194,10 @@ pub const UDOCKER_REQUEST: &str = "UDOCKER_REQUEST";
 pub const SLURM_UDOCKER_PROGRAM: &str = "SLURM_UDOCKER_PROGRAM";
 /// The spooled script of a batch job.
 pub const SLURM_UDOCKER_SCRIPT: &str = "SLURM_UDOCKER_SCRIPT";
+/// What the script was made of whose scheduler command the relay runs: as [`UDOCKER_INSIDE`], on its way to a step.
+pub const SLURM_UDOCKER_INSIDE: &str = "SLURM_UDOCKER_INSIDE";
+/// Begins the names under which that script's values of [`JOB_DROP`] travel.
+pub const SLURM_UDOCKER_ENV: &str = "SLURM_UDOCKER_ENV_";
 /// Slurm's job; for all components of a heterogeneous one that of the first.
 pub const SLURM_JOB_ID: &str = "SLURM_JOB_ID";
 /// Account of a job, for the site's rules.
@@ -296,6 +300,11 @@ pub const ALL: &[Variable] = &[
     ),
     read(UDOCKER_REQUEST, "The same, outside Slurm: `udocker-launch -- COMMAND` runs what it asks for."),
     read(SLURM_UDOCKER_PROGRAM, "Jobs: the task's program, where `udocker-launch` has its place in argv."),
+    read(
+        SLURM_UDOCKER_INSIDE,
+        "Jobs: what the contained script that started this step was made of; a step in the same gets its environment.",
+    ),
+    read("SLURM_UDOCKER_ENV_*", "Jobs: that script's values of variables that a job does not get from the host."),
     both(SLURM_UDOCKER_SCRIPT, "Jobs: the batch script's copy on the node; it is bound."),
     read(UDOCKER_SHELL, "The shell that runs inside where `udocker-launch` is a job's login shell."),
     both("PALS_SPOOL_DIR", "Jobs: its directory is bound, writable, whatever else is mounted."),

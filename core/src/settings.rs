@@ -38,9 +38,32 @@ pub struct Settings {
     pub verbosity: Verbosity,
     /// What `udocker run` does where its user says nothing.
     pub interactive: InteractiveDefaults,
+    /// Which commands of the scheduler work inside.
+    pub relay: RelaySettings,
     /// What the engines of the P, F, R and S modes are told.
     pub engines: EngineSettings,
 }
+
+/// Commands of the scheduler for a script inside: they run on its node, outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelaySettings {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// Their names, or absolute paths; `None`: [`RELAY_COMMANDS`].
+    pub commands: Option<Vec<String>>,
+}
+
+impl Default for RelaySettings {
+    fn default() -> Self {
+        Self { enabled: true, commands: None }
+    }
+}
+
+/// The commands of Slurm and PBS that a script inside may run.
+pub const RELAY_COMMANDS: &[&str] = &[
+    "srun", "sbatch", "salloc", "scancel", "squeue", "sinfo", "scontrol", "sacct", "sbcast", "sattach", "qsub",
+    "qstat", "qdel", "qalter", "qhold", "qrls", "qsig", "qmsg", "qrerun", "qselect", "pbsnodes",
+];
 
 /// Copies of images on a node's own disk, of one user.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,6 +29,7 @@ mod mounts;
 mod overrides;
 mod policy;
 mod read;
+mod relay;
 mod report;
 mod schema;
 mod stage;

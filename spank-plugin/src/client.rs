@@ -5,9 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_REQUEST};
+use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_INSIDE, SLURM_UDOCKER_REQUEST};
 use udocker_core::error::{ErrorKind, Explain};
-use udocker_core::run::{JOB_OPTIONS, JobOption, OptionError, RequestError, RunRequest, Wish, is_path};
+use udocker_core::run::{JOB_OPTIONS, JobOption, OptionError, RequestError, RunRequest, Wish, is_carried, is_path};
 use udocker_spank_sys::Client;
 
 /// How the client's environment, and with it the job's, changes.
@@ -69,12 +69,17 @@ pub fn decide(
     };
     let is_named = variable("UDOCKER_IMAGE").is_some_and(|image| !image.is_empty());
     if inherited.is_none() && !is_named && given.is_empty() {
-        return Ok(Change {
-            request: None,
-            unset: carried.map(|_| SLURM_UDOCKER_REQUEST.into()).into_iter().collect(),
-        });
+        return Ok(Change { request: None, unset: ours(env) });
     }
     check_images(given)?;
+    let asked = given.iter().rev().find(|(option, _)| option.name == "image").map(|(_, image)| image.as_os_str());
+    let asked = asked.or_else(|| variable("UDOCKER_IMAGE").filter(|_| is_named));
+    let is_script_s = variable(SLURM_UDOCKER_INSIDE).is_some();
+    let inherited = inherited.map(|request| match is_script_s && asked.is_none_or(|image| *image == *request.image) {
+        // The script's environment came of these, and what it has made of that since is the step's.
+        true => RunRequest { env: Vec::new(), unset_env: Vec::new(), clean_env: false, ..request },
+        false => request,
+    });
     let mut wish = Wish::over(inherited.unwrap_or_else(|| RunRequest::of_job("")));
     wish.take_variables(env).map_err(ClientError::Option)?;
     for (option, value) in given {
@@ -86,13 +91,19 @@ pub fn decide(
     match request.image.as_str() {
         "" => return Err(ClientError::NoImage),
         "none" => {
-            unset.extend(carried.map(|_| SLURM_UDOCKER_REQUEST.into()));
+            unset.extend(ours(env));
             return Ok(Change { request: None, unset });
         }
         image if is_path(image) => request.image = absolute(image)?,
         _ => {}
     }
     Ok(Change { request: Some(request.to_json().map_err(ClientError::Request)?), unset })
+}
+
+/// What of `env` is ours and of no use to a job without a container.
+fn ours(env: &[(OsString, OsString)]) -> Vec<String> {
+    let names = env.iter().map(|(name, _)| name).filter(|name| *name == SLURM_UDOCKER_REQUEST || is_carried(name));
+    names.filter_map(|name| name.to_str().map(str::to_owned)).collect()
 }
 
 /// Of one step's components only the last image would count.
@@ -199,6 +210,29 @@ mod tests {
         let change = decided(Client::Starter, &[("image", "none")], &env).unwrap();
         let unset = vec!["UDOCKER_HOME".into(), SLURM_UDOCKER_REQUEST.into()];
         assert_eq!(change, Change { request: None, unset });
+    }
+
+    #[test]
+    fn a_script_inside_has_had_the_environment_that_its_steps_inherit() {
+        let request = RunRequest {
+            job: Some("5".into()),
+            env: vec!["A=1".parse().unwrap()],
+            unset_env: vec!["B".into()],
+            clean_env: true,
+            ..RunRequest::of_job("old")
+        };
+        let text = request.to_json().unwrap();
+        let mut env = vec![(SLURM_UDOCKER_REQUEST, text.as_str()), ("SLURM_JOB_ID", "5")];
+        let whole = RunRequest { job: None, ..request.clone() };
+        assert_eq!(sent(Client::Starter, &[], &env).0, whole);
+        env.push((SLURM_UDOCKER_INSIDE, "tree"));
+        env.push(("SLURM_UDOCKER_ENV_PATH", "/bin"));
+        assert_eq!(sent(Client::Starter, &[], &env).0, RunRequest::of_job("old"));
+        assert_eq!(sent(Client::Starter, &[("image", "old")], &env).0, RunRequest::of_job("old"));
+        let other = RunRequest { image: "new".into(), ..whole };
+        assert_eq!(sent(Client::Starter, &[("image", "new")], &env).0, other);
+        let gone = [SLURM_UDOCKER_REQUEST, SLURM_UDOCKER_INSIDE, "SLURM_UDOCKER_ENV_PATH"].map(String::from).into();
+        assert_eq!(decided(Client::Allocator, &[], &env).unwrap(), Change { request: None, unset: gone });
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! RUN-DIRECTORY/step-STEP-SHAPE      the processes of one step's container (see members)
 //! RUN-DIRECTORY/image-STEP-IMAGE     what its first rank found of an image
 //! RUN-DIRECTORY/plain-STEP-PLACES    its user has no settings of his own at these places
+//! RUN-DIRECTORY/relay-STEP           the commands of its scheduler that its script has, and the socket to who runs them
 //! RUN-DIRECTORY/said-STEP-TEXT       one of its ranks has said this for all
 //! RUN-DIRECTORY/container-ID-SHAPE   the processes of a container that lies in a store, or of a layered one
 //! RUN-DIRECTORY/container-at-INODE   those that write into one directory
@@ -32,7 +33,7 @@ pub use error::RendezvousError;
 pub use head::Head;
 pub use image::{StepImage, name as image_name};
 pub use plain::NoSettings;
-pub use reap::reap;
+pub use reap::{RELAY_LOCK, reap};
 pub use running::{NO_ENVIRONMENT, Running, running};
 pub use step::{Step, starter};
 
@@ -241,7 +242,7 @@ fn shape_path(list: &Path) -> PathBuf {
 
 /// What tells a step from every other of this user on this machine. Processes of several pid namespaces, or of several
 /// simulated nodes, do not meet.
-fn step_id(step: &Step) -> String {
+pub fn step_id(step: &Step) -> String {
     let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let pids = own_pids();
     let uid = rustix::process::getuid().as_raw();

@@ -17,6 +17,9 @@ const YOUNG: Duration = Duration::from_secs(60);
 /// Answers of probes are kept for so long.
 const PROBE_AGE: Duration = Duration::from_secs(24 * 3600);
 
+/// In the directory of a relay, the file that it has locked while it lives.
+pub const RELAY_LOCK: &str = "launch";
+
 /// Removes what no living process of this user needs; returns how many files went, and how many are still needed.
 pub fn reap(run: &RunDirectory) -> (usize, usize) {
     run.sweep();
@@ -79,10 +82,16 @@ fn remove(directory: &Path, most: usize, age: Duration) -> (usize, usize) {
             // What a registry said holds for a minute.
             Some("resolved") => is_old(entry, age.max(YOUNG)),
             Some("lock") => is_old(entry, age) && is_free(&entry.path()),
+            Some("relay") => is_old(entry, age) && is_free(&entry.path().join(RELAY_LOCK)),
             _ => false,
         };
         if goes && gone < most {
-            gone += usize::from(fs::remove_file(entry.path()).is_ok());
+            let removed = if entry.path().is_dir() {
+                remove_tree(&entry.path()).is_ok()
+            } else {
+                fs::remove_file(entry.path()).is_ok()
+            };
+            gone += usize::from(removed);
         }
     }
     (gone, needed)

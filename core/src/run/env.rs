@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use super::account::passwd_entries;
+use super::carried::{carried, is_carried, is_from};
 use super::identity::Identity;
 use super::{Caller, ContainerFacts, Defaults, Entrypoint, EnvSpec, ImageFiles, RunRequest, SiteEnv, SpecError, mount};
 use crate::engine::MountPlan;
@@ -109,7 +110,8 @@ fn joined(first: &OsStr, second: &OsStr) -> OsString {
 /// The whole environment, `NAME=VALUE` each; the user's `--env` wins over all but what the site removes.
 ///
 /// `udocker run`: TERM of the host (all with `host_env`) < image < udocker's own variables; HOME only if the image has
-/// none. Jobs: host less the drop list < image < per-rank variables of the host.
+/// none. Jobs: host less the drop list < image < per-rank variables of the host. Steps of a script in the same container get
+/// what the script has, which had all of that and the site's.
 pub(crate) fn assemble(
     request: &RunRequest,
     config: &ImageConfig,
@@ -120,6 +122,7 @@ pub(crate) fn assemble(
     mounts: &[MountPlan],
 ) -> Vec<OsString> {
     let mut out = Environment::default();
+    let is_of_script = defaults == Defaults::Job && !request.clean_env && is_from(&caller.env, &container.id);
     let passes = |name: &[u8]| match defaults {
         Defaults::Interactive if request.host_env && !request.clean_env => {
             !matches_any(&caller.interactive.drop_env, name) && name != b"PATH"
@@ -136,7 +139,7 @@ pub(crate) fn assemble(
     let site = caller.site_env.as_deref();
     let of_site = |name: &[u8]| site.filter(|_| !request.clean_env).and_then(|site| site.passes(name));
     let passes = |name: &[u8]| of_site(name).unwrap_or_else(|| passes(name));
-    for (name, value) in caller.env.iter().filter(|(name, _)| passes(name.as_bytes())) {
+    for (name, value) in caller.env.iter().filter(|(name, _)| passes(name.as_bytes()) && !is_carried(name)) {
         let invisible = || !mount::is_visible(mounts, Path::new(value));
         if defaults == Defaults::Job && name == "TMPDIR" && invisible() {
             continue;
@@ -149,18 +152,23 @@ pub(crate) fn assemble(
         out.set(name, value);
     }
     // The host's HOME stands for the caller; what the image sets comes later and wins, as in udocker.
-    out.set("HOME", &identity.home);
-    for entry in &config.env {
-        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-        if !name.is_empty() {
-            out.set(name, value);
-        }
+    if !is_of_script || !out.has("HOME") {
+        out.set("HOME", &identity.home);
+    }
+    match is_of_script {
+        true => carried(&caller.env).for_each(|(name, value)| out.set(name, value)),
+        false => config.env.iter().for_each(|entry| {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            if !name.is_empty() {
+                out.set(name, value);
+            }
+        }),
     }
     match defaults {
         Defaults::Interactive => set_udockers_own(&mut out, caller, container, identity),
         Defaults::Job => {
             for (name, value) in &caller.env {
-                if matches_any(env_vars::PER_RANK, name.as_bytes()) {
+                if matches_any(env_vars::PER_RANK, name.as_bytes()) && !is_carried(name) {
                     out.set(name, value);
                 }
             }
@@ -184,7 +192,7 @@ pub(crate) fn assemble(
             },
         );
     }
-    if let Some(site) = site {
+    if let Some(site) = site.filter(|_| !is_of_script) {
         out.set_of_site(site);
         // The user's word goes beyond the site's.
         out.0.retain(|(name, _)| name == "PATH" || !unset(name));
@@ -408,6 +416,30 @@ mod tests {
                 "PATH=/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
             ]
         );
+    }
+
+    #[test]
+    fn a_step_of_a_script_in_the_same_container_has_what_the_script_has() {
+        let alice = Identity { uid: 1, gid: 1, map: IdMap::Single, name: "alice".into(), home: "/home/alice".into() };
+        let of = |inside: &str, request: &RunRequest| {
+            let host = [
+                ("PATH", "/host"),
+                ("HOME", "/elsewhere"),
+                ("LANG", "C"),
+                ("SLURM_PROCID", "1"),
+                ("SLURM_UDOCKER_INSIDE", inside),
+                ("SLURM_UDOCKER_ENV_PATH", "/own:/i"),
+                ("SLURM_UDOCKER_ENV_PYTHONPATH", "/p"),
+            ];
+            environment(request, &["PATH=/i", "LANG=C.UTF-8"], &host, Defaults::Job, &alice)
+        };
+        let own = ["HOME=/elsewhere", "LANG=C", "SLURM_PROCID=1", "PATH=/own:/i", "PYTHONPATH=/p"];
+        let own: Vec<_> = own.into_iter().chain(["UDOCKER_INSIDE=12345678-aaaa"]).collect();
+        assert_eq!(of("12345678-aaaa", &job()), own);
+        let new = ["HOME=/home/alice", "LANG=C.UTF-8", "SLURM_PROCID=1", "PATH=/i", "UDOCKER_INSIDE=12345678-aaaa"];
+        assert_eq!(of("another", &job()), new);
+        let clean = ["SLURM_PROCID=1", "HOME=/home/alice", "PATH=/i", "LANG=C.UTF-8", "UDOCKER_INSIDE=12345678-aaaa"];
+        assert_eq!(of("12345678-aaaa", &RunRequest { clean_env: true, ..job() }), clean);
     }
 
     #[test]

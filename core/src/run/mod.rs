@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 mod account;
 mod caller;
+mod carried;
 mod env;
 mod identity;
 mod image_files;
@@ -21,6 +22,7 @@ mod spec;
 mod wire;
 
 pub use caller::host_shell;
+pub use carried::{is_carried, of_command};
 pub use image_files::*;
 pub use options::*;
 pub use parse::*;

@@ -213,6 +213,20 @@ pub fn wait(child: Pid) -> io::Result<WaitStatus> {
     }
 }
 
+/// Lets `command` start in a session of its own, with every signal's default action. std empties its mask.
+pub fn in_own_session(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let body = || {
+        for signal in 1..=64 {
+            // SAFETY: a valid disposition; of those that cannot be changed the call fails.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        rustix::process::setsid().map(drop).map_err(io::Error::from)
+    };
+    // SAFETY: the body makes system calls alone.
+    unsafe { command.pre_exec(body) };
+}
+
 /// Waits until process `pid`, which need not be a child, has ended. Where there are no pidfds (before Linux 5.3) it is
 /// looked for once a second.
 pub fn wait_for_stranger(pid: u32) {

@@ -1,5 +1,8 @@
-//! Signal dispositions.
+//! Signals: dispositions, and signals that are read instead of handled.
 #![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Gives SIGPIPE its default action back.
 ///
@@ -29,5 +32,82 @@ pub fn block_all() {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// Signals that are blocked, and read from a descriptor (signalfd(2)).
+#[derive(Debug)]
+pub struct SignalFd(OwnedFd);
+
+/// A signal that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// Its number.
+    pub signal: i32,
+    /// Whether the kernel sent it, as a terminal's keys do.
+    pub from_kernel: bool,
+}
+
+impl SignalFd {
+    /// Blocks `signals` in this thread, from now on; reading does not wait.
+    ///
+    /// # Errors
+    /// Those of signalfd(2).
+    pub fn new(signals: &[i32]) -> io::Result<Self> {
+        // SAFETY: the set is emptied before it is filled and lives on the stack; the descriptor is new, and ours alone.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            for signal in signals {
+                libc::sigaddset(&raw mut set, *signal);
+            }
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+                -1 => Err(io::Error::last_os_error()),
+                fd => Ok(Self(OwnedFd::from_raw_fd(fd))),
+            }
+        }
+    }
+
+    /// The next signal, if one is there.
+    pub fn next(&self) -> Option<Arrived> {
+        // SAFETY: plain numbers, for which all zeroes are valid.
+        let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
+        let size = size_of::<libc::signalfd_siginfo>();
+        // SAFETY: the kernel writes at most `size` bytes, and only whole structures.
+        let read = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), size) };
+        let is_whole = usize::try_from(read) == Ok(size);
+        is_whole.then(|| Arrived { signal: info.ssi_signo as i32, from_kernel: info.ssi_code == libc::SI_KERNEL })
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Stops this process by SIGTSTP, which it has blocked, as a terminal does; returns once it goes on. A process whose group is
+/// orphaned goes on at once, as nobody could continue it.
+pub fn stop_by_terminal() {
+    // SAFETY: the set is emptied before it is filled and lives on the stack; SIG_DFL is a valid disposition.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGTSTP);
+        let before = libc::signal(libc::SIGTSTP, libc::SIG_DFL);
+        libc::raise(libc::SIGTSTP);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        libc::signal(libc::SIGTSTP, before);
+    }
+}
+
+/// Whether this process ignores `signal`.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: plain data, for which all zeroes are valid; without a new action the call only writes the old one.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
     }
 }

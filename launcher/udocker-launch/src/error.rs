@@ -61,6 +61,12 @@ pub enum LaunchError {
     NotOpen(i32),
     #[error("cannot make a descriptor {0} (from --fd): {1}")]
     NumberTaken(i32, &'static str),
+    #[error("cannot make the scheduler's commands work inside: {}", path.display())]
+    Relay {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot sort out the file descriptors")]
     Descriptors(#[source] std::io::Error),
     #[error("cannot run {}: it is no directory with a root file system", path.display())]
@@ -82,9 +88,11 @@ impl Explain for LaunchError {
             Self::Mode { source, .. } => source.kind(),
             Self::NeedsOverlay { .. } | Self::NeedsNamespaces { .. } | Self::IsLayered { .. } => ErrorKind::Unsupported,
             // 125: neither the image nor a policy stands in the way.
-            Self::WriteDirectory { .. } | Self::NoRunDirectory(_) | Self::Descriptors(_) | Self::IsInside(_) => {
-                ErrorKind::System
-            }
+            Self::WriteDirectory { .. }
+            | Self::NoRunDirectory(_)
+            | Self::Relay { .. }
+            | Self::Descriptors(_)
+            | Self::IsInside(_) => ErrorKind::System,
             Self::NotPinned(_) => ErrorKind::Forbidden,
             Self::Late { .. } | Self::Waited { .. } => ErrorKind::Timeout,
             _ => ErrorKind::NotFound,
@@ -121,6 +129,7 @@ impl Explain for LaunchError {
             Self::IsInside(_) => vec!["leave `udocker-launch` and its options away: the command runs inside as it is".into()],
             Self::NotOpen(_) => vec!["a shell opens one by `7<FILE`, `7>FILE` or `7<>FILE` behind the command".into()],
             Self::NumberTaken(..) => vec!["`--fd=N:M` with another M".into()],
+            Self::Relay { .. } => vec!["`[relay] enabled = false` in the site's site.toml does without".into()],
             Self::Descriptors(_) => Vec::new(),
             Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
             Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],

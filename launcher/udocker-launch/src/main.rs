@@ -10,6 +10,7 @@ mod error;
 mod exec;
 mod options;
 mod pin;
+mod relay;
 mod report;
 mod staging;
 mod target;
@@ -34,6 +35,7 @@ use udocker_site_config::Sources;
 use error::LaunchError;
 use exec::Exec;
 use options::{Here, Invocation};
+use relay::Relay;
 use report::Voice;
 use target::Places;
 
@@ -67,6 +69,9 @@ fn run() -> u8 {
     let _may_be_missing = fds::hold_standard_streams();
     let since = Instant::now();
     let mut words: Vec<OsString> = std::env::args_os().collect();
+    if words.first().is_some_and(|name| relay::is_shim(name)) {
+        return relay::run_shim(words, std::env::vars_os().collect());
+    }
     // As login(1) and PBS start a user's shell.
     let is_login = !words.is_empty() && words.remove(0).as_bytes().first() == Some(&b'-');
     let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
@@ -164,6 +169,7 @@ fn launch(
     if let KeepFds::Only(kept) = &mut plan.keep_fds {
         kept.extend(here.fds.iter().map(|(_, to)| *to).filter(|fd| *fd > 2));
     }
+    let relay = Relay::prepare(&settings.relay, voice.step, run.as_ref(), &caller.env, &mut plan)?;
     if here.dry_run {
         let text = serde_json::to_string_pretty(&plan).expect("a plan serialises");
         return Ok(report::print(&(text + "\n")));
@@ -171,6 +177,7 @@ fn launch(
     if let Some((store, container)) = &target.container {
         store.mark_in_use(container, false, &settings.run_dirs)?;
     }
+    relay.map(Relay::start).transpose()?;
     enter(request, &plan, target.tree.as_ref(), run.as_ref(), voice)
 }
 

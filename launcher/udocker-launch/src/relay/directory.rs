@@ -1,0 +1,58 @@
+//! The relay's directory in the run directory. Its name is the step's, so that what mounts it has one shape.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, flock};
+use udocker_core::rendezvous::RELAY_LOCK;
+use udocker_core::store::remove_tree;
+
+use super::SHIMS;
+
+/// It, with its shims.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    /// Makes what is missing of it, with a shim for each of `commands`.
+    pub fn make(path: &Path, commands: &[PathBuf]) -> io::Result<Self> {
+        let shims = path.join(Path::new(SHIMS).file_name().expect("a constant path has a name"));
+        for directory in [path, &shims] {
+            match rustix::fs::mkdir(directory, Mode::RWXU) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        File::options().append(true).create(true).open(path.join(RELAY_LOCK))?;
+        for name in commands.iter().filter_map(|command| command.file_name()) {
+            match std::os::unix::fs::symlink("../launch", shims.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Listens, in place of a relay that is gone; the lock is held while the file is open.
+    pub fn listen(&self) -> io::Result<(UnixListener, File)> {
+        let lock = File::options().append(true).open(self.0.join(RELAY_LOCK))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        match fs::remove_file(self.0.join("socket")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // An address has room for 107 bytes.
+        let directory = File::open(&self.0)?;
+        let listener = UnixListener::bind(format!("/proc/self/fd/{}/socket", directory.as_raw_fd()))?;
+        listener.set_nonblocking(true)?;
+        Ok((listener, lock))
+    }
+
+    /// Removes it.
+    pub fn remove(&self) {
+        // What stays is for `reap`.
+        let _ = remove_tree(&self.0);
+    }
+}
