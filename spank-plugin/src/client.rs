@@ -73,13 +73,15 @@ pub fn decide(
     }
     check_images(given)?;
     let asked = given.iter().rev().find(|(option, _)| option.name == "image").map(|(_, image)| image.as_os_str());
-    let asked = asked.or_else(|| variable("UDOCKER_IMAGE").filter(|_| is_named));
+    let asked = asked.or_else(|| variable("UDOCKER_IMAGE").filter(|_| is_named)).and_then(OsStr::to_str);
+    let asked = asked.map(whole).transpose()?;
     let is_script_s = variable(SLURM_UDOCKER_INSIDE).is_some();
-    let inherited = inherited.map(|request| match is_script_s && asked.is_none_or(|image| *image == *request.image) {
-        // The script's environment came of these, and what it has made of that since is the step's.
-        true => RunRequest { env: Vec::new(), unset_env: Vec::new(), clean_env: false, ..request },
-        false => request,
-    });
+    let inherited =
+        inherited.map(|request| match is_script_s && asked.as_ref().is_none_or(|image| *image == request.image) {
+            // The script's environment came of these, and what it has made of that since is the step's.
+            true => RunRequest { env: Vec::new(), unset_env: Vec::new(), clean_env: false, ..request },
+            false => request,
+        });
     let mut wish = Wish::over(inherited.unwrap_or_else(|| RunRequest::of_job("")));
     wish.take_variables(env).map_err(ClientError::Option)?;
     for (option, value) in given {
@@ -94,8 +96,7 @@ pub fn decide(
             unset.extend(ours(env));
             return Ok(Change { request: None, unset });
         }
-        image if is_path(image) => request.image = absolute(image)?,
-        _ => {}
+        image => request.image = whole(image)?,
     }
     Ok(Change { request: Some(request.to_json().map_err(ClientError::Request)?), unset })
 }
@@ -117,6 +118,11 @@ fn check_images(given: &[(&JobOption, OsString)]) -> Result<(), ClientError> {
         true => Err(ClientError::TwoImages(first.display().to_string(), other.display().to_string())),
         false => Ok(()),
     }
+}
+
+/// The name `image` as the job's nodes take it.
+fn whole(image: &str) -> Result<String, ClientError> {
+    if is_path(image) { absolute(image) } else { Ok(image.into()) }
 }
 
 /// The path `image` from the root on, as the job's nodes know it.

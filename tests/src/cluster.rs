@@ -121,6 +121,13 @@ impl Cluster {
         (code(&output), stdout(&output), stderr(&output))
     }
 
+    /// `words`, to be run as by [`Self::run`].
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.script("run");
+        command.arg("--").args(words);
+        command
+    }
+
     /// Runs `words` on a node.
     ///
     /// # Panics

@@ -108,3 +108,24 @@ pub fn places(text: &str) -> Vec<&str> {
 pub fn is(status: i32, out: &str, err: &str) -> Ended {
     (status, out.into(), err.into())
 }
+
+/// What came of a command, in which Slurm's lines tell times and numbers of jobs.
+pub fn numberless(ended: Ended) -> Ended {
+    let (status, out, err) = ended;
+    let without = |line: &str| {
+        let mut text = line.replace(|c: char| c.is_ascii_digit(), "N");
+        while text.contains("NN") {
+            text = text.replace("NN", "N");
+        }
+        text
+    };
+    let mut lines: Vec<String> = err.lines().map(without).collect();
+    // Which of these srun says hangs on which message comes first: that the nodes were still busy with the job before, that
+    // a node is done, that it waits for the others.
+    let by_chance =
+        ["srun: job N ", "srun: error: IO: Hey, you told me node N was down!", "srun: Job step aborted: Waiting"];
+    lines.retain(|line| !by_chance.iter().any(|start| line.starts_with(start)));
+    // Those of several nodes come in any order.
+    lines.sort_unstable();
+    (status, out, lines.join("\n"))
+}

@@ -4,28 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use udocker_tests::cluster::{Ended, Release};
-use udocker_tests::slurm_site::{ALL, Site};
-
-/// Slurm's lines tell times and numbers of jobs.
-fn numberless(ended: Ended) -> Ended {
-    let (status, out, err) = ended;
-    let without = |line: &str| {
-        let mut text = line.replace(|c: char| c.is_ascii_digit(), "N");
-        while text.contains("NN") {
-            text = text.replace("NN", "N");
-        }
-        text
-    };
-    let mut lines: Vec<String> = err.lines().map(without).collect();
-    // Which of these srun says hangs on which message comes first: that the nodes were still busy with the job before, that
-    // a node is done, that it waits for the others.
-    let by_chance =
-        ["srun: job N ", "srun: error: IO: Hey, you told me node N was down!", "srun: Job step aborted: Waiting"];
-    lines.retain(|line| !by_chance.iter().any(|start| line.starts_with(start)));
-    // Those of several nodes come in any order.
-    lines.sort_unstable();
-    (status, out, lines.join("\n"))
-}
+use udocker_tests::slurm_site::{ALL, Site, numberless};
 
 /// Runs `line` of shell with and without a container, for which `IMAGE` stands in it; what came of it, which is the same.
 fn same(site: &Site, what: &str, line: &str) -> Ended {

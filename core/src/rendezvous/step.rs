@@ -35,7 +35,9 @@ impl Step {
         if let Some(count) = variable("SLURM_RESTART_COUNT").filter(|count| *count != "0") {
             job.push_str(&format!("{RESTART}{count}"));
         }
-        let step = variable("SLURM_STEP_ID").map(slurm_step);
+        // A task of a job that has no step is its script (22.05).
+        let is_job_s = || scheduler == "slurm" && variable(SLURM_PROCID).is_some();
+        let step = variable("SLURM_STEP_ID").map(slurm_step).or_else(|| is_job_s().then(|| "batch".to_owned()));
         // The one task of a step is a script or a shell that starts one thing after the other.
         let is_script = matches!(step.as_deref(), Some("batch" | "interactive"))
             || step.is_some() && variable("SLURM_STEP_NUM_TASKS") == Some("1");
@@ -129,6 +131,7 @@ mod tests {
                 "batch",
                 None,
             ),
+            ("a batch script of 22.05", &[("SLURM_JOB_ID", "5"), ("SLURM_PROCID", "0")], "slurm", "5", "batch", None),
             (
                 "a shell by srun",
                 &[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "0"), ("SLURM_STEP_NUM_TASKS", "1"), ("SLURM_PROCID", "0")],

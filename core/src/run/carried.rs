@@ -9,7 +9,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::env_vars::{
-    JOB_DROP, PER_RANK, SLURM_UDOCKER_ENV, SLURM_UDOCKER_INSIDE, UDOCKER_INSIDE, XDG_RUNTIME_DIR, matches_any,
+    JOB_DROP, PER_RANK, SLURM_UDOCKER_ENV, SLURM_UDOCKER_INSIDE, SLURM_UDOCKER_SCRIPT, UDOCKER_INSIDE, XDG_RUNTIME_DIR,
+    matches_any,
 };
 
 /// Of a step with a terminal, which the steps that it starts are not.
@@ -24,7 +25,7 @@ pub fn of_command(script: &[Variable], host: &[Variable], shims: &str) -> Vec<Va
     for (name, value) in script {
         if name == UDOCKER_INSIDE {
             out.push((SLURM_UDOCKER_INSIDE.into(), value.clone()));
-        } else if is_carried(name) || name.as_bytes().starts_with(TERMINAL_S) {
+        } else if is_carried(name) || name == SLURM_UDOCKER_SCRIPT || name.as_bytes().starts_with(TERMINAL_S) {
             continue;
         } else if !is_host_s(name) {
             out.push((name.clone(), value.clone()));
@@ -86,6 +87,7 @@ mod tests {
             ("OMP_NUM_THREADS", "4"),
             ("SLURM_JOB_ID", "5"),
             ("SLURM_PTY_PORT", "1"),
+            ("SLURM_UDOCKER_SCRIPT", "/spool/script"),
             ("UDOCKER_INSIDE", "tree"),
             ("SLURM_UDOCKER_ENV_LD_PRELOAD", "another's"),
         ]);

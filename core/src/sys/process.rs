@@ -213,13 +213,21 @@ pub fn wait(child: Pid) -> io::Result<WaitStatus> {
     }
 }
 
-/// Lets `command` start in a session of its own, with every signal's default action. std empties its mask.
-pub fn in_own_session(command: &mut std::process::Command) {
+/// Lets `command` start in a session of its own, block no signal, and ignore those of `ignored` ([`super::signal::ignored`])
+/// alone.
+pub fn in_own_session(command: &mut std::process::Command, ignored: u64) {
     use std::os::unix::process::CommandExt;
-    let body = || {
+    let body = move || {
         for signal in 1..=64 {
-            // SAFETY: a valid disposition; of those that cannot be changed the call fails.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
+            let action = if ignored >> (signal - 1) & 1 == 1 { libc::SIG_IGN } else { libc::SIG_DFL };
+            // SAFETY: both are valid dispositions; of signals that cannot be changed the call fails.
+            unsafe { libc::signal(signal, action) };
+        }
+        // SAFETY: the set is emptied before the kernel reads it.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         }
         rustix::process::setsid().map(drop).map_err(io::Error::from)
     };

@@ -103,11 +103,14 @@ pub fn stop_by_terminal() {
     }
 }
 
-/// Whether this process ignores `signal`.
-pub fn is_ignored(signal: i32) -> bool {
-    // SAFETY: plain data, for which all zeroes are valid; without a new action the call only writes the old one.
-    unsafe {
-        let mut now: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
-    }
+/// The signals that this process ignores: bit N - 1 for signal N.
+pub fn ignored() -> u64 {
+    let is_ignored = |signal: i32| {
+        // SAFETY: plain data, for which all zeroes are valid; without a new action the call only writes the old one.
+        unsafe {
+            let mut now: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
+        }
+    };
+    (1..=64).filter(|signal| is_ignored(*signal)).fold(0, |all, signal| all | 1 << (signal - 1))
 }

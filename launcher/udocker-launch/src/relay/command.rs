@@ -84,7 +84,7 @@ impl Running {
         command.args(&call.argv[1..]).env_clear().envs(of_command(&call.env, &host.env, SHIMS));
         command.current_dir(if is_same { Path::new(&call.directory) } else { Path::new("/") });
         command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
-        in_own_session(&mut command);
+        in_own_session(&mut command, call.ignored);
         let child = command.spawn().map_err(|source| CommandError::NotRun { path: path.clone(), source })?;
         // The server reaps it by its number.
         Ok(Self { pid: Pid::from_child(&child) })

@@ -16,7 +16,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, accept_with, recvmsg, send,
     sockopt::socket_peercred,
 };
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
 use udocker_core::error::Failure;
 use udocker_core::sys::process::{fork_child, start_time, wait};
 use udocker_core::sys::signal::SignalFd;
@@ -208,7 +208,7 @@ impl Server<'_> {
 
     /// Tells of commands that have ended.
     fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             if let Some(call) = self.calls.iter_mut().find(|call| call.pid() == Some(pid)) {
                 call.answer(&Answer::Ended(status.as_raw()));
             }

@@ -13,7 +13,7 @@ use rustix::io::{Errno, IoSlice};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, send, sendmsg};
 use rustix::process::Signal;
 use udocker_core::error::{ErrorKind, Explain, Failure};
-use udocker_core::sys::signal::{SignalFd, is_ignored, stop_by_terminal};
+use udocker_core::sys::signal::{Arrived, SignalFd, ignored, stop_by_terminal};
 use udocker_core::sys::supervised::Ended;
 
 use super::words::{Answer, Call, to_byte};
@@ -103,11 +103,11 @@ fn ended(status: i32) -> Ended {
 
 fn relay(name: &str, argv: Vec<OsString>, env: Vec<(OsString, OsString)>) -> Result<Answer, ShimError> {
     let system = |source: io::Error| ShimError::System { name: name.into(), source };
-    // What this process ignores, as a shell's background jobs do the keyboard's, the command is not to hear of.
-    let passed: Vec<i32> = SIGNALS.iter().map(|signal| signal.as_raw()).filter(|signal| !is_ignored(*signal)).collect();
-    let signals = SignalFd::new(&passed).map_err(system)?;
+    // One that is ignored is read all the same: whether it does anything is the command's to say, which ignores it as well.
+    let ignored = ignored();
+    let signals = SignalFd::new(&SIGNALS.map(Signal::as_raw)).map_err(system)?;
     let directory = std::env::current_dir().map(Into::into).unwrap_or_default();
-    let call = Call { directory, argv, env };
+    let call = Call { ignored, directory, argv, env };
     let bytes = call.to_bytes().ok_or_else(|| ShimError::TooLong(name.into()))?;
     let no_relay = |source| ShimError::NoRelay { name: name.into(), source };
     let socket = UnixStream::connect(Path::new(INSIDE).join("socket")).map_err(no_relay)?;
@@ -121,14 +121,22 @@ fn relay(name: &str, argv: Vec<OsString>, env: Vec<(OsString, OsString)>) -> Res
             Err(error) => return Err(system(error.into())),
         }
         let has_answer = !polled[0].revents().is_empty();
+        let mut is_stopped = false;
+        // Where the relay has ended the answer tells.
+        let pass_on = |arrived| _ = send(&socket, &[to_byte(arrived)], SendFlags::NOSIGNAL);
         while let Some(arrived) = signals.next() {
-            // Where the relay has ended the answer tells.
-            let _ = send(&socket, &[to_byte(arrived)], SendFlags::NOSIGNAL);
+            pass_on(arrived);
             if arrived.signal == Signal::TSTP.as_raw() {
                 stop_by_terminal();
-                let on = udocker_core::sys::signal::Arrived { signal: Signal::CONT.as_raw(), from_kernel: false };
-                let _ = send(&socket, &[to_byte(on)], SendFlags::NOSIGNAL);
             }
+            is_stopped = match arrived.signal {
+                signal if signal == Signal::TSTP.as_raw() => true,
+                signal => is_stopped && signal != Signal::CONT.as_raw(),
+            };
+        }
+        if is_stopped {
+            // It goes on, and nobody had to tell it: its group is orphaned.
+            pass_on(Arrived { signal: Signal::CONT.as_raw(), from_kernel: false });
         }
         if has_answer {
             return answer(&socket).ok_or_else(|| ShimError::Lost(name.into()));

@@ -1,9 +1,9 @@
 //! What shim and relay say to each other on a stream socket. Pure.
 //!
-//! The shim: the number of bytes that follow (u32), the number of words (u32), and so many words and the environment, each
-//! ended by a zero byte; with the first of these bytes come four descriptors: the current directory (O_PATH), stdin, stdout
-//! and stderr. Before the words stands the directory's path. After that, one byte per signal: its number, and the highest bit
-//! if a terminal sent it.
+//! The shim: the number of bytes that follow (u32), the signals that it ignores (u64), the number of words (u32); the path of
+//! the current directory, so many words, and the environment, each ended by a zero byte. With the first of these bytes come
+//! four descriptors: the current directory (O_PATH), stdin, stdout and stderr. After that, one byte per signal: its number,
+//! and the highest bit if a terminal sent it.
 //!
 //! The relay: once, [`Answer`]. Numbers are in the machine's order, as both run on one.
 
@@ -20,6 +20,8 @@ const BY_TERMINAL: u8 = 0x80;
 /// What a shim asks for, beside its descriptors.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Call {
+    /// The signals that the shim ignores: bit N - 1 for signal N.
+    pub ignored: u64,
     /// The shim's current directory, empty if it has no name.
     pub directory: OsString,
     /// The command's name and arguments.
@@ -32,6 +34,7 @@ impl Call {
     /// As it is sent; `None` if it is too long.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let mut out = vec![0; 4];
+        out.extend(self.ignored.to_ne_bytes());
         out.extend((self.argv.len() as u32).to_ne_bytes());
         for word in std::iter::once(&self.directory).chain(&self.argv) {
             out.extend(word.as_bytes());
@@ -52,6 +55,8 @@ impl Call {
             return Err(());
         }
         let Some(body) = rest.get(..length) else { return Ok(None) };
+        let (ignored, body) = body.split_first_chunk().ok_or(())?;
+        let ignored = u64::from_ne_bytes(*ignored);
         let (count, mut rest) = number(body).ok_or(())?;
         let mut next = || -> Option<OsString> {
             let end = rest.iter().position(|byte| *byte == 0)?;
@@ -70,7 +75,7 @@ impl Call {
             Some((OsStr::from_bytes(&bytes[..at]).to_owned(), OsStr::from_bytes(&bytes[at + 1..]).to_owned()))
         };
         let env = std::iter::from_fn(next).filter_map(split).collect();
-        Ok(Some((Self { directory, argv, env }, 4 + length)))
+        Ok(Some((Self { ignored, directory, argv, env }, 4 + length)))
     }
 }
 
@@ -122,6 +127,7 @@ mod tests {
 
     fn call() -> Call {
         Call {
+            ignored: 1 << 63 | 2,
             directory: "/data".into(),
             argv: ["srun", "", "a b"].map(Into::into).into(),
             env: [("A", "1=2"), ("=B", ""), ("C", "")].map(|(name, value)| (name.into(), value.into())).into(),
@@ -142,7 +148,7 @@ mod tests {
     fn what_is_no_call_is_told_at_once() {
         let too_long = (LONGEST as u32 + 1).to_ne_bytes();
         let of = |count: u32, words: &[u8]| {
-            let body = [&count.to_ne_bytes(), words].concat();
+            let body = [&[0; 8], &count.to_ne_bytes()[..], words].concat();
             [&(body.len() as u32).to_ne_bytes()[..], &body].concat()
         };
         for bytes in [&too_long[..], &of(2, b"/\0srun\0"), &of(0, b"/\0"), &of(1, b"/"), &[1, 0, 0, 0, 9]] {
