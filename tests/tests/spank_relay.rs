@@ -241,3 +241,37 @@ fn a_site_can_close_it_and_choose_its_commands() {
         site.down();
     }
 }
+
+/// An mpirun inside starts its daemons on the job's other nodes by srun: they and the ranks are in containers of the image.
+#[test]
+fn mpirun_of_a_script_reaches_all_nodes() {
+    // The Open MPI of 26.05's Debian finds no way from node to node over loopback, in containers or not.
+    for (release, programs) in [(Release::Trixie, "mpich openmpi"), (Release::Forky, "mpich")] {
+        let site = Site::new(release);
+        let own = format!("--udocker-image={}", release.root().display());
+        let mount = format!("--udocker-mount={}/programs:/mnt:ro", env!("CARGO_MANIFEST_DIR"));
+        // The nodes have no network but loopback.
+        let lines = format!(
+            "export OMPI_MCA_btl_tcp_if_include=lo
+             for mpi in {programs}; do
+                 mpicc.$mpi -O1 -o ranks.$mpi /mnt/ranks.c
+                 timeout -k5 60 mpirun.$mpi -n 4 ./ranks.$mpi 2>err.$mpi || cat err.$mpi
+             done
+             for mpi in mpich openmpi; do
+                 timeout -k5 60 mpirun.$mpi -n 4 sh -c '{}' 2>err.$mpi | sort || cat err.$mpi
+             done",
+            site.place
+        );
+        let script = format!("#!/bin/bash\n#SBATCH {own} {mount}\n{lines}\n");
+        let (status, out, err) = site.batch(&[], &["-N2", "-n4", "--ntasks-per-node=2"], &script);
+        assert_eq!((status, err.as_str()), (0, ""), "{release:?}: {out}");
+        let (told, shown): (Vec<_>, Vec<_>) = out.lines().partition(|line| line.starts_with("ranks "));
+        assert_eq!(told, vec!["ranks 4 sum 10 wrong 0 cma yes"; programs.split(' ').count()], "{release:?}: {out}");
+        assert_eq!(places(&shown.join("\n")), ["inside"; 8], "{release:?}: {out}");
+        // Two on each node, in one container.
+        for pair in shown.chunks(2) {
+            assert_eq!(pair[0], pair[1], "{release:?}: {out}");
+        }
+        site.down();
+    }
+}
