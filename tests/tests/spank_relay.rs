@@ -36,6 +36,11 @@ fn a_script_starts_its_ranks_from_inside() {
             containers.dedup();
             assert_eq!(containers.len(), 3, "{release:?} {shell}: {out}");
         }
+        // A tracer serves them as well.
+        let script = format!("#!/bin/bash -l\n{}\nsrun sh -c '{}'\n", site.place, site.place);
+        let (status, out, err) = site.batch(&[], &["-N2", "-n4", &site.image, "--udocker-mode=P2"], &script);
+        assert_eq!((status, err.as_str()), (0, ""), "{release:?} P2: {out}");
+        assert_eq!(places(&out), ["inside"; 5], "{release:?} P2: {out}");
         site.down();
     }
 }

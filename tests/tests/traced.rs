@@ -1,6 +1,7 @@
 //! The modes P1 and P2 on the command line: what is copied, what is refused, what is left, and how `auto` comes to them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -47,6 +48,24 @@ fn an_image_is_copied_for_its_run_and_the_copy_goes() {
         assert_eq!(children(&env.store().join("tmp")), Vec::<PathBuf>::new());
     }
     assert_eq!(tree::listing(&env.only_tree()), before);
+}
+
+/// Whatever lengths their names have: the first program is the one that the tracer writes beside the stack of.
+#[test]
+fn a_script_as_the_first_program_is_run_by_the_image_s_shell() {
+    let env = image();
+    let work = env.own_directory("scripts", 0o755);
+    for length in 1..=20 {
+        let name = "x".repeat(length);
+        let script = work.join(&name);
+        fs::write(&script, "#!/bin/sh\n[ -e /usr/bin/env ] || echo inside $0 $#\n").unwrap();
+        fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+        for program in [format!("./{name}"), script.display().to_string()] {
+            let mut launched = env.launch(&["--mode=P2", "bb:1", "--", &program, "a"]);
+            let output = launched.current_dir(&work).output().unwrap();
+            assert_eq!((stdout(&output), stderr(&output)), (format!("inside {program} 1\n"), String::new()));
+        }
+    }
 }
 
 #[test]

@@ -83,10 +83,10 @@ impl Slot {
         }
     }
 
-    /// Where an argument list of so many bytes may be written.
+    /// Where an argument list of so many bytes may be written, beside what is at [`Self::address`].
     pub fn list_address(&self, stack_pointer: u64, bytes: u64) -> Option<u64> {
         match self.space.base {
-            0 => Some(below(stack_pointer, SLOT_BYTES + bytes)),
+            0 => Some(self.address(stack_pointer).saturating_sub(bytes) & !15),
             base => (bytes <= LIST_BYTES).then_some(base + LIST_OFFSET),
         }
     }
@@ -182,5 +182,24 @@ impl Processes for Guests {
     fn program(&self, pid: i32) -> Option<&[u8]> {
         let pid = self.threads.get(&pid).map_or(pid, |tracee| tracee.pid);
         self.programs.get(&pid).map(Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_list_lies_beside_what_is_written_with_it() {
+        for (base, top) in [(0, 0x7ffd_0000_0000), (0x7000_0000_0000, 0)] {
+            let slot = Slot::take(&Space::new(base));
+            for stack_pointer in top..top + 16 {
+                for bytes in 1..100 {
+                    let (path, list) = (slot.address(stack_pointer), slot.list_address(stack_pointer, bytes).unwrap());
+                    assert!(list + bytes <= path || path + SLOT_BYTES <= list, "{stack_pointer:x} {bytes}");
+                }
+            }
+        }
+        assert_eq!(Slot::take(&Space::new(1 << 40)).list_address(0, LIST_BYTES + 1), None);
     }
 }
