@@ -38,11 +38,31 @@ pub struct Settings {
     pub verbosity: Verbosity,
     /// What `udocker run` does where its user says nothing.
     pub interactive: InteractiveDefaults,
+    /// Daemons of an mpirun on the host.
+    pub mpi: MpiSettings,
     /// Which commands of the scheduler work inside.
     pub relay: RelaySettings,
     /// What the engines of the P, F, R and S modes are told.
     pub engines: EngineSettings,
 }
+
+/// What an mpirun on the host may start in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MpiSettings {
+    /// Names of the programs by which an mpirun starts ranks on other nodes; `None`: [`MPI_DAEMONS`].
+    pub daemons: Option<Vec<String>>,
+    /// Whether they are refused; else they run on the host.
+    pub require: bool,
+}
+
+impl Default for MpiSettings {
+    fn default() -> Self {
+        Self { daemons: None, require: true }
+    }
+}
+
+/// Those of Open MPI, PRRTE, MPICH, Intel MPI and MVAPICH.
+pub const MPI_DAEMONS: &[&str] = &["orted", "prted", "hydra_pmi_proxy", "hydra_bstrap_proxy", "pmi_proxy", "mpispawn"];
 
 /// Commands of the scheduler for a script inside: they run on its node, outside.
 #[derive(Clone, Debug, PartialEq, Eq)]

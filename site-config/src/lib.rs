@@ -26,6 +26,7 @@ mod file;
 mod keys;
 mod merge;
 mod mounts;
+mod mpi;
 mod overrides;
 mod policy;
 mod read;

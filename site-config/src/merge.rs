@@ -8,7 +8,7 @@ use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
 use crate::policy::Keep;
 use crate::schema::{FileConfig, Kind, LimitKeys, Registries, Store};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, env, mounts, policy, relay, stage};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, env, mounts, mpi, policy, relay, stage};
 
 /// Where a value stands.
 pub(crate) struct Place<'a> {
@@ -111,6 +111,7 @@ pub(crate) fn merge(
     mounts::merge(loaded, config.mounts, &place, sources, &mut keep);
     env::merge(loaded, config.env, &place, &mut keep);
     env::merge_run(loaded, &config.run, &place);
+    mpi::merge_mpi(loaded, config.mpi, &place, &mut keep);
     relay::merge_relay(loaded, config.relay, &place, &mut keep);
     merge_limits(loaded, &config.limits, &place);
 }

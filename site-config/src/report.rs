@@ -2,7 +2,7 @@
 
 use udocker_core::policy::{Action, Listed, MountPolicy, Scratch, SiteMountKind};
 use udocker_core::run::SiteEnv;
-use udocker_core::settings::{RELAY_COMMANDS, Verbosity};
+use udocker_core::settings::{MPI_DAEMONS, RELAY_COMMANDS, Verbosity};
 
 use crate::conf::{KEYS, Role};
 use crate::{Loaded, Origin};
@@ -87,6 +87,9 @@ impl Loaded {
         rows.extend(mount_rows(settings.mounts.as_deref()));
         rows.extend(env_rows(settings.env.as_deref()));
         rows.push(("run.keep".to_owned(), settings.keep.to_string()));
+        let daemons = settings.mpi.daemons.as_ref().map_or_else(|| list(MPI_DAEMONS), list);
+        rows.push(("mpi.daemons".to_owned(), daemons));
+        rows.push(("mpi.require".to_owned(), settings.mpi.require.to_string()));
         rows.push(("relay.enabled".to_owned(), settings.relay.enabled.to_string()));
         let commands = settings.relay.commands.as_ref().map_or_else(|| list(RELAY_COMMANDS), list);
         rows.push(("relay.commands".to_owned(), commands));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 use udocker_core::run::parse_size;
 
+use crate::mpi::Mpi;
 use crate::relay::Relay;
 use crate::stage::Stage;
 use crate::time::Time;
@@ -25,6 +26,7 @@ pub(crate) struct FileConfig {
     pub mounts: Mounts,
     pub env: Env,
     pub run: Run,
+    pub mpi: Mpi,
     pub relay: Relay,
     pub limits: LimitKeys,
     pub stage: Stage,

@@ -61,6 +61,14 @@ pub enum LaunchError {
     NotOpen(i32),
     #[error("cannot make a descriptor {0} (from --fd): {1}")]
     NumberTaken(i32, &'static str),
+    #[error("cannot start {name} in {image}: it belongs to an mpirun on the host, and the image has an MPI of its own")]
+    Daemon { name: String, image: String },
+    #[error("cannot run {name} on the host")]
+    NotRunHere {
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot make the scheduler's commands work inside: {}", path.display())]
     Relay {
         path: PathBuf,
@@ -82,15 +90,18 @@ pub enum LaunchError {
 impl Explain for LaunchError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::IsContainer(_) | Self::SharedDirectory(_) | Self::NotOpen(_) | Self::NumberTaken(..) => {
-                ErrorKind::Usage
-            }
+            Self::Daemon { .. }
+            | Self::IsContainer(_)
+            | Self::SharedDirectory(_)
+            | Self::NotOpen(_)
+            | Self::NumberTaken(..) => ErrorKind::Usage,
             Self::Mode { source, .. } => source.kind(),
             Self::NeedsOverlay { .. } | Self::NeedsNamespaces { .. } | Self::IsLayered { .. } => ErrorKind::Unsupported,
             // 125: neither the image nor a policy stands in the way.
             Self::WriteDirectory { .. }
             | Self::NoRunDirectory(_)
             | Self::Relay { .. }
+            | Self::NotRunHere { .. }
             | Self::Descriptors(_)
             | Self::IsInside(_) => ErrorKind::System,
             Self::NotPinned(_) => ErrorKind::Forbidden,
@@ -129,8 +140,12 @@ impl Explain for LaunchError {
             Self::IsInside(_) => vec!["leave `udocker-launch` and its options away: the command runs inside as it is".into()],
             Self::NotOpen(_) => vec!["a shell opens one by `7<FILE`, `7>FILE` or `7<>FILE` behind the command".into()],
             Self::NumberTaken(..) => vec!["`--fd=N:M` with another M".into()],
+            Self::Daemon { .. } => vec![
+                "`srun` in place of mpirun starts the ranks in the image".into(),
+                "`--udocker-batch=container` lets the script and its mpirun run in the image".into(),
+            ],
             Self::Relay { .. } => vec!["`[relay] enabled = false` in the site's site.toml does without".into()],
-            Self::Descriptors(_) => Vec::new(),
+            Self::Descriptors(_) | Self::NotRunHere { .. } => Vec::new(),
             Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
             Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
         }

@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), no_main)]
 
 mod arena;
+mod daemons;
 mod descriptors;
 mod error;
 mod exec;
@@ -15,10 +16,11 @@ mod report;
 mod staging;
 mod target;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 #[cfg(not(test))]
 use std::ffi::{c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::time::Instant;
 
 use udocker_core::engine::{self, ExecPlan, KeepFds, RootWrite};
@@ -26,7 +28,7 @@ use udocker_core::env_vars::{self, matches_any};
 use udocker_core::error::{ErrorKind, Failure};
 use udocker_core::rendezvous::{Meeting, NO_ENVIRONMENT, NoSettings, Step, reap, starter};
 use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunSpec, Share, UserSpec, host_shell};
-use udocker_core::settings::Settings;
+use udocker_core::settings::{MpiSettings, Settings};
 use udocker_core::start::{StartError, start};
 use udocker_core::store::{RunDirectory, Stores, TreeUse};
 use udocker_core::sys::{fds, namespace};
@@ -143,6 +145,9 @@ fn launch(
     caller.site_mounts.clone_from(&settings.mounts);
     caller.site_env.clone_from(&settings.env);
     voice.run_dirs.clone_from(&settings.run_dirs);
+    if let Some(name) = daemons::name(request, &caller.env, &settings.mpi) {
+        return on_host(name, request, &settings.mpi, &caller.env, voice);
+    }
     let (run, foreign) = looked.unwrap_or_else(|| RunDirectory::look(&settings.run_dirs));
     if let Some(foreign) = foreign {
         voice.say(&format!("warning: {foreign}"));
@@ -179,6 +184,29 @@ fn launch(
     }
     relay.map(Relay::start).transpose()?;
     enter(request, &plan, target.tree.as_ref(), run.as_ref(), voice)
+}
+
+/// Refuses a daemon of an mpirun on the host, or becomes it there.
+fn on_host(
+    name: &OsStr,
+    request: &RunRequest,
+    settings: &MpiSettings,
+    env: &[(OsString, OsString)],
+    voice: &Voice<'_>,
+) -> Result<u8, Failure> {
+    let (name, image) = (name.display().to_string(), request.image.clone());
+    if settings.require {
+        return Err(LaunchError::Daemon { name, image }.into());
+    }
+    if daemons::speaks(env) {
+        voice.say(&format!(
+            "warning: {name} of an mpirun runs on the host, and so do its ranks unless `udocker-launch IMAGE` stands before \
+             their program"
+        ));
+    }
+    let mut command = std::process::Command::new(&request.argv[0]);
+    command.args(&request.argv[1..]).env_clear().envs(env.iter().cloned());
+    Err(LaunchError::NotRunHere { name, source: command.exec() }.into())
 }
 
 /// Starts the program, in one container with the other ranks of this node where they share one.
