@@ -64,11 +64,17 @@ impl Site {
         self.cluster.run(&[], words)
     }
 
-    /// Submits `script` with `words` and waits; its status, output and errors.
+    /// Submits `script` with `words` and waits; its status, output and errors. `sbatch -W` would look every few seconds.
     pub fn batch(&self, variables: &[&str], words: &[&str], script: &str) -> Ended {
+        const WAIT: &str = r#"job=$(sbatch --parsable -N1 -o out -e err "$@" script) || exit
+            while sleep 0.1; told=$(scontrol -o show job $job); do
+                case $told in *JobState=PENDING*|*JobState=RUNNING*|*JobState=CONFIGURING*|*JobState=COMPLETING*) ;; *) break ;; esac
+            done
+            told=${told#*ExitCode=} told=${told%% *}
+            [ ${told#*:} = 0 ] || exit $((128 + ${told#*:}))
+            exit ${told%:*}"#;
         self.write("script", script);
-        let line = [&["sbatch", "-W", "-Q", "-N1", "-o", "out", "-e", "err"], words, &["script"]].concat();
-        let (status, _, err) = self.cluster.run(variables, &line);
+        let (status, _, err) = self.cluster.run(variables, &[&["bash", "-c", WAIT, "wait"], words].concat());
         let read = |name: &str| std::fs::read_to_string(self.cluster.home().join(name)).unwrap_or_default();
         (status, read("out"), err + &read("err"))
     }
@@ -122,8 +128,12 @@ pub fn numberless(ended: Ended) -> Ended {
     let mut lines: Vec<String> = err.lines().map(without).collect();
     // Which of these srun says hangs on which message comes first: that the nodes were still busy with the job before, that
     // a node is done, that it waits for the others.
-    let by_chance =
-        ["srun: job N ", "srun: error: IO: Hey, you told me node N was down!", "srun: Job step aborted: Waiting"];
+    let by_chance = [
+        "srun: job N ",
+        "srun: Step created for ",
+        "srun: error: IO: Hey, you told me node N was down!",
+        "srun: Job step aborted: Waiting",
+    ];
     lines.retain(|line| !by_chance.iter().any(|start| line.starts_with(start)));
     // Those of several nodes come in any order.
     lines.sort_unstable();

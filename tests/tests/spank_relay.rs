@@ -97,7 +97,7 @@ const SCRIPT: &[&str] = &[
     // It takes the loop's input, once.
     "printf 'a\\nb\\nc\\n' | while read -r word; do srun -n1 cat; echo read $word; done",
     "printf 'a\\nb\\nc\\n' | while read -r word; do srun -n1 echo $word </dev/null; done",
-    "srun -n1 sh -c 'echo out; echo err >&2' >of.out 2>of.err; cat of.out of.err; rm of.out of.err",
+    "srun -Q -n1 sh -c 'echo out; echo err >&2' >of.out 2>of.err; cat of.out of.err; rm of.out of.err",
     "seq 20000 | srun -n1 cat | cksum",
     "mkdir -p sub; cd sub; srun -n1 pwd; cd ..; rmdir sub",
     "for i in $(seq 32); do srun -n1 --overlap sh -c \"exit $((i % 5))\" 2>/dev/null & pids+=($!); done; \

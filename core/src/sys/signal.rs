@@ -77,7 +77,7 @@ impl SignalFd {
         // SAFETY: the kernel writes at most `size` bytes, and only whole structures.
         let read = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut info).cast(), size) };
         let is_whole = usize::try_from(read) == Ok(size);
-        is_whole.then(|| Arrived { signal: info.ssi_signo as i32, from_kernel: info.ssi_code == libc::SI_KERNEL })
+        is_whole.then_some(Arrived { signal: info.ssi_signo as i32, from_kernel: info.ssi_code == libc::SI_KERNEL })
     }
 }
 

@@ -35,10 +35,13 @@ impl Directory {
         Ok(Self(path.to_owned()))
     }
 
-    /// Listens, in place of a relay that is gone; the lock is held while the file is open.
-    pub fn listen(&self) -> io::Result<(UnixListener, File)> {
+    /// Listens, in place of a relay that is gone; the lock is held while the file is open. `None`: another one lives.
+    pub fn listen(&self) -> io::Result<Option<(UnixListener, File)>> {
         let lock = File::options().append(true).open(self.0.join(RELAY_LOCK))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            locked => locked?,
+        }
         match fs::remove_file(self.0.join("socket")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -47,7 +50,7 @@ impl Directory {
         let directory = File::open(&self.0)?;
         let listener = UnixListener::bind(format!("/proc/self/fd/{}/socket", directory.as_raw_fd()))?;
         listener.set_nonblocking(true)?;
-        Ok((listener, lock))
+        Ok(Some((listener, lock)))
     }
 
     /// Removes it.

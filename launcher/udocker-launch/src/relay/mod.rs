@@ -16,10 +16,10 @@ mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use udocker_core::engine::{ExecPlan, MountPlan, MountSource};
-use udocker_core::env_vars::SLURM_UDOCKER_REQUEST;
+use udocker_core::env_vars::{SLURM_UDOCKER_REQUEST, SLURM_UDOCKER_SCRIPT};
 use udocker_core::rendezvous::{Step, step_id};
 use udocker_core::settings::{RELAY_COMMANDS, RelaySettings};
 use udocker_core::store::RunDirectory;
@@ -86,7 +86,9 @@ impl Relay {
         };
         plan.mounts.push(bind(directory.clone(), INSIDE.into(), false));
         plan.mounts.push(bind(launcher.clone(), [INSIDE, "launch"].iter().collect(), false));
-        let names = commands.iter().filter_map(|command| command.file_name());
+        // Where something else is mounted the missing names would be made in its source.
+        let is_free = !plan.mounts.iter().any(|mount| Path::new(LOGIN_SHIMS).starts_with(&mount.target));
+        let names = commands.iter().filter_map(|command| command.file_name()).filter(|_| is_free);
         plan.mounts.extend(names.map(|name| bind(launcher.clone(), PathBuf::from(LOGIN_SHIMS).join(name), true)));
         put_first_on_path(&mut plan.env);
         let is_ours = step.rank.as_deref().is_none_or(|rank| rank == "0");
@@ -108,7 +110,12 @@ impl Relay {
 /// Whether this process's program starts steps: the job's script, the shell of salloc, one with a terminal. Ranks do not.
 fn is_wanted(step: &Step, env: &[(OsString, OsString)]) -> bool {
     let has = |variable: &str| env.iter().any(|(name, _)| name == variable);
-    let is_script = step.rank.is_none() && matches!(step.name.as_str(), "batch" | "interactive");
+    // A script on the host may run this program more than once; the plugin's own has its script's name.
+    let is_script = step.rank.is_none()
+        && match step.name.as_str() {
+            "batch" => has(SLURM_UDOCKER_SCRIPT),
+            name => name == "interactive",
+        };
     has(SLURM_UDOCKER_REQUEST) && (is_script || has(SLURM_PTY_PORT))
 }
 
@@ -143,12 +150,13 @@ mod tests {
     #[test]
     fn scripts_and_shells_have_one_and_ranks_have_none() {
         let request = (SLURM_UDOCKER_REQUEST, "{}");
-        let pty = (SLURM_PTY_PORT, "1");
+        let (pty, script) = ((SLURM_PTY_PORT, "1"), (SLURM_UDOCKER_SCRIPT, "/s"));
         for (env, expected) in [
-            (&[request, ("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "4294967291")][..], true),
+            (&[request, script, ("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "4294967291")][..], true),
+            (&[request, ("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "4294967291")], false),
             (&[request, ("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "-6")], true),
-            (&[("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "-5")], false),
-            (&[request, ("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "-5"), ("PMI_RANK", "0")], false),
+            (&[script, ("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "-5")], false),
+            (&[request, script, ("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "-5"), ("PMI_RANK", "0")], false),
             (&[request, ("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "0"), ("SLURM_PROCID", "0")], false),
             (&[request, ("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", "0"), ("SLURM_PROCID", "0"), pty], true),
         ] {
@@ -166,7 +174,7 @@ mod tests {
         let env = [("PATH".into(), "relative:/nothere".into())];
         let found = found(&settings(&["sh", "nothere", "/bin/sh", "/nothere/x"]), &env);
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[0].ends_with("sh") && found[1] == PathBuf::from("/bin/sh"));
+        assert!(found[0].ends_with("sh") && found[1] == *"/bin/sh");
         let mut env = ["A=PATH=".into(), "PATH=/a:/b".into()];
         put_first_on_path(&mut env);
         assert_eq!(env, ["A=PATH=", "PATH=/run/udocker/bin:/a:/b"]);

@@ -31,12 +31,14 @@ use super::words::{Answer, Call, from_byte};
 const GRACE: Duration = Duration::from_secs(1);
 /// Where the kernel does not tell of the end of a process, it is looked for so often.
 const LOOK: Duration = Duration::from_secs(1);
-/// What a shim may have sent before its call is whole.
+/// The files of a call.
 const FILES: usize = 4;
+/// So many shims are served at once, each by a descriptor and those of its call; more wait until they are accepted.
+const MOST: usize = 150;
 
 /// Starts the relay. When this returns it listens.
 pub fn start(directory: &Directory, host: &Host) -> io::Result<()> {
-    let (listener, lock) = directory.listen()?;
+    let Some((listener, lock)) = directory.listen()? else { return Ok(()) };
     let script = Script::own()?;
     let children = [listener.as_raw_fd(), lock.as_raw_fd()].into_iter().chain(script.descriptor());
     let kept: Vec<i32> = children.collect();
@@ -153,7 +155,9 @@ impl Server<'_> {
 
     fn wait(&self) -> Ready {
         let watched = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-        let mut polled = vec![watched(self.listener.as_fd()), watched(self.children.as_fd())];
+        let takes_more = self.until.is_none() && self.calls.len() < MOST;
+        let listener = if takes_more { self.listener.as_fd() } else { self.children.as_fd() };
+        let mut polled = vec![watched(listener), watched(self.children.as_fd())];
         // What nobody waits for any more is only reaped.
         let silent = |call: &Connection| matches!(call.state, State::Left(_));
         polled.extend(self.calls.iter().map(|call| match silent(call) {
@@ -175,7 +179,7 @@ impl Server<'_> {
         let is_ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
         let (calls, script) = is_ready[2..].split_at(self.calls.len());
         let calls = calls.iter().zip(&self.calls).map(|(ready, call)| *ready && !silent(call)).collect();
-        Ready { listener: is_ready[0], calls, script: script.first().is_some_and(|ready| *ready) }
+        Ready { listener: takes_more && is_ready[0], calls, script: script.first().is_some_and(|ready| *ready) }
     }
 
     fn has_ended(&self, ready: &Ready) -> bool {
@@ -194,8 +198,9 @@ impl Server<'_> {
     }
 
     fn accept(&mut self) {
-        // One that is gone by now, or too many: the next time.
-        while let Ok(socket) = accept_with(self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        while self.calls.len() < MOST
+            && let Ok(socket) = accept_with(self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+        {
             let mut call = Connection { socket, state: State::Arriving { bytes: Vec::new(), files: Vec::new() } };
             let own = rustix::process::geteuid();
             match socket_peercred(&call.socket) {
