@@ -143,6 +143,13 @@ pub struct StoreParts {
     pub doc: Option<PathBuf>,
 }
 
+impl StoreKind {
+    /// Whether a user's pulls may go into such a store; a site's is filled by `udocker site publish` alone.
+    pub fn takes_pulls(self) -> bool {
+        matches!(self, Self::User | Self::Project)
+    }
+}
+
 impl StoreSettings {
     /// Where `repos` lies.
     pub fn repos(&self) -> PathBuf {
@@ -235,6 +242,8 @@ pub struct Limits {
     pub tmpfs_bytes: Option<u64>,
     /// Getting an image takes so long at most, waits for others that get it included.
     pub wait: Duration,
+    /// What was retired from a central store so long ago may be deleted.
+    pub retire_after: Duration,
 }
 
 /// What `udocker run` does where neither its user nor the image says anything.
@@ -367,6 +376,7 @@ impl Default for Limits {
             image_entries: 50_000_000,
             tmpfs_bytes: None,
             wait: Duration::from_secs(15 * 60),
+            retire_after: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }

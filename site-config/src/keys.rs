@@ -33,11 +33,12 @@ const TABLES: &[Known] = &[
     Known("override", &["partition", "queue", "account", "policy", "mounts", "modes", "limits"], &["gpu"]),
     Known("modes", &["allowed", "preference"], &[]),
     Known("stage", &["node_cache_size"], &["when", "store"]),
+    Known("cleanup", &["retire_after"], &["orphan_after"]),
     Known("limits", &["tmpfs_default", "image_max", "wait_timeout"], &["pull_parallel", "tmpfs_max"]),
 ];
 
 /// Tables that a later version honours.
-const LATER: &[&str] = &["gpu", "mpi", "fabric", "module", "relay", "cleanup", "log", "slurm", "pbs"];
+const LATER: &[&str] = &["gpu", "mpi", "fabric", "module", "relay", "log", "slurm", "pbs"];
 
 /// Unknown keys and those that are not built, each with its place in bytes.
 pub(crate) fn check_keys(file: &DeTable<'_>, path: &Path, text: &str, problems: &mut Vec<(Range<usize>, ConfigError)>) {

@@ -18,6 +18,7 @@ use udocker_core::run::Caller;
 use udocker_core::settings::{RegistrySettings, Settings, StoreKind, StoreParts, StoreSettings, Verbosity};
 
 mod check;
+mod cleanup;
 mod conf;
 mod env;
 mod error;

@@ -8,7 +8,7 @@ use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
 use crate::policy::Keep;
 use crate::schema::{FileConfig, Kind, LimitKeys, Registries, Store};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, env, mounts, policy, stage};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, cleanup, env, mounts, policy, stage};
 
 /// Where a value stands.
 pub(crate) struct Place<'a> {
@@ -112,6 +112,7 @@ pub(crate) fn merge(
     env::merge(loaded, config.env, &place, &mut keep);
     env::merge_run(loaded, &config.run, &place);
     merge_limits(loaded, &config.limits, &place);
+    cleanup::merge(loaded, &config.cleanup, &place);
 }
 
 /// `[limits]`.

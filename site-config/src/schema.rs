@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 use udocker_core::run::parse_size;
 
+use crate::cleanup::Cleanup;
 use crate::stage::Stage;
 use crate::time::Time;
 
@@ -26,6 +27,7 @@ pub(crate) struct FileConfig {
     pub run: Run,
     pub limits: LimitKeys,
     pub stage: Stage,
+    pub cleanup: Cleanup,
     #[serde(rename = "override")]
     pub overrides: Vec<Spanned<Override>>,
 }

@@ -192,10 +192,13 @@ impl Store {
 
     /// Makes the store, or what of it is missing; several may do so at once.
     pub fn create(settings: &StoreSettings) -> Result<Self, StoreError> {
-        let mode = if matches!(settings.kind, StoreKind::User | StoreKind::Cache) { 0o700 } else { 0o755 };
+        let mode = if matches!(settings.kind, StoreKind::User | StoreKind::Cache) { 0o700 } else { 0o775 };
         let parts = [settings.repos(), settings.layers(), settings.containers()];
         let tools = [settings.bin(), settings.lib(), settings.doc()];
-        for path in std::iter::once(settings.path.clone()).chain(parts).chain(tools) {
+        // In a store of many they are made by whoever needs one first, and private to him.
+        let own = ["tmp", "trash", "leases", "marks"].map(|name| settings.path.join(name));
+        let own = own.into_iter().filter(|_| mode != 0o700);
+        for path in std::iter::once(settings.path.clone()).chain(parts).chain(tools).chain(own) {
             fs::DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(io_error("make", &path))?;
         }
         let file = settings.path.join(FORMAT_FILE);
