@@ -124,6 +124,26 @@ pub struct StoreSettings {
     pub keep_layers: bool,
     /// Whether an image is on the disk (syncfs(2)) before it is published; a power failure cannot leave a hollow one then.
     pub sync: bool,
+    /// Whom it serves, and who may keep it.
+    pub access: StoreAccess,
+}
+
+/// Whom a store serves, and who may keep it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreAccess {
+    /// Users beside root and the caller whose store is run from as it is.
+    pub trust: Vec<u32>,
+    /// Whom it serves; `None`: everybody. Others do not see it; what they could read all the same is a matter of its modes.
+    pub acl: Option<Acl>,
+}
+
+/// Users and groups, by their numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acl {
+    /// Users.
+    pub users: Vec<u32>,
+    /// Groups.
+    pub groups: Vec<u32>,
 }
 
 /// Directories of a store that its user moved apart (udocker's `reposdir` and so on); `None`: below TOPDIR.

@@ -13,7 +13,8 @@ struct Known(&'static str, &'static [&'static str], &'static [&'static str]);
 const TABLES: &[Known] = &[
     Known("site", &["name", "contact"], &["schema", "docs_url"]),
     Known("paths", &["run_dir", "node_cache"], &["tmp", "launcher", "log_dir"]),
-    Known("store", &["name", "path", "kind", "readonly", "keep_layers", "sync"], &["trust", "acl"]),
+    Known("store", &["name", "path", "kind", "readonly", "keep_layers", "sync", "trust", "acl"], &[]),
+    Known("store.acl", &["users", "groups"], &[]),
     Known(
         "registries",
         &["default", "allow", "deny", "index", "insecure", "ca_dir", "parallel", "retries"],

@@ -8,7 +8,7 @@ use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
 use crate::policy::Keep;
 use crate::schema::{FileConfig, Kind, LimitKeys, Registries, Store};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, cleanup, env, mounts, policy, stage};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, access, cleanup, env, mounts, policy, stage};
 
 /// Where a value stands.
 pub(crate) struct Place<'a> {
@@ -209,6 +209,7 @@ fn add_store(
         return Err(place.wrong(&store.name, "store.name", "a name that no other store has"));
     }
     let path = place.template(&store.path, "store.path", sources)?;
+    let access = access::of_store(store.trust, store.acl, place)?;
     loaded.note(&format!("store.{name}"), at);
     let kind = match store.kind {
         Kind::User => StoreKind::User,
@@ -224,6 +225,7 @@ fn add_store(
         readonly: store.readonly.unwrap_or(kind == StoreKind::Site),
         keep_layers: store.keep_layers.unwrap_or(true),
         sync: store.sync.unwrap_or(kind != StoreKind::Cache),
+        access,
     });
     Ok(())
 }

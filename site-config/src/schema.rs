@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 use udocker_core::run::parse_size;
 
+use crate::access::AclKeys;
 use crate::cleanup::Cleanup;
 use crate::stage::Stage;
 use crate::time::Time;
@@ -68,6 +69,9 @@ pub(crate) struct Store {
     pub readonly: Option<bool>,
     pub keep_layers: Option<bool>,
     pub sync: Option<bool>,
+    #[serde(default)]
+    pub trust: Vec<u32>,
+    pub acl: Option<Spanned<AclKeys>>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]

@@ -142,3 +142,52 @@ fn udocker_1_3_reads_a_store_that_we_published() {
     assert!(ran.lines().any(|line| line == "ran"), "{ran}");
     assert_eq!(fingerprint(&site.store), before);
 }
+
+#[test]
+fn a_store_of_a_stranger_is_not_run_from_and_one_for_others_is_not_seen() {
+    let mut site = Site::new("");
+    let reference = site.registry.serve(Kind::Truth);
+    site.publish(&reference);
+    run(Command::new("chown").args(["-R", "4321:4321"]).arg(&site.store));
+    // Its owner makes another tree of it.
+    let tree = site.trees()[0].join("root");
+    fs::write(tree.join("etc/truth"), "a lie\n").unwrap();
+    let words = ["run", "--pull=never", &reference, "cat", "/etc/truth"];
+    let path = site.store.display().to_string();
+    let set = |site: &mut Site, more: &str| {
+        let toml = format!("[[store]]\nname = \"central\"\npath = {path:?}\nkind = \"site\"\n{more}\n");
+        site.user.set_site(&toml);
+    };
+    let output = run(&mut site.user.udocker(&words));
+    let why = "it belongs to uid 4321, whom `trust` of site.toml does not name";
+    let told = format!(
+        "Info: extracting {reference} into {}: {path} is not run from, as {why}\n",
+        site.user.store().display()
+    );
+    assert_eq!(stdout(&output), "true\n");
+    assert!(stderr(&output).starts_with(&told), "{}", stderr(&output));
+    let output = run(&mut site.user.launch(&["--pull=never", &reference, "cat", "/etc/truth"]));
+    assert_eq!((stdout(&output).as_str(), site.user.trees().len()), ("true\n", 1));
+    run(Command::new("rm").arg("-r").arg(site.user.store()));
+    site.user.own_directory("store", 0o700);
+    set(&mut site, "trust = [1, 4321]");
+    assert_eq!(stdout(&run(&mut site.user.udocker(&words))), "a lie\n", "the site trusts that user");
+    // By group: seen by its members alone.
+    let uid = udocker_tests::ORDINARY_USER;
+    for (acl, is_seen) in [
+        ("users = [7]", false),
+        ("groups = [7]", false),
+        (&*format!("groups = [7, {uid}]"), true),
+        (&*format!("users = [{uid}]"), true),
+    ] {
+        set(&mut site, &format!("trust = [4321]\nacl = {{ {acl} }}"));
+        assert_eq!(site.user.udocker(&words).output().unwrap().status.success(), is_seen, "{acl}");
+        let launched = site.user.launch(&["--pull=never", &reference, "true"]).output().unwrap();
+        assert_eq!(launched.status.success(), is_seen, "{acl}: {}", stderr(&launched));
+    }
+    set(&mut site, "acl = {}");
+    let refused = site.user.udocker(&words).output().unwrap();
+    let text = "/etc/udocker/site.toml:5:7: cannot use the value of `store.acl`: expected numbers of users or groups, else it \
+                serves nobody\n";
+    assert!(stderr(&refused).contains(text), "{}", stderr(&refused));
+}

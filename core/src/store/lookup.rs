@@ -62,7 +62,8 @@ impl Stores {
     }
     /// Where `tree` lies, if a store has it.
     pub fn tree(&self, tree: &TreeId) -> Option<PathBuf> {
-        self.iter().map(|store| store.tree(tree)).find(|path| path.is_dir())
+        let trusted = self.iter().filter(|store| store.distrust().is_none());
+        trusted.map(|store| store.tree(tree)).find(|path| path.is_dir())
     }
     /// The bytes of a small blob, verified.
     pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
@@ -160,11 +161,14 @@ impl Store {
         Some(TagEntry { name, tag, directory, protected })
     }
 
-    /// The record that `key` leads to, and its tree, if both are here.
+    /// The record that `key` leads to, and its tree, if both are here and may be trusted.
     ///
     /// # Errors
     /// A damaged record.
     pub fn flattened(&self, key: &Digest, platform: &Platform) -> Result<Option<(Record, PathBuf)>, StoreError> {
+        if self.distrust().is_some() {
+            return Ok(None);
+        }
         let Some(record) = self.read_record(key, platform)? else { return Ok(None) };
         let tree = self.tree(&record.tree);
         Ok(tree.is_dir().then_some((record, tree)))

@@ -14,6 +14,7 @@
 //! ```
 //! A start opens two files here (`manifest`, then the record); it locks, lists and writes nothing.
 
+mod access;
 mod garbage;
 mod held;
 mod layout;

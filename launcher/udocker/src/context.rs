@@ -144,7 +144,9 @@ impl Context {
         }
         // The first is the one that its user named, whatever its kind is.
         let mut candidates = self.settings.stores.iter().enumerate();
-        let takes = |(at, store): &(usize, &StoreSettings)| !store.readonly && (*at == 0 || store.kind.takes_pulls());
+        let takes = |(at, store): &(usize, &StoreSettings)| {
+            !store.readonly && store.admits_caller() && (*at == 0 || store.kind.takes_pulls())
+        };
         while let Some((_, settings)) = candidates.find(takes) {
             let store = match Store::open(settings)? {
                 Some(store) => store,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::fs::Mode;
 use udocker_core::error::{ErrorKind, Explain, Failure};
-use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
+use udocker_core::settings::{StoreAccess, StoreKind, StoreParts, StoreSettings};
 use udocker_core::store::{FileLock, LockKind, Patience, Store, StoreError};
 
 use crate::context::Context;
@@ -82,6 +82,7 @@ impl StoreArg {
                     readonly: false,
                     keep_layers: true,
                     sync: true,
+                    access: Default::default(),
                 })
             }
             Some(name) => match all.iter().find(|store| store.name == name) {
@@ -90,7 +91,9 @@ impl StoreArg {
                 Some(store) => store.clone(),
             },
         };
-        Ok(StoreSettings { readonly: false, ..found })
+        // Its keepers need not be among those whom it serves.
+        let access = StoreAccess { acl: None, ..found.access };
+        Ok(StoreSettings { readonly: false, access, ..found })
     }
 
     /// The store, to look at.
