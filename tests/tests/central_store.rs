@@ -191,3 +191,25 @@ fn verify_names_each_damage() {
         assert!(told.contains(&part), "{part}\n{told}");
     }
 }
+
+#[test]
+fn a_publish_without_room_ends_with_the_numbers_before_the_first_byte() {
+    let site = Site::new("");
+    let large = site.registry.serve(Kind::Many);
+    fs::create_dir(&site.store).unwrap();
+    let publish = site.admin(&["publish", &large]);
+    for (size, text) in [
+        ("1m", " bytes free, and the image needs at least "),
+        ("64m,nr_inodes=80", " more files, and the image needs at least 104\n"),
+    ] {
+        let script = format!("mount -t tmpfs -o size={size},mode=755 none \"$0\" && exec \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script]).arg(&site.store).arg(publish.get_program()).args(publish.get_args());
+        command.env_clear().envs(publish.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = command.output().unwrap();
+        let error = stderr(&output);
+        assert_eq!(code(&output), 1, "{error}");
+        assert!(error.starts_with(&format!("Error: cannot pull {large}\n  caused by: {} has ", site.store.display())));
+        assert!(error.contains(text) && error.contains("\n  hint: ") && !error.contains("layer"), "{error}");
+    }
+}
