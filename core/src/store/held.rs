@@ -25,9 +25,10 @@ pub struct HeldImage {
 impl HeldImage {
     /// A name for messages: the first of its tags, else one that it had, else its digest.
     pub fn shown(&self) -> String {
-        let had = self.mark.iter().flat_map(|mark| &mark.names).chain(self.records.iter().flat_map(|(_, r)| &r.names));
+        let mut had =
+            self.mark.iter().flat_map(|mark| &mark.names).chain(self.records.iter().flat_map(|(_, r)| &r.names));
         let tag = self.tags.first().map(TagEntry::display_name);
-        tag.or_else(|| had.cloned().next()).unwrap_or_else(|| self.manifest.to_string())
+        tag.or_else(|| had.next().cloned()).unwrap_or_else(|| self.manifest.to_string())
     }
     /// Whether its mark is of this kind.
     pub fn is_marked(&self, kind: MarkKind) -> bool {
