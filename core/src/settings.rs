@@ -167,6 +167,26 @@ pub struct StoreSettings {
     pub keep_layers: bool,
     /// Whether an image is on the disk (syncfs(2)) before it is published; a power failure cannot leave a hollow one then.
     pub sync: bool,
+    /// Whom it serves, and who may keep it.
+    pub access: StoreAccess,
+}
+
+/// Whom a store serves, and who may keep it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreAccess {
+    /// Users beside root and the caller whose store is run from as it is.
+    pub trust: Vec<u32>,
+    /// Whom it serves; `None`: everybody. Others do not see it; what they could read all the same is a matter of its modes.
+    pub acl: Option<Acl>,
+}
+
+/// Users and groups, by their numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acl {
+    /// Users.
+    pub users: Vec<u32>,
+    /// Groups.
+    pub groups: Vec<u32>,
 }
 
 /// Directories of a store that its user moved apart (udocker's `reposdir` and so on); `None`: below TOPDIR.
@@ -184,6 +204,13 @@ pub struct StoreParts {
     pub lib: Option<PathBuf>,
     /// `doc/`.
     pub doc: Option<PathBuf>,
+}
+
+impl StoreKind {
+    /// Whether a user's pulls may go into such a store; a site's is filled by `udocker site publish` alone.
+    pub fn takes_pulls(self) -> bool {
+        matches!(self, Self::User | Self::Project)
+    }
 }
 
 impl StoreSettings {
@@ -278,6 +305,8 @@ pub struct Limits {
     pub tmpfs_bytes: Option<u64>,
     /// Getting an image takes so long at most, waits for others that get it included.
     pub wait: Duration,
+    /// What was retired from a central store so long ago may be deleted.
+    pub retire_after: Duration,
 }
 
 /// What `udocker run` does where neither its user nor the image says anything.
@@ -410,6 +439,7 @@ impl Default for Limits {
             image_entries: 50_000_000,
             tmpfs_bytes: None,
             wait: Duration::from_secs(15 * 60),
+            retire_after: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }

@@ -13,7 +13,8 @@ struct Known(&'static str, &'static [&'static str], &'static [&'static str]);
 const TABLES: &[Known] = &[
     Known("site", &["name", "contact"], &["schema", "docs_url"]),
     Known("paths", &["run_dir", "node_cache"], &["tmp", "launcher", "log_dir"]),
-    Known("store", &["name", "path", "kind", "readonly", "keep_layers", "sync"], &["trust", "acl"]),
+    Known("store", &["name", "path", "kind", "readonly", "keep_layers", "sync", "trust", "acl"], &[]),
+    Known("store.acl", &["users", "groups"], &[]),
     Known(
         "registries",
         &["default", "allow", "deny", "index", "insecure", "ca_dir", "parallel", "retries"],
@@ -35,11 +36,12 @@ const TABLES: &[Known] = &[
     Known("stage", &["node_cache_size"], &["when", "store"]),
     Known("mpi", &["daemons", "require"], &[]),
     Known("relay", &["enabled", "commands"], &[]),
+    Known("cleanup", &["retire_after"], &["orphan_after"]),
     Known("limits", &["tmpfs_default", "image_max", "wait_timeout"], &["pull_parallel", "tmpfs_max"]),
 ];
 
 /// Tables that a later version honours.
-const LATER: &[&str] = &["gpu", "fabric", "module", "cleanup", "log", "slurm", "pbs"];
+const LATER: &[&str] = &["gpu", "fabric", "module", "log", "slurm", "pbs"];
 
 /// Unknown keys and those that are not built, each with its place in bytes.
 pub(crate) fn check_keys(file: &DeTable<'_>, path: &Path, text: &str, problems: &mut Vec<(Range<usize>, ConfigError)>) {

@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 use udocker_core::run::Caller;
 use udocker_core::settings::{RegistrySettings, Settings, StoreKind, StoreParts, StoreSettings, Verbosity};
 
+mod access;
 mod check;
+mod cleanup;
 mod conf;
 mod env;
 mod error;
@@ -205,6 +207,7 @@ fn defaults(sources: &Sources) -> Loaded {
         readonly: false,
         keep_layers: true,
         sync: true,
+        access: Default::default(),
     };
     let settings = Settings { stores: vec![store], run_dirs: default_run_dirs(uid), registries, ..Settings::default() };
     Loaded {

@@ -8,7 +8,7 @@ use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
 use crate::policy::Keep;
 use crate::schema::{FileConfig, Kind, LimitKeys, Registries, Store};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, env, mounts, mpi, policy, relay, stage};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, access, cleanup, env, mounts, mpi, policy, relay, stage};
 
 /// Where a value stands.
 pub(crate) struct Place<'a> {
@@ -114,6 +114,7 @@ pub(crate) fn merge(
     mpi::merge_mpi(loaded, config.mpi, &place, &mut keep);
     relay::merge_relay(loaded, config.relay, &place, &mut keep);
     merge_limits(loaded, &config.limits, &place);
+    cleanup::merge(loaded, &config.cleanup, &place);
 }
 
 /// `[limits]`.
@@ -210,6 +211,7 @@ fn add_store(
         return Err(place.wrong(&store.name, "store.name", "a name that no other store has"));
     }
     let path = place.template(&store.path, "store.path", sources)?;
+    let access = access::of_store(store.trust, store.acl, place)?;
     loaded.note(&format!("store.{name}"), at);
     let kind = match store.kind {
         Kind::User => StoreKind::User,
@@ -225,6 +227,7 @@ fn add_store(
         readonly: store.readonly.unwrap_or(kind == StoreKind::Site),
         keep_layers: store.keep_layers.unwrap_or(true),
         sync: store.sync.unwrap_or(kind != StoreKind::Cache),
+        access,
     });
     Ok(())
 }

@@ -100,6 +100,7 @@ impl Loaded {
                 settings.limits.tmpfs_bytes.map_or_else(|| "half of the memory".to_owned(), |size| size.to_string()),
             ),
             ("limits.wait_timeout".to_owned(), format!("{}s", settings.limits.wait.as_secs())),
+            ("cleanup.retire_after".to_owned(), format!("{}s", settings.limits.retire_after.as_secs())),
         ]);
         rows.into_iter().map(|(key, value)| self.row(&key, &key, value, Effect::Acts)).collect()
     }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 use udocker_core::run::parse_size;
 
+use crate::access::AclKeys;
+use crate::cleanup::Cleanup;
 use crate::mpi::Mpi;
 use crate::relay::Relay;
 use crate::stage::Stage;
@@ -30,6 +32,7 @@ pub(crate) struct FileConfig {
     pub relay: Relay,
     pub limits: LimitKeys,
     pub stage: Stage,
+    pub cleanup: Cleanup,
     #[serde(rename = "override")]
     pub overrides: Vec<Spanned<Override>>,
 }
@@ -70,6 +73,9 @@ pub(crate) struct Store {
     pub readonly: Option<bool>,
     pub keep_layers: Option<bool>,
     pub sync: Option<bool>,
+    #[serde(default)]
+    pub trust: Vec<u32>,
+    pub acl: Option<Spanned<AclKeys>>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]

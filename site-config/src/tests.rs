@@ -306,8 +306,20 @@ fn wrong_files_are_refused_by_place_and_name() {
             "DIR/site.toml:2:3: the key `registries.mirror` is not supported by this version",
         ),
         (
-            "[[store]]\nname='a'\npath='/a'\nkind='site'\ntrust=[0]",
-            "DIR/site.toml:5:1: the key `store.trust` is not supported by this version",
+            "[[store]]\nname='a'\npath='/a'\nkind='site'\ntrust=['root']",
+            "DIR/site.toml:5:8: invalid type: string \"root\", expected u32",
+        ),
+        (
+            "[[store]]\nname='a'\npath='/a'\nkind='site'\nacl = { group = [1] }",
+            "DIR/site.toml:5:9: unknown key `store.acl.group` | did you mean `store.acl.groups`?",
+        ),
+        (
+            "[cleanup]\norphan_after = \"1d\"",
+            "DIR/site.toml:2:1: the key `cleanup.orphan_after` is not supported by this version",
+        ),
+        (
+            "[cleanup]\nretire_after = \"0d\"",
+            "DIR/site.toml:2:16: invalid value: string \"0d\", expected a time above 0, as \"90s\", \"15m\" or \"2h\"",
         ),
         ("[site]\nname = 5", "DIR/site.toml:2:8: invalid type: integer `5`, expected a string"),
         ("[site\n", "DIR/site.toml:1:6: unclosed table, expected `]`"),

@@ -5,6 +5,7 @@
 //! Registry       Debian's docker-registry on a free port of loopback, its data beside the test
 //! FaultProxy     HTTP in front of it: delays, cut and corrupted bodies, other answers
 //! token_server   a registry that wants tokens, and the server that gives them
+//! central        a site with a central store, its administrator and a user
 //! cluster        a Slurm cluster of two nodes on this machine
 //! slurm_site     the same with our plugin, and an image
 //! engines        real programs in a root, run by each engine and compared
@@ -22,6 +23,7 @@
 //! A test that lacks something fails and names the package; `tests/setup.sh` installs them all.
 #![allow(clippy::missing_panics_doc)]
 
+pub mod central;
 pub mod cluster;
 pub mod engines;
 mod fault_proxy;

@@ -113,6 +113,7 @@ fn a_full_disk() {
     for (size, image, texts) in [
         ("1m", &large, &["bytes free, and the image needs at least"][..]),
         ("8m", &zeros, &["zeros", "No space left on device"]),
+        ("64m,nr_inodes=80", &large, &[" more files, and the image needs at least 104"]),
         ("64m,nr_inodes=200", &large, &["No space left on device"]),
     ] {
         let script = format!("{} && (set -- \"$@\"; \"$@\"; s=$?; find $0 -type f >&2; exit $s) && true", tmpfs(size));

@@ -91,6 +91,7 @@ mod tests {
             readonly: false,
             keep_layers: true,
             sync: false,
+            access: Default::default(),
         };
         let store = Store::create(&settings).unwrap();
         let new = store.begin_container().unwrap();

@@ -318,6 +318,7 @@ fn asking_looks_at_the_process_the_environment_and_the_place() {
         readonly: true,
         keep_layers: true,
         sync: true,
+        access: Default::default(),
     };
     let gid = rustix::process::getgid().as_raw();
     let reference: ImageReference = "x".parse().unwrap();

@@ -45,6 +45,11 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
+        // What a keeper of the store marked is the business of `udocker site gc`.
+        for mark in self.marks()? {
+            keys.insert(mark.manifest);
+            marks.files.extend(mark.blobs);
+        }
         for container in self.list_containers()? {
             container.check_base()?;
             marks.trees.extend(container.base().map(|tree| tree.hex().to_owned()));
@@ -138,18 +143,18 @@ impl TreeUsers<'_> {
     }
 }
 
-fn file_name(path: &Path) -> String {
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Whether the last change of its inode, a rename among them, is long ago; false for what is gone.
-fn is_old(path: &Path) -> bool {
+pub(super) fn is_old(path: &Path) -> bool {
     let Ok(status) = path.symlink_metadata() else { return false };
     let changed = UNIX_EPOCH + Duration::from_secs(u64::try_from(status.ctime()).unwrap_or(0));
     SystemTime::now().duration_since(changed).is_ok_and(|age| age > GRACE)
 }
 
-fn remove_file(path: &Path) -> Result<(), StoreError> {
+pub(super) fn remove_file(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
         _ => Ok(()),
@@ -157,7 +162,7 @@ fn remove_file(path: &Path) -> Result<(), StoreError> {
 }
 
 /// The entries exactly `depth` levels below `directory`; none if it is not there.
-fn entries_below(directory: &Path, depth: usize) -> Vec<PathBuf> {
+pub(super) fn entries_below(directory: &Path, depth: usize) -> Vec<PathBuf> {
     let Ok(list) = fs::read_dir(directory) else { return Vec::new() };
     let paths = list.flatten().map(|entry| entry.path());
     if depth == 1 { paths.collect() } else { paths.flat_map(|path| entries_below(&path, depth - 1)).collect() }

@@ -161,14 +161,19 @@ pub(crate) fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) ->
 #[derive(Clone, Debug)]
 pub struct Store {
     settings: StoreSettings,
+    /// Why its trees may not be run as they are.
+    distrust: Option<String>,
 }
 
 impl Store {
-    /// Opens what is there; makes, locks and touches nothing. `None` if there is no store at the path.
+    /// Opens what is there; makes, locks and touches nothing. `None` if there is no store at the path, or none for this user.
     ///
     /// # Errors
     /// [`StoreError::NewerFormat`], or the file system's.
     pub fn open(settings: &StoreSettings) -> Result<Option<Self>, StoreError> {
+        if !settings.admits_caller() {
+            return Ok(None);
+        }
         let file = settings.path.join(FORMAT_FILE);
         match fs::read_to_string(&file) {
             Ok(text) => match text.trim().parse::<u32>() {
@@ -187,15 +192,18 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
             Err(error) => return Err(io_error("read", &file)(error)),
         }
-        Ok(Some(Self { settings: settings.clone() }))
+        Ok(Some(Self { settings: settings.clone(), distrust: settings.distrust() }))
     }
 
     /// Makes the store, or what of it is missing; several may do so at once.
     pub fn create(settings: &StoreSettings) -> Result<Self, StoreError> {
-        let mode = if matches!(settings.kind, StoreKind::User | StoreKind::Cache) { 0o700 } else { 0o755 };
+        let mode = if matches!(settings.kind, StoreKind::User | StoreKind::Cache) { 0o700 } else { 0o775 };
         let parts = [settings.repos(), settings.layers(), settings.containers()];
         let tools = [settings.bin(), settings.lib(), settings.doc()];
-        for path in std::iter::once(settings.path.clone()).chain(parts).chain(tools) {
+        // In a store of many they are made by whoever needs one first, and private to him.
+        let own = ["tmp", "trash", "leases", "marks"].map(|name| settings.path.join(name));
+        let own = own.into_iter().filter(|_| mode != 0o700);
+        for path in std::iter::once(settings.path.clone()).chain(parts).chain(tools).chain(own) {
             fs::DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(io_error("make", &path))?;
         }
         let file = settings.path.join(FORMAT_FILE);
@@ -203,7 +211,7 @@ impl Store {
             // Who opens the store meanwhile finds the whole number or no file.
             write_atomically(&file, format!("{FORMAT}\n").as_bytes())?;
         }
-        Ok(Self { settings: settings.clone() })
+        Ok(Self { settings: settings.clone(), distrust: settings.distrust() })
     }
 
     /// TOPDIR.
@@ -213,6 +221,10 @@ impl Store {
     /// What was configured for it.
     pub fn settings(&self) -> &StoreSettings {
         &self.settings
+    }
+    /// Why nothing may be run from it as it is; `None`: it may.
+    pub fn distrust(&self) -> Option<&str> {
+        self.distrust.as_deref()
     }
     /// Whether this process may write it: asked of the kernel, by effective IDs.
     pub fn is_writable(&self) -> bool {
@@ -278,8 +290,16 @@ mod tests {
             let path = directory.path().join(number.to_string());
             let file = path.join(FORMAT_FILE);
             let (parts, kind) = (StoreParts::default(), StoreKind::User);
-            let settings =
-                StoreSettings { name: "s".into(), path, parts, kind, readonly: false, keep_layers: true, sync: false };
+            let settings = StoreSettings {
+                name: "s".into(),
+                path,
+                parts,
+                kind,
+                readonly: false,
+                keep_layers: true,
+                sync: false,
+                access: Default::default(),
+            };
             let reader = std::thread::spawn(move || {
                 loop {
                     if let Ok(text) = fs::read_to_string(&file) {

@@ -130,6 +130,7 @@ mod tests {
             readonly: false,
             keep_layers: true,
             sync: false,
+            access: Default::default(),
         };
         let store = Store::create(&settings).unwrap();
         let calls = Cell::new(0);

@@ -15,7 +15,11 @@ const RECORD_HEAD_BYTES: u64 = 16 << 10;
 
 /// The stores that exist, in the order of lookup.
 #[derive(Clone, Debug)]
-pub struct Stores(Vec<Store>);
+pub struct Stores {
+    list: Vec<Store>,
+    /// Whether the first is the one that its user named: pulls go there whatever its kind is.
+    has_named: bool,
+}
 
 /// An image that a store has.
 #[derive(Debug)]
@@ -35,27 +39,31 @@ pub struct FoundImage<'a> {
 impl Stores {
     /// Opens all stores of `settings` that exist.
     pub fn open(settings: &Settings) -> Result<Self, StoreError> {
-        let mut stores = Vec::with_capacity(settings.stores.len());
-        for store in &settings.stores {
-            stores.extend(Store::open(store)?);
+        let mut list = Vec::with_capacity(settings.stores.len());
+        let mut has_named = false;
+        for (at, store) in settings.stores.iter().enumerate() {
+            list.extend(Store::open(store)?);
+            has_named |= at == 0 && !list.is_empty();
         }
-        Ok(Self(stores))
+        Ok(Self { list, has_named })
     }
     /// `store` alone.
     pub fn only(store: Store) -> Self {
-        Self(vec![store])
+        Self { list: vec![store], has_named: true }
     }
     /// In order.
     pub fn iter(&self) -> std::slice::Iter<'_, Store> {
-        self.0.iter()
+        self.list.iter()
     }
-    /// The first that this process may write.
+    /// The first into which this process may pull.
     pub fn first_writable(&self) -> Option<&Store> {
-        self.iter().find(|store| store.is_writable())
+        let takes = |at: usize, store: &Store| at == 0 && self.has_named || store.settings().kind.takes_pulls();
+        self.iter().enumerate().find(|(at, store)| takes(*at, store) && store.is_writable()).map(|(_, store)| store)
     }
     /// Where `tree` lies, if a store has it.
     pub fn tree(&self, tree: &TreeId) -> Option<PathBuf> {
-        self.iter().map(|store| store.tree(tree)).find(|path| path.is_dir())
+        let trusted = self.iter().filter(|store| store.distrust().is_none());
+        trusted.map(|store| store.tree(tree)).find(|path| path.is_dir())
     }
     /// The bytes of a small blob, verified.
     pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
@@ -153,11 +161,14 @@ impl Store {
         Some(TagEntry { name, tag, directory, protected })
     }
 
-    /// The record that `key` leads to, and its tree, if both are here.
+    /// The record that `key` leads to, and its tree, if both are here and may be trusted.
     ///
     /// # Errors
     /// A damaged record.
     pub fn flattened(&self, key: &Digest, platform: &Platform) -> Result<Option<(Record, PathBuf)>, StoreError> {
+        if self.distrust().is_some() {
+            return Ok(None);
+        }
         let Some(record) = self.read_record(key, platform)? else { return Ok(None) };
         let tree = self.tree(&record.tree);
         Ok(tree.is_dir().then_some((record, tree)))

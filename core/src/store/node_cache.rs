@@ -132,5 +132,6 @@ fn settings_of(cache: &NodeCache) -> StoreSettings {
         readonly: false,
         keep_layers: false,
         sync: false,
+        access: Default::default(),
     }
 }

@@ -212,7 +212,7 @@ pub struct TreeUse {
 }
 
 /// One tree may lie in several stores, and a store be reached by several paths.
-fn tree_name(root: &Path) -> Option<String> {
+pub(super) fn tree_name(root: &Path) -> Option<String> {
     let status = fs::metadata(root).ok()?;
     Some(format!("tree-{:x}-{}", status.dev(), status.ino()))
 }

@@ -45,6 +45,11 @@ impl Store {
         temporary_in(self.path().join("tmp"), kind)
     }
 
+    /// Makes a folder below `trash/`, for what is out of reach from then on.
+    pub(super) fn trash(&self) -> Result<Temporary, StoreError> {
+        temporary_in(self.path().join("trash"), "gc")
+    }
+
     /// The same where a rename to `containers` and back works: they may have been moved to another file system.
     pub(crate) fn temporary_for_container(&self, kind: &str) -> Result<Temporary, StoreError> {
         temporary_in(self.container_temporaries(), kind)
@@ -78,6 +83,7 @@ impl Store {
     fn left_over(&self) -> Result<Vec<PathBuf>, StoreError> {
         let (parent, apart) = (self.path().join("tmp"), self.container_temporaries());
         let mut found = left_over_in(&parent)?;
+        found.extend(left_over_in(&self.path().join("trash"))?);
         if apart != parent {
             found.extend(left_over_in(&apart)?);
         }

@@ -95,6 +95,16 @@ pub enum StageError {
         /// Bytes of the missing blobs, and of a tree of the same size.
         needed: u64,
     },
+    /// Fewer files may be made than the image's blobs are.
+    #[error("{} has room for {available} more files, and the image needs at least {needed}", path.display())]
+    NoFiles {
+        /// The store.
+        path: PathBuf,
+        /// Files that the user may make.
+        available: u64,
+        /// The missing blobs, the configuration, the record, the tree and its folder.
+        needed: u64,
+    },
     /// A file of the private folder failed.
     #[error("cannot {action} {path}")]
     File {
@@ -116,7 +126,7 @@ impl Explain for StageError {
             Self::Store(error) => error.kind(),
             Self::Config(_) => ErrorKind::Corrupt,
             Self::ForeignLayer(_) => ErrorKind::Unsupported,
-            Self::NoSpace { .. } => ErrorKind::NoSpace,
+            Self::NoSpace { .. } | Self::NoFiles { .. } => ErrorKind::NoSpace,
             Self::File { source, .. } => ErrorKind::from_io(source),
         }
     }
@@ -309,6 +319,12 @@ fn check_space(store: &Store, manifest: &ImageManifest) -> Result<(), StageError
     let available = status.f_bavail.saturating_mul(status.f_frsize);
     if available < needed {
         return Err(StageError::NoSpace { path: store.path().into(), available, needed });
+    }
+    let blobs = manifest.layers.iter().filter(|layer| !store.blob(&layer.digest).is_file()).count() as u64;
+    let (available, needed) = (status.f_favail, blobs + 4);
+    // File systems without such a limit tell no number of files at all.
+    if status.f_files != 0 && available < needed {
+        return Err(StageError::NoFiles { path: store.path().into(), available, needed });
     }
     Ok(())
 }

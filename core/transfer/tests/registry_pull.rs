@@ -222,6 +222,7 @@ fn settings_in(directory: &Path) -> Settings {
         readonly: false,
         keep_layers: true,
         sync: false,
+        access: Default::default(),
     };
     Settings { stores: vec![store], registries: settings(), ..Settings::default() }
 }

@@ -8,7 +8,7 @@ use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::policy::{self, Permit, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{Caller, ExecMode, UserSpec};
-use udocker_core::settings::{Settings, Verbosity};
+use udocker_core::settings::{Settings, StoreSettings, Verbosity};
 use udocker_core::store::{Store, Stores};
 use udocker_site_config::{Loaded, Sources};
 
@@ -142,7 +142,12 @@ impl Context {
         {
             return Err(ContextError::NoRepository(repo.clone()).into());
         }
-        for settings in self.settings.stores.iter().filter(|store| !store.readonly) {
+        // The first is the one that its user named, whatever its kind is.
+        let mut candidates = self.settings.stores.iter().enumerate();
+        let takes = |(at, store): &(usize, &StoreSettings)| {
+            !store.readonly && store.admits_caller() && (*at == 0 || store.kind.takes_pulls())
+        };
+        while let Some((_, settings)) = candidates.find(takes) {
             let store = match Store::open(settings)? {
                 Some(store) => store,
                 None => Store::create(settings)?,

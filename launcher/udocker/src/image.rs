@@ -179,7 +179,13 @@ fn flatten_stored(
     }
     let store = context.writable_store()?;
     let options = StageOptions::of(&context.settings, &store);
-    context.ui.info(&format!("extracting {reference}, which no store has as a tree yet"));
+    context.ui.info(&match found.store.distrust() {
+        None => format!("extracting {reference}, which no store has as a tree yet"),
+        Some(why) => {
+            let from = found.store.path().display();
+            format!("extracting {reference} into {}: {from} is not run from, as {why}", store.path().display())
+        }
+    });
     let progress = context.ui.progress();
     let record = match stage_stored(&store, &image, &found.key, platform, &options, progress.as_ref()) {
         Err(StageError::Store(error)) => return Err(damaged(reference, error)),

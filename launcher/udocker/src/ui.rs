@@ -163,6 +163,17 @@ impl Progress for Bars {
     }
 }
 
+/// The lines of a table, each column as wide as its widest cell, two blanks apart.
+pub fn aligned<const COLUMNS: usize>(table: &[[String; COLUMNS]]) -> Vec<String> {
+    let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let line = |row: &[String; COLUMNS]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    table.iter().map(line).collect()
+}
+
 /// `count` bytes in words: three digits and a binary unit.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

@@ -104,6 +104,7 @@ mod tests {
             readonly: false,
             keep_layers: true,
             sync: false,
+            access: Default::default(),
         };
         let store = Store::create(&settings).unwrap();
         store.publish_container(store.begin_container().unwrap(), None).unwrap();

@@ -150,8 +150,16 @@ mod tests {
 
     fn store_in(directory: &Path) -> Store {
         let (path, parts, kind) = (directory.join("store"), StoreParts::default(), StoreKind::User);
-        let settings =
-            StoreSettings { name: "s".into(), path, parts, kind, readonly: false, keep_layers: true, sync: false };
+        let settings = StoreSettings {
+            name: "s".into(),
+            path,
+            parts,
+            kind,
+            readonly: false,
+            keep_layers: true,
+            sync: false,
+            access: Default::default(),
+        };
         Store::create(&settings).unwrap()
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use udocker_core::digest::Digest;
 use udocker_core::error::Failure;
-use udocker_core::store::{Store, TagEntry};
+use udocker_core::store::{HeldImage, Store, Stores, TagEntry};
 
 use udocker_core::settings::Verbosity;
 
@@ -29,6 +29,9 @@ pub struct Args {
     /// Ignored.
     #[arg(short = 'a', long, hide = true)]
     pub all: bool,
+    /// Tell of each in which store it lies, those without a name as well.
+    #[arg(long)]
+    pub all_stores: bool,
     /// Names only, one a line.
     #[arg(short = 'q', long)]
     pub quiet: bool,
@@ -40,6 +43,9 @@ pub struct Args {
 /// Sorted by name within each store; udocker lists as its directories are read.
 pub fn run(args: &Args, context: &Context) -> Outcome {
     let stores = context.stores()?;
+    if args.all_stores {
+        return all_stores(args, &stores, context);
+    }
     if args.quiet {
         for store in stores.iter() {
             store.tags()?.iter().for_each(|tag| context.ui.result(tag.display_name()));
@@ -75,6 +81,71 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An image as a store holds it.
+struct Held<'a> {
+    store: &'a Store,
+    name: String,
+    image: HeldImage,
+    /// The store before this one that has an image of the same name, which is found first.
+    hidden_by: Option<String>,
+}
+
+/// One line for each name, and for each image without one.
+fn all_stores(args: &Args, stores: &Stores, context: &Context) -> Outcome {
+    let mut rows: Vec<Held<'_>> = Vec::new();
+    for store in stores.iter() {
+        let before = rows.len();
+        for image in store.held_images()? {
+            let names: Vec<_> = image.tags.iter().map(TagEntry::display_name).collect();
+            // A mark of an image that is gone, or was never here, is no image.
+            let unnamed = (names.is_empty() && !image.records.is_empty()).then(|| image.manifest.to_string());
+            for name in names.into_iter().chain(unnamed) {
+                let first = rows[..before].iter().find(|row| row.name == name);
+                let hidden_by = first.map(|row| row.store.settings().name.clone());
+                rows.push(Held { store, name, image: image.clone(), hidden_by });
+            }
+        }
+    }
+    if args.format == "json" {
+        let list: Vec<_> = rows.iter().map(held_as_json).collect();
+        context.ui.result(serde_json::to_string_pretty(&list).expect("a JSON value of ours serialises"));
+    } else if args.quiet {
+        rows.iter().for_each(|row| context.ui.result(&row.name));
+    } else {
+        let mut table = vec![["STORE", "REPOSITORY", "DIGEST", "SIZE", ""].map(str::to_owned)];
+        table.extend(rows.iter().map(|row| {
+            [
+                row.store.settings().name.clone(),
+                row.name.clone(),
+                row.image.manifest.to_string(),
+                row.bytes().map_or_else(|| "-".to_owned(), crate::ui::bytes),
+                row.hidden_by.as_ref().map_or_else(String::new, |store| format!("hidden by {store}")),
+            ]
+        }));
+        crate::ui::aligned(&table).iter().for_each(|line| context.ui.result(line));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Held<'_> {
+    /// Bytes of its tree; `None` if this store never extracted it.
+    fn bytes(&self) -> Option<u64> {
+        self.image.records.first().map(|(_, record)| record.tree_bytes)
+    }
+}
+
+/// See docs/reference/json.md.
+fn held_as_json(row: &Held<'_>) -> serde_json::Value {
+    json!({
+        "store": row.store.settings().name,
+        "path": row.store.path().to_string_lossy(),
+        "name": row.name,
+        "digest": row.image.manifest,
+        "bytes": row.bytes(),
+        "hidden_by": row.hidden_by,
+    })
 }
 
 /// See docs/reference/json.md.

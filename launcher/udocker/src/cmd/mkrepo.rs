@@ -63,6 +63,7 @@ pub fn run(args: &Args, _context: &Context) -> Outcome {
         readonly: false,
         keep_layers: true,
         sync: true,
+        access: Default::default(),
     })?;
     Ok(ExitCode::SUCCESS)
 }

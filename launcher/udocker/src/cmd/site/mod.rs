@@ -1,4 +1,4 @@
-//! `udocker site`: what an administrator asks of the site's files. One file per command of it.
+//! `udocker site`: what an administrator asks of the site's files and does to its stores. One file per command of it.
 
 use std::process::ExitCode;
 
@@ -9,9 +9,17 @@ use crate::usage_text;
 
 mod check;
 mod explain;
+mod gc;
+mod held;
 mod init;
+mod list;
+mod pin;
+mod publish;
+mod retire;
+mod store;
+mod verify;
 
-/// Check, explain and begin the site's configuration.
+/// Check, explain and begin the site's configuration; keep its central stores.
 ///
 /// Example: udocker site check
 #[derive(Debug, clap::Args)]
@@ -26,21 +34,35 @@ pub enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Init(init::Args),
+    Publish(publish::Args),
+    List(list::Args),
+    Pin(pin::Args),
+    Retire(retire::Args),
+    Gc(gc::Args),
+    Verify(verify::Args),
 }
 
 /// Carries out what needs no settings, as they may be what is wrong; `None`: it needs some.
 pub fn run_without_settings(args: &Args, ui: Ui) -> Option<Outcome> {
     match &args.command {
-        None => Some(Err(usage_text("must specify a command: `site check`, `site explain KEY` or `site init`").into())),
+        None => Some(Err(usage_text(NO_COMMAND).into())),
         Some(Command::Check(args)) => Some(check::run(args, ui)),
         Some(Command::Init(args)) => Some(init::run(args, ui)),
-        Some(Command::Explain(_)) => None,
+        Some(_) => None,
     }
 }
 
-pub fn run(args: &Args, context: &Context) -> Outcome {
+const NO_COMMAND: &str = "must specify a command: `udocker site --help` lists them";
+
+pub fn run(args: &Args, context: &mut Context) -> Outcome {
     match &args.command {
         Some(Command::Explain(args)) => explain::run(args, context),
+        Some(Command::Publish(args)) => publish::run(args, context),
+        Some(Command::List(args)) => list::run(args, context),
+        Some(Command::Pin(args)) => pin::run(args, context),
+        Some(Command::Retire(args)) => retire::run(args, context),
+        Some(Command::Gc(args)) => gc::run(args, context),
+        Some(Command::Verify(args)) => verify::run(args, context),
         Some(Command::Check(_) | Command::Init(_)) | None => unreachable!("answered before settings are read"),
     }
 }
