@@ -1,7 +1,7 @@
 //! A Slurm site with our plugin, for tests of what its jobs see.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cluster::{Cluster, Ended, Release};
 
@@ -81,15 +81,7 @@ impl Site {
     /// Waits until the nodes have done with all jobs (a job that has ended leaves its node completing for a while); for how
     /// long they had to.
     pub fn idle(&self) -> Duration {
-        let since = Instant::now();
-        loop {
-            let (_, states, _) = self.run(&["sinfo", "-N", "-h", "-o", "%N %t"]);
-            if states == "n1 idle\nn2 idle\n" {
-                return since.elapsed();
-            }
-            assert!(since.elapsed() < Duration::from_secs(60), "{states}{}", self.run(&["sinfo", "-N", "-R"]).1);
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        self.cluster.idle()
     }
 
     /// Ends the cluster, with every node in order and nothing left.
