@@ -10,6 +10,7 @@ use crate::usage_text;
 mod check;
 mod explain;
 mod init;
+mod node;
 
 /// Check, explain and begin the site's configuration.
 ///
