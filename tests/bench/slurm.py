@@ -31,7 +31,8 @@ def measure(rounds, image, plugin):
                 # srun and slurmstepd read it anew for each step.
                 Path("new.conf").write_text(line)
                 Path("new.conf").rename(INCLUDED)
-                words = ["srun", *options, *shape, "true"]
+                # A step need not wait for the last one's processors, which may not be free yet.
+                words = ["srun", "--overlap", *options, *shape, "true"]
                 since = time.perf_counter()
                 subprocess.run(words, check=True)
                 if round_ > 1:  # the first ones warm up

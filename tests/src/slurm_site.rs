@@ -42,13 +42,23 @@ impl Site {
 
     /// With these lines in slurm.conf.
     pub fn with(release: Release, conf: &str) -> Self {
+        Self::with_files(release, conf, &[])
+    }
+
+    /// The same, and with these files below /etc, name and text.
+    pub fn with_files(release: Release, conf: &str, files: &[(&str, &str)]) -> Self {
         let launcher = std::env::var("UDOCKER_LAUNCH_BIN").expect("`make` names the static launcher");
         // Not that of the nodes, where they have one.
         let root = if release == Release::Trixie { Release::Forky } else { Release::Trixie }.root();
         let plugin = plugin(release).display().to_string();
         let directory = Path::new(&launcher).parent().expect("a file's directory").to_owned();
         let line = format!("required {plugin} launcher={launcher}\n");
-        let cluster = Cluster::up_with(release, &[&directory, &root], &[("slurm/plugstack.conf", &line)], conf);
+        let cluster = Cluster::up_with(
+            release,
+            &[&directory, &root],
+            &[&[("slurm/plugstack.conf", line.as_str())], files].concat(),
+            conf,
+        );
         let root = root.display().to_string();
         let (image, place) = (format!("--udocker-image={root}"), WHERE.replace("LAUNCHER", &launcher));
         Self { cluster, launcher, plugin, root, image, place }

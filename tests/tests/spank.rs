@@ -445,6 +445,21 @@ fn ranks_of_mpi_meet() {
     }
 }
 
+/// The plugin reads no configuration: the launcher does, for who asks for a container.
+#[test]
+fn a_broken_site_file_holds_up_nobody_else() {
+    for release in ALL {
+        let site = Site::new(release);
+        std::fs::write(site.cluster.etc().join("udocker/site.toml"), "[site\n").expect("a file");
+        assert_eq!(site.run(&["srun", "-N2", "-n2", "echo", "ran"]), is(0, "ran\nran\n", ""), "{release:?}");
+        assert_eq!(site.batch(&[], &["-n1"], "#!/bin/sh\nsrun echo ran\n"), is(0, "ran\n", ""), "{release:?}");
+        let (status, out, err) = site.run(&["srun", "-n1", &site.image, "echo", "ran"]);
+        assert_eq!((status, out.as_str()), (125, ""), "{release:?}: {err}");
+        assert!(err.contains("udocker: [n1] /etc/udocker/site.toml:1:6: unclosed table"), "{release:?}: {err}");
+        site.down();
+    }
+}
+
 /// The files that slurmd and its children open with the plugin and not without it, for a step that asks for nothing.
 #[test]
 fn nodes_open_nothing_for_who_asks_for_nothing() {
