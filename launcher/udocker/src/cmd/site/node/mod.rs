@@ -94,14 +94,13 @@ fn modes(settings: &Settings) -> Vec<Finding> {
 
 /// The directory that the ranks of a step meet in: the first whose parent is there.
 fn run_directory(settings: &Settings) -> Finding {
-    const TMPFS: i64 = 0x0102_1994;
-    const RAMFS: i64 = 0x8584_58f6;
     let parent = settings.run_dirs.iter().filter_map(|path| path.parent()).find(|parent| parent.is_dir());
     let thing = "run directory";
     let hint = "`[paths] run_dir` in site.toml names one on tmpfs";
     let Some(parent) = parent else { return Finding::wrong(thing, "none of its places is there", hint) };
     match rustix::fs::statfs(parent) {
-        Ok(status) if matches!(i64::from(status.f_type), TMPFS | RAMFS) => {
+        // TMPFS_MAGIC and RAMFS_MAGIC of linux/magic.h.
+        Ok(status) if matches!(status.f_type, 0x0102_1994 | 0x8584_58f6) => {
             Finding::good(thing, format!("in {}, which is a tmpfs", parent.display()))
         }
         Ok(_) => Finding::wrong(thing, format!("in {}, which is no tmpfs", parent.display()), hint),
