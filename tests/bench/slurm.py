@@ -7,6 +7,7 @@ A cluster of two nodes on this machine (tests/slurm/cluster.sh, 22.05), a direct
 an order that changes from round to round; printed are medians, and medians of the differences within a round, in milliseconds.
 With and without the plugin: in plugstack.conf of srun's host and of the nodes.
 """
+import os
 import random
 import statistics
 import subprocess
@@ -22,6 +23,8 @@ INCLUDED = "/home/tester/plugin.conf"  # by plugstack.conf, with or without the 
 
 def measure(rounds, image, plugin):
     """Runs on the cluster's host `ctl`, within an allocation: a step alone, no wait for nodes."""
+    load = os.getloadavg()[0]
+    print(f"# {os.uname().release}, {os.cpu_count()} cores, {rounds} rounds, load {load:.1f} at the start; milliseconds")
     kinds = {"without the plugin": ("", []), "with the plugin": (plugin, []), "contained": (plugin, [image])}
     for name, shape in SHAPES.items():
         times = {kind: [] for kind in kinds}
@@ -39,6 +42,8 @@ def measure(rounds, image, plugin):
                     times[kind].append((time.perf_counter() - since) * 1000)
         bare, idle, contained = times.values()
         print(f"{name}: " + ", ".join(f"{kind} {statistics.median(all_):.1f}" for kind, all_ in times.items()))
+        # Others' load makes a run slower and never faster.
+        print("  fastest: " + ", ".join(f"{kind} {min(all_):.1f}" for kind, all_ in times.items()))
         for what, more, less in [("the plugin adds", idle, bare), ("a container adds", contained, idle)]:
             differences = sorted(a - b for a, b in zip(more, less))
             low, _, high = statistics.quantiles(differences, n=4)
