@@ -1,4 +1,5 @@
-//! Texts in ELF files that name a loader or libraries, and how a prefix is taken from them again. Pure.
+//! Texts in ELF files that name a loader or libraries, and how a prefix is taken from them again; and what the symbols of a
+//! library stand for. Pure.
 //!
 //! udocker's modes F3 and F4 put the host's path of a container before the interpreter (PT_INTERP) and before the entries
 //! of DT_NEEDED, DT_RPATH and DT_RUNPATH. A text without its prefix is shorter, so it is written over the old one and
@@ -7,6 +8,7 @@
 const PT_LOAD: u64 = 1;
 const PT_DYNAMIC: u64 = 2;
 const PT_INTERP: u64 = 3;
+const SHT_DYNSYM: u64 = 11;
 const DT_NULL: u64 = 0;
 const DT_NEEDED: u64 = 1;
 const DT_STRTAB: u64 = 5;
@@ -76,6 +78,55 @@ fn texts(bytes: &[u8]) -> Option<Vec<(usize, bool)>> {
         }
     }
     Some(found.into_iter().filter(|(offset, _)| *offset < bytes.len()).collect())
+}
+
+/// Whether the ELF file `bytes` names an interpreter: a program that is linked dynamically.
+pub fn has_interpreter(bytes: &[u8]) -> bool {
+    let layout = match bytes.get(..6) {
+        Some([0x7f, b'E', b'L', b'F', 1, 1]) => ELF32,
+        Some([0x7f, b'E', b'L', b'F', 2, 1]) => ELF64,
+        _ => return false,
+    };
+    segments(bytes, &layout).is_some_and(|segments| segments.iter().any(|segment| segment.kind == PT_INTERP))
+}
+
+/// The bytes from the place on that the exported symbol `name` of the 64-bit ELF file `bytes` stands for, to the end of its
+/// segment.
+pub fn symbol<'a>(bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    if bytes.get(..6)? != [0x7f, b'E', b'L', b'F', 2, 1] {
+        return None;
+    }
+    // Of a section's header, by its number: sh_type, sh_link, sh_offset, sh_size.
+    let (start, size) = (field(bytes, 40, 8)?, field(bytes, 58, 2)?);
+    let section = |index: usize| {
+        let at = start.checked_add(index.checked_mul(size)?)?;
+        Some((
+            number(bytes, at.checked_add(4)?, 4)?,
+            field(bytes, at + 40, 4)?,
+            field(bytes, at + 24, 8)?,
+            field(bytes, at + 32, 8)?,
+        ))
+    };
+    let count = field(bytes, 60, 2)?.min(MAX_ENTRIES);
+    let (_, link, table, length) = (0..count).filter_map(section).find(|(kind, ..)| *kind == SHT_DYNSYM)?;
+    let (_, _, names, _) = section(link)?;
+    // st_name and st_value of entries of 24 bytes.
+    let address = (table..table.checked_add(length)?).step_by(24).take(MAX_ENTRIES).find_map(|at| {
+        let text = bytes.get(names.checked_add(field(bytes, at, 4)?)?..)?;
+        let is_it = text.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0));
+        is_it.then(|| number(bytes, at.checked_add(8)?, 8)).flatten().filter(|address| *address != 0)
+    })?;
+    let segments = segments(bytes, &ELF64)?;
+    let load = segments.iter().find(|segment| {
+        segment.kind == PT_LOAD && address.checked_sub(segment.address).is_some_and(|at| at < segment.size as u64)
+    })?;
+    let within = usize::try_from(address - load.address).ok()?;
+    bytes.get(load.offset.checked_add(within)?..load.offset.checked_add(load.size)?)
+}
+
+/// A number that is a place or a size.
+fn field(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
+    usize::try_from(number(bytes, at, length)?).ok()
 }
 
 fn segments(bytes: &[u8], layout: &Layout) -> Option<Vec<Segment>> {
@@ -148,6 +199,23 @@ mod tests {
         let text = |at: usize| bytes[at..].split(|byte| *byte == 0).next().unwrap().to_vec();
         let all: Vec<String> = found.iter().map(|(at, _)| String::from_utf8(text(*at)).unwrap()).collect();
         assert!(all[0].starts_with("/lib") && all.iter().any(|text| text.starts_with("libc.so")), "{all:?}");
+    }
+
+    #[test]
+    fn a_programs_interpreter_and_a_librarys_symbols_are_found() {
+        assert!(has_interpreter(&std::fs::read("/bin/true").unwrap()));
+        assert!(!has_interpreter(b"#!/bin/sh"));
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let libc =
+            maps.lines().find_map(|line| line.find('/').map(|at| &line[at..]).filter(|path| path.contains("libc.so")));
+        let mut bytes = std::fs::read(libc.unwrap()).unwrap();
+        assert!(symbol(&bytes, "_sys_errlist_is_gone").is_none());
+        assert_eq!(symbol(&bytes, "in6addr_loopback").unwrap()[..16], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        for length in [0, 4, 20, 64, 100, 1000, bytes.len() / 2] {
+            assert!(symbol(&bytes[..length], "in6addr_loopback").is_none(), "{length}");
+        }
+        bytes[40..48].fill(0xff);
+        assert!(symbol(&bytes, "in6addr_loopback").is_none());
     }
 
     #[test]

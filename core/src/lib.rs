@@ -9,7 +9,7 @@
 pub mod container;
 pub mod deadline;
 pub mod digest;
-mod elf;
+pub mod elf;
 pub mod engine;
 pub mod env_vars;
 pub mod error;

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""MPI between two ranks of one node: bare, in udocker-launch by N1 and by P2. Best of interleaved runs.
+"""MPI between two ranks of one node: bare, in udocker-launch by N1 and by P2; and between four ranks of two nodes, bare and by
+Slurm's plugin. Best of interleaved runs.
 
-usage: mpi.py BIN-DIR ROUNDS ROOT    BIN-DIR has udocker-launch; ROOT is a root of this Debian with MPICH and Open MPI, whose
+usage: mpi.py BIN-DIR ROUNDS ROOT [STARTER…]    BIN-DIR has udocker-launch and slurm-RELEASE/libudocker_spank.so; STARTER: mpirun,
+                                     `srun RELEASE`, `plugin RELEASE`, all of them by default; ROOT is a root of this Debian with MPICH and Open MPI, whose
                                      programs run on the host as well; mpirun.mpich and mpirun.openmpi, strace; as root also
                                      srun, on the cluster of tests/slurm
 
@@ -26,6 +28,7 @@ class Mpirun:
     """Each library's own launcher, on this machine."""
 
     name, mpis, root = "mpirun", ("mpich", "openmpi"), ROOT
+    kinds, result = staticmethod(kinds), "ranks 2 sum 3"
 
     def __init__(self, directory):
         self.home = directory
@@ -49,20 +52,23 @@ class Mpirun:
 class Srun:
     """A cluster of two nodes; the ranks are on one of them."""
 
-    def __init__(self, directory, release, mpis):
-        self.release, self.mpis, self.name = release, mpis, f"srun {release}"
+    mpis, kinds, result, shape = ("mpich", "openmpi"), staticmethod(kinds), "ranks 2 sum 3", ["-N1", "-n2"]
+    mpich = []
+
+    def __init__(self, directory, release, etc=()):
+        self.release = release
         self.state, self.home = f"{directory}/state", f"{directory}/state/home"
         own = subprocess.run(["bash", CLUSTER, "root", release], check=True, capture_output=True, text=True).stdout.strip()
         self.root = ROOT if own == "/" else own
-        subprocess.run(["bash", CLUSTER, "up", release, "--state", self.state, "--bind", BIN, "--bind", self.root],
+        subprocess.run(["bash", CLUSTER, "up", release, "--state", self.state, "--bind", BIN, "--bind", self.root, *etc],
                        check=True, stdout=subprocess.DEVNULL)
 
     def alone(self, words):
         return self.execute([], ["srun", "-n1", *words])
 
     def ranks(self, mpi, words):
-        pmi, variable = ("pmi2", "A=1") if mpi == "mpich" else ("pmix", "OMPI_MCA_btl_tcp_if_include=lo")
-        return self.execute(["--env", variable], ["srun", f"--mpi={pmi}", "-N1", "-n2", *words])
+        pmi, variables = ("pmi2", self.mpich) if mpi == "mpich" else ("pmix", ["OMPI_MCA_btl_tcp_if_include=lo"])
+        return self.execute([word for variable in variables for word in ("--env", variable)], ["srun", f"--mpi={pmi}", *self.shape, *words])
 
     def execute(self, variables, words):
         argv = ["bash", CLUSTER, "run", self.release, "--state", self.state, *variables, "--", *words]
@@ -72,17 +78,37 @@ class Srun:
         subprocess.run(["bash", CLUSTER, "down", self.release, "--state", self.state], stdout=subprocess.DEVNULL)
 
 
+class Plugin(Srun):
+    """Four ranks, two on each node, in the node's one container by `--udocker-image`."""
+
+    result, shape = "ranks 4 sum 10", ["-N2", "-n4", "--ntasks-per-node=2"]
+
+    def __init__(self, directory, release):
+        os.makedirs(f"{directory}/etc/slurm")
+        with open(f"{directory}/etc/slurm/plugstack.conf", "w") as file:
+            file.write(f"required {BIN}/slurm-{release}/libudocker_spank.so launcher={LAUNCH}\n")
+        if release == "22.05":
+            # Its UCX takes two nodes of one kernel for one, and hangs, bare as well.
+            self.mpich = ["UCX_TLS=tcp,self", "UCX_NET_DEVICES=lo"]
+        super().__init__(directory, release, ("--etc", f"{directory}/etc"))
+
+    @staticmethod
+    def kinds(root):
+        # Options of srun, which come right before the program.
+        return {"bare": [], "plugin": [f"--udocker-image={root}"]}
+
+
 def run(starter, mpi, kind, before=()):
-    done = starter.ranks(mpi, [*before, *kinds(starter.root)[kind], f"./ranks.{mpi}", "time"])
+    done = starter.ranks(mpi, [*before, *starter.kinds(starter.root)[kind], f"./ranks.{mpi}", "time"])
     assert done.returncode == 0, (starter.name, mpi, kind, done)
-    line = re.search(r"^ranks 2 sum 3 wrong 0 cma (\w+)$", done.stdout, re.M)
+    line = re.search(rf"^{starter.result} wrong 0 cma (\w+)$", done.stdout, re.M)
     seconds = re.search(r"^seconds ([\d.]+)$", done.stdout, re.M)
     return line[1], float(seconds[1])
 
 
 def calls(starter, mpi, kind):
     """How many ranks called process_vm_readv or process_vm_writev. A tracer cannot be traced: P2 is told by the program."""
-    if kind == "P2" or starter.alone(["strace", "-V"]).returncode != 0:
+    if kind in ("P2", "plugin") or starter.alone(["strace", "-V"]).returncode != 0:
         return "by the program"
     run(starter, mpi, kind, STRACE)
     found = [name for name in os.listdir(starter.home) if name.startswith("trace.")]
@@ -98,11 +124,11 @@ def measure(starter):
                                "/mnt/ranks.c"])
         assert built.returncode == 0, built
     for mpi in starter.mpis:
-        results = {kind: [] for kind in kinds("")}
+        results = {kind: [] for kind in starter.kinds("")}
         for _ in range(ROUNDS):
             for kind in results:
                 results[kind].append(run(starter, mpi, kind))
-        row, bare = f"{starter.name:12}{mpi:10}", None
+        row, bare = f"{starter.name:13}{mpi:9}", None
         for kind, list_ in results.items():
             speed = 8 * 1.048576 / min(seconds for _, seconds in list_)
             bare = bare or speed
@@ -113,15 +139,21 @@ def measure(starter):
 
 def main():
     print(f"# {os.uname().release}, {os.cpu_count()} cores, uid {os.getuid()}, best of {ROUNDS} runs in turn, MB/s each way")
-    print(f"{'':22}" + "".join(f"{kind:>9}{'/bare':>7}{'cma':>5}{'strace':>16}" for kind in kinds("")))
-    starters = [Mpirun]
+    starters = {"mpirun": Mpirun}
     if os.geteuid() == 0:
-        starters += [lambda directory: Srun(directory, "22.05", ("mpich", "openmpi")),
-                     lambda directory: Srun(directory, "24.11", ("mpich", "openmpi"))]
-    for make in starters:
+        for release in "22.05", "24.11":
+            starters[f"srun {release}"] = lambda directory, release=release: Srun(directory, release)
+            starters[f"plugin {release}"] = lambda directory, release=release: Plugin(directory, release)
+    told = None
+    for name in sys.argv[4:] or starters:
         with tempfile.TemporaryDirectory(prefix="udocker-bench-", ignore_cleanup_errors=True) as directory:
             os.chmod(directory, 0o755)
-            starter = make(directory)
+            starter = starters[name](directory)
+            starter.name = name
+            head = f"{'':22}" + "".join(f"{kind:>9}{'/bare':>7}{'cma':>5}{'strace':>16}" for kind in starter.kinds(""))
+            if head != told:
+                print(head, flush=True)
+                told = head
             try:
                 measure(starter)
             finally:

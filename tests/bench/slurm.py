@@ -5,7 +5,9 @@ usage: slurm.py DIST [ROUNDS]      as root; DIST: what `make dist` made
 
 A cluster of two nodes on this machine (tests/slurm/cluster.sh, 22.05), a directory as the image, warm. Commands run in turn, in
 an order that changes from round to round; printed are medians, and medians of the differences within a round, in milliseconds.
+With and without the plugin: in plugstack.conf of srun's host and of the nodes.
 """
+import os
 import random
 import statistics
 import subprocess
@@ -16,24 +18,33 @@ from pathlib import Path
 
 SHAPES = {"1 x 1": ["-N1", "-n1"], "1 x 4": ["-N1", "-n4"], "2 x 4": ["-N2", "-n8"]}
 RELEASE = "22.05"
+INCLUDED = "/home/tester/plugin.conf"  # by plugstack.conf, with or without the plugin
 
 
-def measure(rounds, image):
+def measure(rounds, image, plugin):
     """Runs on the cluster's host `ctl`, within an allocation: a step alone, no wait for nodes."""
-    other = "SLURM_CONF=/home/tester/slurm.conf"  # without the plugin
-    kinds = {"without the plugin": ["env", other, "srun"], "with the plugin": ["srun"], "contained": ["srun", image]}
+    load = os.getloadavg()[0]
+    print(f"# {os.uname().release}, {os.cpu_count()} cores, {rounds} rounds, load {load:.1f} at the start; milliseconds")
+    kinds = {"without the plugin": ("", []), "with the plugin": (plugin, []), "contained": (plugin, [image])}
     for name, shape in SHAPES.items():
         times = {kind: [] for kind in kinds}
         for round_ in range(rounds + 2):
             for kind in random.sample(list(kinds), len(kinds)):
-                words = [*kinds[kind], *shape, "true"]
+                line, options = kinds[kind]
+                # srun and slurmstepd read it anew for each step.
+                Path("new.conf").write_text(line)
+                Path("new.conf").rename(INCLUDED)
+                # A step need not wait for the last one's processors, which may not be free yet.
+                words = ["srun", "--overlap", *options, *shape, "true"]
                 since = time.perf_counter()
                 subprocess.run(words, check=True)
                 if round_ > 1:  # the first ones warm up
                     times[kind].append((time.perf_counter() - since) * 1000)
-        bare, plugin, contained = times.values()
+        bare, idle, contained = times.values()
         print(f"{name}: " + ", ".join(f"{kind} {statistics.median(all_):.1f}" for kind, all_ in times.items()))
-        for what, more, less in [("the plugin adds", plugin, bare), ("a container adds", contained, plugin)]:
+        # Others' load makes a run slower and never faster.
+        print("  fastest: " + ", ".join(f"{kind} {min(all_):.1f}" for kind, all_ in times.items()))
+        for what, more, less in [("the plugin adds", idle, bare), ("a container adds", contained, idle)]:
             differences = sorted(a - b for a, b in zip(more, less))
             low, _, high = statistics.quantiles(differences, n=4)
             print(f"  {what} {statistics.median(differences):.2f} (quartiles {low:.2f} to {high:.2f})")
@@ -48,21 +59,20 @@ def main(dist, rounds):
         state, etc = Path(directory) / "state", Path(directory) / "etc"
         (etc / "slurm").mkdir(parents=True)
         plugin = f"required {dist}/slurm-{RELEASE}/libudocker_spank.so launcher={dist}/udocker-launch\n"
-        (etc / "slurm/plugstack.conf").write_text(plugin)
+        (etc / "slurm/plugstack.conf").write_text(f"include {INCLUDED}\n")
         root = subprocess.run([*cluster, "root", "24.11"], check=True, capture_output=True, text=True).stdout.strip()
         options = [RELEASE, "--state", str(state)]
         subprocess.run([*cluster, "up", *options, "--bind", root, "--bind", dist, "--etc", str(etc)], check=True)
         try:
-            conf = (state / "etc/slurm/slurm.conf").read_text()
-            (state / "home/slurm.conf").write_text(conf.replace("/etc/slurm/plugstack.conf", "/dev/null"))
-            words = ["salloc", "-Q", "-N2", "-n8", "/usr/bin/python3", str(Path(__file__).resolve()), "--inside", str(rounds)]
-            subprocess.run([*cluster, "run", *options, "--env", "SHELL=/bin/sh", "--", *words, f"--udocker-image={root}"], check=True)
+            words = ["salloc", "-Q", "-N2", "-n8", "/usr/bin/python3", str(Path(__file__).resolve()), "--inside"]
+            words += [str(rounds), f"--udocker-image={root}", plugin]
+            subprocess.run([*cluster, "run", *options, "--env", "SHELL=/bin/sh", "--", *words], check=True)
         finally:
             subprocess.run([*cluster, "down", *options], check=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--inside":
-        measure(int(sys.argv[2]), sys.argv[3])
+        measure(int(sys.argv[2]), *sys.argv[3:])
     else:
         main(str(Path(sys.argv[1]).resolve()), int(sys.argv[2]) if len(sys.argv) > 2 else 30)

@@ -14,6 +14,7 @@
 #   --conf    lines for slurm.conf, which replace those of the same key; `NodeName=DEFAULT Gres=gpu:2` works as well
 #   --etc     files that are copied over the hosts' /etc: slurm/plugstack.conf, slurm/gres.conf, udocker/site.toml …
 #             (while the cluster is up, change them below DIR/etc of --state: srun and slurmstepd read plugstack.conf anew)
+#             `devices` lists `NAME c MAJOR MINOR`: the hosts have a /dev of their own then, with these in it
 #   --user    run as `tester`, uid and gid 2000, in /home/tester, without any variable of the caller's: the default
 #   --root    run as root
 #   --on      run on n1 or n2, rather than on ctl

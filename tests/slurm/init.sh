@@ -23,6 +23,24 @@ daemon() {
   daemons[$!]=$name
 }
 
+# The machine's devices; or, if /etc/devices lists some (`NAME c MAJOR MINOR`), the common ones and those.
+put_devices() {
+  local name kind major minor
+  if [ ! -e "$state/etc/devices" ]; then
+    put /dev /dev --rbind
+    return
+  fi
+  mkdir "$new/dev" && mount -t tmpfs -o mode=0755 devices "$new/dev"
+  cp -a /dev/{null,zero,full,random,urandom,tty} "$new/dev/"
+  mkdir "$new/dev/shm"
+  put /dev/pts /dev/pts
+  ln -s pts/ptmx "$new/dev/ptmx"
+  ln -s /proc/self/fd "$new/dev/fd"
+  while read -r name kind major minor; do
+    mknod -m 0666 "$new/dev/$name" "$kind" "$major" "$minor"
+  done <"$state/etc/devices"
+}
+
 # Makes this mount namespace that of a host: a tmpfs with the system of ROOT, which nobody can write to, the devices, and
 # binds from STATE and of BIND….
 become() {
@@ -49,7 +67,7 @@ become() {
   mkdir -p -m 1777 "$new/var/tmp" "$new/run/lock"
   ln -s ../run "$new/var/run"
   put /sys /sys --rbind
-  put /dev /dev --rbind
+  put_devices
   mount -t tmpfs -o mode=1777 shm "$new/dev/shm"
   for directory in "$@"; do put "$directory" "$directory"; done
   mkdir "$new/proc"

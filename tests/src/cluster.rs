@@ -146,6 +146,23 @@ impl Cluster {
         (code(&output), stdout(&output), stderr(&output))
     }
 
+    /// Waits until the nodes have done with all jobs (a job that has ended leaves its node completing for a while); for how
+    /// long they had to.
+    ///
+    /// # Panics
+    /// If they have not after a minute.
+    pub fn idle(&self) -> Duration {
+        let since = Instant::now();
+        loop {
+            let (_, states, _) = self.run(&[], &["sinfo", "-N", "-h", "-o", "%N %t"]);
+            if states == "n1 idle\nn2 idle\n" {
+                return since.elapsed();
+            }
+            assert!(since.elapsed() < Duration::from_secs(60), "{states}{}", self.run(&[], &["sinfo", "-N", "-R"]).1);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Ends it; returns what still ran when its daemons had ended.
     ///
     /// # Panics

@@ -1,7 +1,7 @@
 //! A Slurm site with our plugin, for tests of what its jobs see.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cluster::{Cluster, Ended, Release};
 
@@ -42,13 +42,23 @@ impl Site {
 
     /// With these lines in slurm.conf.
     pub fn with(release: Release, conf: &str) -> Self {
+        Self::with_files(release, conf, &[])
+    }
+
+    /// The same, and with these files below /etc, name and text.
+    pub fn with_files(release: Release, conf: &str, files: &[(&str, &str)]) -> Self {
         let launcher = std::env::var("UDOCKER_LAUNCH_BIN").expect("`make` names the static launcher");
         // Not that of the nodes, where they have one.
         let root = if release == Release::Trixie { Release::Forky } else { Release::Trixie }.root();
         let plugin = plugin(release).display().to_string();
         let directory = Path::new(&launcher).parent().expect("a file's directory").to_owned();
         let line = format!("required {plugin} launcher={launcher}\n");
-        let cluster = Cluster::up_with(release, &[&directory, &root], &[("slurm/plugstack.conf", &line)], conf);
+        let cluster = Cluster::up_with(
+            release,
+            &[&directory, &root],
+            &[&[("slurm/plugstack.conf", line.as_str())], files].concat(),
+            conf,
+        );
         let root = root.display().to_string();
         let (image, place) = (format!("--udocker-image={root}"), WHERE.replace("LAUNCHER", &launcher));
         Self { cluster, launcher, plugin, root, image, place }
@@ -87,15 +97,7 @@ impl Site {
     /// Waits until the nodes have done with all jobs (a job that has ended leaves its node completing for a while); for how
     /// long they had to.
     pub fn idle(&self) -> Duration {
-        let since = Instant::now();
-        loop {
-            let (_, states, _) = self.run(&["sinfo", "-N", "-h", "-o", "%N %t"]);
-            if states == "n1 idle\nn2 idle\n" {
-                return since.elapsed();
-            }
-            assert!(since.elapsed() < Duration::from_secs(60), "{states}{}", self.run(&["sinfo", "-N", "-R"]).1);
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        self.cluster.idle()
     }
 
     /// Ends the cluster, with every node in order and nothing left.

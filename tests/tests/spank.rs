@@ -429,18 +429,44 @@ fn a_contained_task_is_started_as_a_bare_one() {
     }
 }
 
-/// MPICH over the process manager's socket, which the launcher finds open.
+/// MPICH over the process manager's socket, which the launcher finds open, and Open MPI over PMIx: as on the host, by the same
+/// transport. The last release is packaged without PMIx.
 #[test]
 fn ranks_of_mpi_meet() {
-    for release in [Release::Trixie, Release::Forky] {
+    for (release, mpis) in [
+        (Release::Trixie, &[("mpich", "--mpi=pmi2"), ("openmpi", "--mpi=pmix")][..]),
+        (Release::Forky, &[("mpich", "--mpi=pmi2")]),
+    ] {
         let site = Site::new(release);
         let own = format!("--udocker-image={}", release.root().display());
         let mount = format!("--udocker-mount={}/programs:/mnt:ro", env!("CARGO_MANIFEST_DIR"));
-        let compile = ["srun", "-n1", &own, &mount, "mpicc.mpich", "-O1", "-o", "ranks", "/mnt/ranks.c"];
-        assert_eq!(site.run(&compile), is(0, "", ""), "{release:?}");
-        let size = ["timeout", "-k5", "60", "srun", "--mpi=pmi2", "-N2", "-n4", "--ntasks-per-node=2"];
-        let (status, out, err) = site.run(&[&size[..], &[&own, "./ranks"]].concat());
-        assert_eq!((status, out.as_str()), (0, "ranks 4 sum 10 wrong 0 cma yes\n"), "{release:?}: {err}");
+        for (mpi, pmi) in mpis {
+            let (compiler, program) = (format!("mpicc.{mpi}"), format!("./ranks.{mpi}"));
+            let compile = ["srun", "-n1", &own, &mount, &compiler, "-O1", "-o", &program, "/mnt/ranks.c"];
+            assert_eq!(site.run(&compile), is(0, "", ""), "{release:?}");
+            let size = ["timeout", "-k5", "60", "srun", pmi, "-N2", "-n4", "--ntasks-per-node=2"];
+            for image in [&[][..], &[own.as_str()]] {
+                let words = [&size[..], image, &[program.as_str()]].concat();
+                let (status, out, err) = site.cluster.run(&["OMPI_MCA_btl_tcp_if_include=lo"], &words);
+                let expected = (0, "ranks 4 sum 10 wrong 0 cma yes\n");
+                assert_eq!((status, out.as_str()), expected, "{release:?} {mpi} {image:?}: {err}");
+            }
+        }
+        site.down();
+    }
+}
+
+/// The plugin reads no configuration: the launcher does, for who asks for a container.
+#[test]
+fn a_broken_site_file_holds_up_nobody_else() {
+    for release in ALL {
+        let site = Site::new(release);
+        std::fs::write(site.cluster.etc().join("udocker/site.toml"), "[site\n").expect("a file");
+        assert_eq!(site.run(&["srun", "-N2", "-n2", "echo", "ran"]), is(0, "ran\nran\n", ""), "{release:?}");
+        assert_eq!(site.batch(&[], &["-n1"], "#!/bin/sh\nsrun echo ran\n"), is(0, "ran\n", ""), "{release:?}");
+        let (status, out, err) = site.run(&["srun", "-n1", &site.image, "echo", "ran"]);
+        assert_eq!((status, out.as_str()), (125, ""), "{release:?}: {err}");
+        assert!(err.contains("udocker: [n1] /etc/udocker/site.toml:1:6: unclosed table"), "{release:?}: {err}");
         site.down();
     }
 }

@@ -8,6 +8,7 @@ use udocker_core::engine::native::{probe_overlay, probe_user_namespace};
 use udocker_core::engine::{ModeNotBuilt, ptrace};
 use udocker_core::error::Failure;
 use udocker_core::run::ExecMode;
+use udocker_core::settings::Settings;
 
 use super::Outcome;
 use crate::context::Context;
@@ -25,21 +26,29 @@ pub struct Args {
 }
 
 /// One thing that was tried.
-struct Trial {
-    name: String,
-    what: &'static str,
+pub struct Trial {
+    pub name: String,
+    pub what: &'static str,
     /// Why it does not work.
-    failure: Option<Failure>,
+    pub failure: Option<Failure>,
 }
+
+/// What no version of ours can do yet.
+const NOT_BUILT: &str = "not in this version";
 
 impl Trial {
     fn new(name: impl ToString, what: &'static str, tried: Result<(), Failure>) -> Self {
         Self { name: name.to_string(), what, failure: tried.err() }
     }
+
+    /// Whether there is something to try.
+    pub fn is_built(&self) -> bool {
+        self.what != NOT_BUILT
+    }
 }
 
 pub fn run(args: &Args, context: &Context) -> Outcome {
-    let trials = trials(context);
+    let trials = trials(&context.settings);
     if args.format == "json" {
         let rows: Vec<_> = trials.iter().map(as_json).collect();
         context.ui.result(serde_json::to_string_pretty(&rows).expect("a JSON value of ours serialises"));
@@ -51,8 +60,9 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn trials(context: &Context) -> Vec<Trial> {
-    let store = context.settings.stores.first().map_or_else(|| PathBuf::from("/"), |store| store.path.clone());
+/// Tries all modes, on the file system of the first store.
+pub fn trials(settings: &Settings) -> Vec<Trial> {
+    let store = settings.stores.first().map_or_else(|| PathBuf::from("/"), |store| store.path.clone());
     // An empty store need not exist yet; its overlays will lie on the file system of a directory above it.
     let lower = store.ancestors().find(|path| path.is_dir()).map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let traced = || ptrace::probe().map_err(Failure::from);
@@ -63,15 +73,15 @@ fn trials(context: &Context) -> Vec<Trial> {
         Trial::new(ExecMode::P2, "a tracer", traced()),
     ];
     let rest = ExecMode::ALL.into_iter().filter_map(|mode| Some((mode, ModeNotBuilt::check(mode).err()?)));
-    trials.extend(rest.map(|(mode, error)| Trial::new(mode, "not in this version", Err(error.into()))));
+    trials.extend(rest.map(|(mode, error)| Trial::new(mode, NOT_BUILT, Err(error.into()))));
     trials
 }
 
 fn as_text(trial: &Trial) -> String {
     let works = if trial.failure.is_none() { "yes" } else { "no" };
     let mut text = format!("{:<11} {works:<5} {}", trial.name, trial.what);
-    // What no version of ours can do yet needs no second line.
-    if let Some(failure) = trial.failure.as_ref().filter(|_| trial.what != "not in this version") {
+    // What cannot be tried needs no second line.
+    if let Some(failure) = trial.failure.as_ref().filter(|_| trial.is_built()) {
         failure.report().lines().for_each(|line| text.push_str(&format!("\n  {line}")));
     }
     text

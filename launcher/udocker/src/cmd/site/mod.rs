@@ -13,6 +13,7 @@ mod gc;
 mod held;
 mod init;
 mod list;
+mod node;
 mod pin;
 mod publish;
 mod retire;

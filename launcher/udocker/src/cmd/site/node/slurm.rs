@@ -1,0 +1,211 @@
+//! Slurm on this machine: its release, the plugin that it loads, the launcher that the plugin starts, and the guard.
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use udocker_core::deadline::Deadline;
+
+use super::plugstack::{self, Line};
+use super::{Finding, files};
+
+/// For so long a command of Slurm's is waited for: the controller may be away.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Where Slurm's programs are, beside PATH.
+const DIRECTORIES: &str = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin";
+
+/// Where slurmd keeps the files that it got from the controller (slurmd(8), "configless").
+const FETCHED: &str = "/run/slurm/conf";
+
+/// Where the launcher is that the plugin's line does not name.
+const LAUNCHER: &str = "/usr/bin/udocker-launch";
+
+/// Major and minor number of a release: what a plugin must agree with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release(u32);
+
+impl Release {
+    /// Of SLURM_VERSION_NUMBER: a byte each for major, minor and micro.
+    pub fn of_number(number: u32) -> Self {
+        Self(number >> 8)
+    }
+
+    /// Of what `-V` prints: `slurm 24.11.5`, `slurm-wlm 22.05.8`.
+    fn of_text(text: &str) -> Option<Self> {
+        let mut parts = text.split_ascii_whitespace().nth(1)?.split('.').map_while(|part| part.parse::<u32>().ok());
+        Some(Self(parts.next()? << 8 | parts.next()?))
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:02}", self.0 >> 8, self.0 & 0xff)
+    }
+}
+
+/// Checks it all.
+pub fn check() -> Vec<Finding> {
+    let told = ["slurmd", "srun"].into_iter().find_map(|name| Some((name, answer(name, &["-V"])?)));
+    let Some((program, version)) = told else {
+        return vec![Finding::note("Slurm", "neither slurmd nor srun is here, and nothing of Slurm was checked")];
+    };
+    let release = Release::of_text(&version);
+    let mut found = vec![match release {
+        Some(_) => Finding::good("Slurm", format!("{}, says {program} -V", version.trim())),
+        None => Finding::note("Slurm", format!("{program} -V tells no release: {}", version.trim())),
+    }];
+    let config = answer("scontrol", &["show", "config"]);
+    if config.is_none() {
+        let what =
+            "`scontrol show config` fails: what slurm.conf says of plugstack.conf and TaskProlog was not checked";
+        found.push(Finding::note("slurm.conf", what));
+    }
+    let value = |key: &str| config.as_deref().and_then(|text| setting(text, key));
+    let file = plugstack_file(value("PlugStackConfig"));
+    let lines = match plugstack::lines(&file) {
+        Ok(lines) => lines,
+        Err(why) => {
+            found.push(Finding::wrong(file.display(), why, "docs/admin/slurm.md has the line to write"));
+            return found;
+        }
+    };
+    let directories = value("PluginDir").unwrap_or_default();
+    let ours: Vec<(Line, PathBuf)> = lines
+        .into_iter()
+        .map(|line| (placed(&line.plugin, directories), line))
+        .filter(|(path, _)| files::is_ours(path))
+        .map(|(path, line)| (line, path))
+        .collect();
+    let Some((line, path)) = ours.first() else {
+        let why = "no line loads our plugin: `--udocker-image` is no option here";
+        found.push(Finding::wrong(file.display(), why, "docs/admin/slurm.md has the line to write"));
+        return found;
+    };
+    for (other, _) in &ours[1..] {
+        found.push(Finding::wrong(&other.at, "the plugin is loaded a second time", "leave one line"));
+    }
+    found.push(files::plugin(path, release));
+    found.extend(line_says(line));
+    found.extend(config.as_deref().map(|text| guard(line, setting(text, "TaskProlog"))));
+    found
+}
+
+/// What is on the plugin's line, and the launcher that it names.
+fn line_says(line: &Line) -> Vec<Finding> {
+    let kind = if line.is_required {
+        "required: slurmd, srun, sbatch and salloc do not start without the plugin"
+    } else {
+        "optional: if the plugin cannot be loaded, jobs run without it"
+    };
+    let mut found = vec![Finding::good(&line.at, kind)];
+    let mut launcher = LAUNCHER;
+    for word in &line.words {
+        match word.strip_prefix("launcher=") {
+            Some(path) => launcher = path,
+            None => found.push(Finding::wrong(
+                &line.at,
+                format!("`{word}` says nothing, and every contained task is refused"),
+                "`launcher=PATH` is the one word",
+            )),
+        }
+    }
+    found.push(files::launcher(Path::new(launcher)));
+    found
+}
+
+/// The guard for nodes without the plugin.
+fn guard(line: &Line, program: Option<&str>) -> Finding {
+    let thing = "TaskProlog";
+    let hint = "make the guard of docs/admin/slurm.md your TaskProlog, or a part of it";
+    let why = match program.map(|path| (path, std::fs::read(path))) {
+        Some((path, Ok(text))) if text.windows(21).any(|part| part == b"SLURM_UDOCKER_REQUEST") => {
+            return Finding::good(thing, format!("{path} has the guard"));
+        }
+        Some((path, Ok(_))) => format!("{path} has no guard"),
+        Some((path, Err(error))) => format!("{path} cannot be read: {error}"),
+        None => "there is none, and no guard".to_owned(),
+    };
+    match line.is_required {
+        true => Finding::note(thing, format!("{why}; it matters where a node may lack the plugin")),
+        false => Finding::wrong(thing, format!("{why}: without the plugin contained jobs run on the host"), hint),
+    }
+}
+
+/// The value of `key` in what `scontrol show config` prints.
+fn setting<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let mut pairs = text.lines().filter_map(|line| line.split_once('='));
+    let (_, value) = pairs.find(|(name, _)| name.trim() == key)?;
+    Some(value.trim()).filter(|value| !matches!(*value, "" | "(null)"))
+}
+
+/// The file that Slurm reads here: the one named, or what slurmd fetched in its place, or the default.
+fn plugstack_file(named: Option<&str>) -> PathBuf {
+    let named = named.map_or_else(|| PathBuf::from("/etc/slurm/plugstack.conf"), PathBuf::from);
+    let fetched = Path::new(FETCHED).join("plugstack.conf");
+    if !named.exists() && fetched.exists() { fetched } else { named }
+}
+
+/// A plugin's path: from the root, or in the first of Slurm's plugin directories that has it.
+fn placed(plugin: &Path, directories: &str) -> PathBuf {
+    let all =
+        directories.split(':').filter(|_| plugin.is_relative()).map(|directory| Path::new(directory).join(plugin));
+    all.into_iter().find(|path| path.exists()).unwrap_or_else(|| plugin.to_owned())
+}
+
+/// What a command prints; `None` if there is none, it fails, or does not end.
+fn answer(program: &str, words: &[&str]) -> Option<String> {
+    let path =
+        std::env::var_os("PATH").map(|path| format!("{}:{DIRECTORIES}", path.display())).unwrap_or(DIRECTORIES.into());
+    let mut command = Command::new(program);
+    command.args(words).env("PATH", path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let deadline = Deadline::after(LIMIT);
+    // What they print is shorter than a pipe is long.
+    let status = loop {
+        match child.try_wait().ok()? {
+            Some(status) => break status,
+            None if deadline.has_passed() => {
+                // It has ended just now, else.
+                let _ = child.kill();
+                child.wait().ok()?;
+                return None;
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let mut text = String::new();
+    child.stdout.take()?.read_to_string(&mut text).ok()?;
+    status.success().then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_told_by_two_numbers() {
+        for (text, number, shown) in [
+            ("slurm-wlm 22.05.8\n", 0x0016_0508, "22.05"),
+            ("slurm 24.11.5", 0x0018_0b05, "24.11"),
+            ("slurm 26.05.0-rc1", 0x001a_0505, "26.05"),
+        ] {
+            let release = Release::of_text(text).unwrap();
+            assert_eq!((release, release.to_string()), (Release::of_number(number), shown.to_owned()), "{text}");
+        }
+        assert_eq!(Release::of_text("nothing"), None);
+    }
+
+    #[test]
+    fn settings_are_found_by_their_whole_name() {
+        let text = "Configuration data as of 2026\nTaskPlugin              = task/none\nTaskProlog              = (null)\n\
+                    PlugStackConfig         = /etc/p.conf\nPluginDir =\n";
+        assert_eq!(setting(text, "PlugStackConfig"), Some("/etc/p.conf"));
+        assert_eq!(
+            (setting(text, "TaskProlog"), setting(text, "Task"), setting(text, "PluginDir")),
+            (None, None, None)
+        );
+    }
+}
