@@ -1,4 +1,4 @@
-//! Lays one file's `[env]` and `[run]` over what is known so far: lists add up, of a variable the last file's value counts.
+//! Lays one file's `[env]` over what is known so far: lists add up, of a variable the last file's value counts.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use udocker_core::run::{SiteEnv, may_be_set};
 use crate::Loaded;
 use crate::merge::Place;
 use crate::policy::Keep;
-use crate::schema::{Env, Run};
+use crate::schema::Env;
 
 type Variables = BTreeMap<Spanned<String>, String>;
 type Pairs = fn(&mut SiteEnv) -> &mut Vec<(String, String)>;
@@ -44,13 +44,5 @@ pub(crate) fn merge(loaded: &mut Loaded, keys: Env, place: &Place<'_>, keep: Kee
             loaded.note(key, place.origin(&value));
             globs(loaded.settings.env.get_or_insert_default()).push(value.into_inner());
         }
-    }
-}
-
-/// `[run]`.
-pub(crate) fn merge_run(loaded: &mut Loaded, keys: &Run, place: &Place<'_>) {
-    if let Some(value) = &keys.keep {
-        loaded.settings.keep = *value.get_ref();
-        loaded.note("run.keep", place.origin(value));
     }
 }

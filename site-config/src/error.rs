@@ -138,6 +138,14 @@ pub enum ConfigError {
         /// With its table.
         key: String,
     },
+    /// A key in a user's file that is the site's alone.
+    #[error("{at}: `{key}` is for the site's files alone")]
+    OfSite {
+        /// Where.
+        at: Position,
+        /// The table.
+        key: String,
+    },
     /// A value outside its range.
     #[error("{at}: cannot use the value of `{key}`: expected {expected}")]
     Value {
@@ -190,6 +198,7 @@ impl Explain for ConfigError {
             Self::Missing { .. } => ErrorKind::NotFound,
             Self::Kind { .. } | Self::Owner { .. } | Self::Writable { .. } => ErrorKind::Denied,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::OfSite { .. } => ErrorKind::Forbidden,
             Self::TooLarge { .. }
             | Self::NotText { .. }
             | Self::Syntax { .. }

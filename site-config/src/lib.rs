@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! defaults < /etc/udocker/site.toml < /etc/udocker/conf.d/*.toml (by name)
+//!          < ~/.config/udocker/config.toml (`[run]` alone)
 //!          < /etc/udocker.conf < ~/.udocker/udocker.conf < TOPDIR/udocker.conf < --config FILE
 //!          < UDOCKER_* < command line
 //! ```
@@ -30,6 +31,7 @@ mod overrides;
 mod policy;
 mod read;
 mod report;
+mod run;
 mod schema;
 mod stage;
 mod time;
@@ -102,7 +104,7 @@ pub struct Loaded {
     pub site_name: Option<String>,
     /// What should be told to the user: keys and files that are passed over.
     pub warnings: Vec<String>,
-    /// Whether the user has a udocker.conf.
+    /// Whether the user has a config.toml or udocker.conf.
     pub has_user_files: bool,
     /// `~/.udocker`, udocker's `homedir`: the user's udocker.conf and keystore lie there.
     own_directory: PathBuf,
@@ -125,14 +127,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     load_with(sources, &mut |_, _| false)
 }
 
-/// The same for one of many processes: `is_known` is given what the site says and where the user's two udocker.conf would
-/// lie, and tells whether another process has found neither of them.
+/// The same for one of many processes: `is_known` is given what the site says and where the user's three files would
+/// lie, and tells whether another process has found none of them.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_with(
     sources: &Sources,
-    is_known: &mut dyn FnMut(&Settings, [&Path; 2]) -> bool,
+    is_known: &mut dyn FnMut(&Settings, [&Path; 3]) -> bool,
 ) -> Result<Loaded, ConfigError> {
     let mut loaded = defaults(sources);
     conf::apply_tmpdir(&mut loaded, sources);

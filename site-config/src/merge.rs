@@ -8,7 +8,7 @@ use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
 use crate::policy::Keep;
 use crate::schema::{FileConfig, Kind, LimitKeys, Registries, Store};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, env, mounts, policy, stage};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, env, mounts, policy, run, stage};
 
 /// Where a value stands.
 pub(crate) struct Place<'a> {
@@ -110,7 +110,7 @@ pub(crate) fn merge(
     policy::merge_modes(loaded, config.modes, &place, &mut keep);
     mounts::merge(loaded, config.mounts, &place, sources, &mut keep);
     env::merge(loaded, config.env, &place, &mut keep);
-    env::merge_run(loaded, &config.run, &place);
+    run::merge(loaded, config.run, &place, sources, &mut keep);
     merge_limits(loaded, &config.limits, &place);
 }
 

@@ -27,9 +27,10 @@ pub(crate) fn command(
         return Ok((["login".into()].into_iter().chain(request.argv.iter().cloned()).collect(), false));
     }
     let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
-    let whole_image = request.entrypoint == Entrypoint::Image
-        || (request.entrypoint == Entrypoint::None && defaults == Defaults::Job);
-    let mut argv = match &request.entrypoint {
+    let entrypoint = request.entrypoint(defaults);
+    let whole_image =
+        *entrypoint == Entrypoint::Image || (*entrypoint == Entrypoint::None && defaults == Defaults::Job);
+    let mut argv = match entrypoint {
         Entrypoint::Image => words(&config.entrypoint),
         Entrypoint::None if defaults == Defaults::Job && request.argv.is_empty() => words(&config.entrypoint),
         Entrypoint::None => Vec::new(),
@@ -258,7 +259,7 @@ mod tests {
             ("job with entrypoint", &both, Entrypoint::Image, &["a"], batch, &["/e", "-x", "a"]),
         ] {
             let mut request = RunRequest::new("i");
-            request.entrypoint = entrypoint;
+            request.entrypoint = Some(entrypoint);
             request.argv = argv.iter().map(OsString::from).collect();
             let (words, assumed) = command(&request, config, &caller(), defaults).unwrap();
             assert_eq!(words, expected, "{case}");

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 mod account;
 mod caller;
+mod decide;
 mod env;
 mod identity;
 mod image_files;
@@ -21,6 +22,7 @@ mod spec;
 mod wire;
 
 pub use caller::host_shell;
+pub use decide::*;
 pub use image_files::*;
 pub use options::*;
 pub use parse::*;

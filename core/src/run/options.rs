@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::{
-    Batch, Entrypoint, EnvSpec, ExecModeError, MountSpec, RunRequest, WishError, parse_env_file, parse_unshare,
+    Entrypoint, EnvSpec, ExecModeError, MountSpec, RunRequest, WishError, parse_env_file, parse_unshare,
 };
 use crate::container::ContainerName;
 use crate::error::{ErrorKind, Explain};
@@ -59,19 +59,19 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     list("unsetenv", "GLOB", "remove variables (repeatable)", |w, v| Ok(w.request.unset_env.push(text(v)?.to_owned()))),
     flag("clean-env", "start from an empty environment", |w, _| Ok(w.request.clean_env = true)),
     single("workdir", "DIR", "working directory inside", |w, v| Ok(w.request.workdir = Some(v.into()))),
-    flag("entrypoint", "run the image's entrypoint", |w, _| Ok(w.request.entrypoint = Entrypoint::Image)),
-    flag("no-entrypoint", "do not run it (default)", |w, _| Ok(w.request.entrypoint = Entrypoint::None)),
+    flag("entrypoint", "run the image's entrypoint", |w, _| Ok(w.request.entrypoint = Some(Entrypoint::Image))),
+    flag("no-entrypoint", "do not run it (default)", |w, _| Ok(w.request.entrypoint = Some(Entrypoint::None))),
     flag("home", "make the home directory visible", |w, _| Ok(w.request.home = Some(true))),
     flag("no-home", "hide the home directory", |w, _| Ok(w.request.home = Some(false))),
     single("user", "self|root|image", "who the program is (default: self)", |w, v| {
-        Ok(w.request.user = text(v)?.parse()?)
+        Ok(w.request.user = Some(text(v)?.parse()?))
     }),
     single("write", "none|tmpfs[:SIZE]|dir:PATH", "where writes to the root go (default: none)", |w, v| {
-        Ok(w.request.write = text(v)?.parse()?)
+        Ok(w.request.write = Some(text(v)?.parse()?))
     }),
     single("mode", "auto|N1|P1|P2", "how the container is entered: by namespaces, or by a tracer", mode),
     single("share", "node|task", "one container for a step's tasks on a node (default), or one for each", |w, v| {
-        Ok(w.request.share = text(v)?.parse()?)
+        Ok(w.request.share = Some(text(v)?.parse()?))
     }),
     list("unshare", "net,ipc,uts", "namespaces of the container's own (repeatable)", |w, v| {
         Ok(w.request.unshare.extend(parse_unshare(text(v)?)?))
@@ -81,7 +81,7 @@ pub const JOB_OPTIONS: &[JobOption] = &[
         Ok(w.request.platform = Some(text(v)?.parse()?))
     }),
     single("batch", "container|host", "where a batch script itself runs (default: container)", |w, v| {
-        Ok(w.request.batch = batch(v)?)
+        Ok(w.request.batch = Some(text(v)?.parse()?))
     }),
     single("timeout", "TIME", "how long getting the image may take, as 90s, 15m or 2h (15m)", timeout),
     single("verbose", "0|1|2|3", "from 1 on, tell how long what took; one task of a node speaks", verbose),
@@ -135,9 +135,6 @@ pub enum OptionError {
     /// A level.
     #[error("`{0}` is no level of verbosity: expected 0 to 3")]
     Verbose(String),
-    /// A place.
-    #[error("cannot read where the batch script runs from `{0}`: expected container or host")]
-    Batch(String),
     /// A value of one of a request's types.
     #[error(transparent)]
     Wish(#[from] WishError),
@@ -311,14 +308,6 @@ fn mode(wish: &mut Wish, value: &OsStr) -> Result<(), OptionError> {
         name => Some(name.parse()?),
     };
     Ok(())
-}
-
-fn batch(value: &OsStr) -> Result<Batch, OptionError> {
-    match text(value)? {
-        "container" => Ok(Batch::Container),
-        "host" => Ok(Batch::Host),
-        other => Err(OptionError::Batch(other.to_owned())),
-    }
 }
 
 fn timeout(wish: &mut Wish, value: &OsStr) -> Result<(), OptionError> {

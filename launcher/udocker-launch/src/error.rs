@@ -40,6 +40,14 @@ pub enum LaunchError {
     NeedsOverlay { mode: ExecMode, write: WriteSpec },
     #[error("cannot run container {id} in mode {mode}: it is a layer over its image, and the mode has no layers")]
     IsLayered { id: String, mode: ExecMode },
+    #[error("cannot run a login shell on the host: the site's `run.batch` is \"host\", which is for batch scripts of Slurm")]
+    HostScript,
+    #[error("cannot run the batch script {} on the host", program.display())]
+    NotOnHost {
+        program: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot make {}, where writes should go", path.display())]
     WriteDirectory {
         path: PathBuf,
@@ -82,7 +90,7 @@ impl Explain for LaunchError {
             Self::Mode { source, .. } => source.kind(),
             Self::NeedsOverlay { .. } | Self::NeedsNamespaces { .. } | Self::IsLayered { .. } => ErrorKind::Unsupported,
             // 125: neither the image nor a policy stands in the way.
-            Self::WriteDirectory { .. } | Self::NoRunDirectory(_) | Self::Descriptors(_) | Self::IsInside(_) => {
+            Self::WriteDirectory { .. } | Self::HostScript | Self::NotOnHost { .. } | Self::NoRunDirectory(_) | Self::Descriptors(_) | Self::IsInside(_) => {
                 ErrorKind::System
             }
             Self::NotPinned(_) => ErrorKind::Forbidden,
@@ -121,7 +129,8 @@ impl Explain for LaunchError {
             Self::IsInside(_) => vec!["leave `udocker-launch` and its options away: the command runs inside as it is".into()],
             Self::NotOpen(_) => vec!["a shell opens one by `7<FILE`, `7>FILE` or `7<>FILE` behind the command".into()],
             Self::NumberTaken(..) => vec!["`--fd=N:M` with another M".into()],
-            Self::Descriptors(_) => Vec::new(),
+            Self::HostScript => vec!["`--batch=container`, as the variable UDOCKER_BATCH, asks for the container".into()],
+            Self::Descriptors(_) | Self::NotOnHost { .. } => Vec::new(),
             Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
             Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
         }

@@ -8,6 +8,7 @@ mod arena;
 mod descriptors;
 mod error;
 mod exec;
+mod host_script;
 mod options;
 mod pin;
 mod report;
@@ -91,7 +92,7 @@ fn run() -> u8 {
             Ok(()) => 0,
             Err(failure) => voice.fail(&failure, status_of(&failure)),
         },
-        Invocation::Run { request, here } => match launch(&request, &here, env, &mut voice) {
+        Invocation::Run { request, here } => match launch(*request, &here, env, &mut voice) {
             Ok(status) => status,
             Err(failure) => voice.fail(&failure, status_of(&failure)),
         },
@@ -109,7 +110,7 @@ fn status_of(failure: &Failure) -> u8 {
 }
 
 fn launch(
-    request: &RunRequest,
+    mut request: RunRequest,
     here: &Here,
     env: Vec<(OsString, OsString)>,
     voice: &mut Voice<'_>,
@@ -122,7 +123,7 @@ fn launch(
     }
     let is_manager_s = |name: &OsString| matches_any(env_vars::PROCESS_MANAGER, name.as_bytes());
     let env = env.into_iter().filter(|(name, _)| !(here.without_pmi && is_manager_s(name))).collect();
-    let mut caller = Caller::gather(env, &request.user);
+    let mut caller = Caller::gather(env, request.user(Defaults::Job));
     caller.shell = request.login.then(|| host_shell(caller.uid)).flatten();
     descriptors::sort(&here.fds, &caller.sockets)?;
     let (mut looked, mut plain) = (None, None);
@@ -135,6 +136,11 @@ fn launch(
         is_left
     })?;
     let settings = loaded.settings;
+    request.complete(&settings.run);
+    if host_script::is_one(&request, here, &caller.env)? {
+        return Ok(host_script::become_it(&request, caller.env, voice));
+    }
+    caller.look_up_subordinate(request.user(Defaults::Job));
     caller.site_mounts.clone_from(&settings.mounts);
     caller.site_env.clone_from(&settings.env);
     voice.run_dirs.clone_from(&settings.run_dirs);
@@ -147,7 +153,7 @@ fn launch(
     }
     caller.runtime_dir = run.as_ref().and_then(RunDirectory::for_programs);
     let places = Places { settings: &settings, run: run.as_ref(), env: &caller.env, voice };
-    let target = target::find(request, &places)?;
+    let target = target::find(&request, &places)?;
     voice.phase(&format!("found {}", request.image));
     if let RootWrite::Layer { upper, work } = &target.root.write {
         for path in [upper, work] {
@@ -159,7 +165,7 @@ fn launch(
         Accounts::Host => ImageFiles::of_host()?,
         Accounts::Generated | Accounts::Container => target.files,
     };
-    let spec = RunSpec::build(request, &target.config, &files, &caller, Defaults::Job, &target.facts)?;
+    let spec = RunSpec::build(&request, &target.config, &files, &caller, Defaults::Job, &target.facts)?;
     let mut plan = engine::plan(&spec, &target.choice, target.root);
     if let KeepFds::Only(kept) = &mut plan.keep_fds {
         kept.extend(here.fds.iter().map(|(_, to)| *to).filter(|fd| *fd > 2));
@@ -171,7 +177,7 @@ fn launch(
     if let Some((store, container)) = &target.container {
         store.mark_in_use(container, false, &settings.run_dirs)?;
     }
-    enter(request, &plan, target.tree.as_ref(), run.as_ref(), voice)
+    enter(&request, &plan, target.tree.as_ref(), run.as_ref(), voice)
 }
 
 /// Starts the program, in one container with the other ranks of this node where they share one.
@@ -182,15 +188,15 @@ fn enter(
     run: Option<&RunDirectory>,
     voice: &Voice<'_>,
 ) -> Result<u8, Failure> {
-    if request.share == Share::Task && voice.step.rank.is_some() && plan.engine.is_in_place() {
+    if request.share() == Share::Task && voice.step.rank.is_some() && plan.engine.is_in_place() {
         voice.say("warning: with --share=task MPI ranks cannot read each other's memory (CMA)");
     }
     let mut notice = |notice| voice.notice(notice);
     let writes = matches!(plan.root.write, RootWrite::Layer { .. });
-    if request.share == Share::Task && voice.step.rank.is_some() && writes {
-        return Err(LaunchError::SharedDirectory(request.write.clone()).into());
+    if request.share() == Share::Task && voice.step.rank.is_some() && writes {
+        return Err(LaunchError::SharedDirectory(request.write(Defaults::Job).clone()).into());
     }
-    let shares = writes || request.share == Share::Node && plan.engine.is_in_place();
+    let shares = writes || request.share() == Share::Node && plan.engine.is_in_place();
     if let (Some(run), Some(tree)) = (run, tree.filter(|tree| !tree.is_listed && (writes || !shares))) {
         run.mark_tree(&tree.root)?;
     }

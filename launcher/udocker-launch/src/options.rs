@@ -48,6 +48,8 @@ pub struct Here {
     pub fds: Vec<(i32, i32)>,
     /// The program is no rank of the process manager's.
     pub without_pmi: bool,
+    /// A batch system's plugin left the request.
+    pub is_handed_over: bool,
 }
 
 const HELP_HEAD: &str = "\
@@ -198,7 +200,7 @@ pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -
     let request = REQUESTS.iter().find_map(|name| Some((name, variable(name)?)));
     let request = request.filter(|_| !is_login && words.image.is_none());
     let is_handed_over = request.is_some();
-    let mut here = Here::default();
+    let mut here = Here { is_handed_over, ..Here::default() };
     let mut wish = match request {
         Some((name, value)) => Wish::over(handed_over(name, value, env)?),
         None if program.is_some() => {
@@ -226,7 +228,7 @@ pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -
     if request.image.is_empty() {
         return Err(UsageError("no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…".into()));
     }
-    if request.batch == Batch::Host && !is_handed_over {
+    if request.batch() == Batch::Host && !is_handed_over {
         return Err(UsageError(
             "--batch=host is for the options of a job: this program runs nothing on the host".into(),
         ));
@@ -398,7 +400,7 @@ mod tests {
     #[test]
     fn a_whole_request_stands_in_for_variables_where_no_word_names_an_image() {
         let text =
-            RunRequest { job: Some("5".into()), batch: Batch::Host, ..RunRequest::of_job("asked") }.to_json().unwrap();
+            RunRequest { job: Some("5".into()), batch: Some(Batch::Host), ..RunRequest::of_job("asked") }.to_json().unwrap();
         let env = [("UDOCKER_IMAGE", "x"), ("SLURM_UDOCKER_REQUEST", text.as_str()), ("SLURM_JOB_ID", "5")];
         let (request, _) = run(&["--", "--", "true"], &env).unwrap();
         assert_eq!((request.image.as_str(), request.argv), ("asked", vec!["--".into(), "true".into()]));

@@ -9,7 +9,7 @@ use udocker_core::container::ContainerName;
 use udocker_core::error::Failure;
 use udocker_core::platform::Platform;
 use udocker_core::run::{
-    Accounts, Entrypoint, EnvSpec, ExecMode, MountSpec, PullPolicy, RunRequest, UserSpec, WriteSpec, parse_env_file,
+    Accounts, Entrypoint, EnvSpec, ExecMode, MountSpec, PullPolicy, RunRequest, WriteSpec, parse_env_file,
 };
 
 use super::docker::DockerArgs;
@@ -214,12 +214,12 @@ impl Args {
         request.host_env = self.hostenv;
         request.workdir = self.workdir.clone();
         request.entrypoint = match &self.entrypoint {
-            None => Entrypoint::Image,
-            Some(program) if program.is_empty() => Entrypoint::None,
-            Some(program) => Entrypoint::Program(program.clone()),
+            None => None,
+            Some(program) if program.is_empty() => Some(Entrypoint::None),
+            Some(program) => Some(Entrypoint::Program(program.clone())),
         };
         request.home = self.bindhome.then_some(true);
-        request.write = self.write()?.unwrap_or(request.write);
+        request.write = self.write()?;
         request.no_system_mounts = self.nosysdirs;
         request.no_image_config = self.nometa;
         request.accounts = match (self.hostauth, self.containerauth) {
@@ -269,10 +269,7 @@ impl Args {
         for text in &self.env {
             request.env.push(EnvSpec::parse(text).map_err(refusal::of_wish)?);
         }
-        request.user = match &self.user {
-            None => UserSpec::Image,
-            Some(text) => text.parse().map_err(refusal::of_wish)?,
-        };
+        request.user = self.user.as_ref().map(|text| text.parse().map_err(refusal::of_wish)).transpose()?;
         Ok(())
     }
 }

@@ -146,7 +146,7 @@ fn enter(args: &Args, context: &Context, mut request: RunRequest, target: &Targe
 }
 
 fn plan(context: &Context, request: &RunRequest, target: &Target) -> Result<ExecPlan, Failure> {
-    let mut caller = Caller::gather(std::env::vars_os().collect(), &request.user);
+    let mut caller = Caller::gather(std::env::vars_os().collect(), request.user(Defaults::Interactive));
     caller.interactive = context.settings.interactive.clone();
     caller.site_mounts.clone_from(&context.settings.mounts);
     caller.site_env.clone_from(&context.settings.env);

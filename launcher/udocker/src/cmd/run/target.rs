@@ -9,7 +9,7 @@ use udocker_core::error::Failure;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::policy::{Name, Permit, Subject};
-use udocker_core::run::{ExecMode, RunRequest, WriteSpec};
+use udocker_core::run::{Defaults, ExecMode, RunRequest, WriteSpec};
 use udocker_core::store::{Store, StoreError, Stores, Temporary};
 use udocker_transfer::pull::DigestTag;
 
@@ -74,7 +74,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         let target = in_container(args, store.clone(), container, request, context)?;
         return Ok(Target { is_new: true, ..target });
     }
-    permit.check_use(false, request.write != WriteSpec::None)?;
+    permit.check_use(false, !is_read_only(request))?;
     let choice = tell(choose(args, None, &permit, context)?, context);
     let mut target = Target {
         id: image.record.tree.hex()[..32].to_owned(),
@@ -91,11 +91,15 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
     Ok(target)
 }
 
+fn is_read_only(request: &RunRequest) -> bool {
+    *request.write(Defaults::Interactive) == WriteSpec::None
+}
+
 /// A directory that is no container, written in place.
 fn location(directory: &PathBuf, request: &RunRequest, args: &Args, context: &Context) -> Result<Target, Failure> {
     let absolute = std::path::absolute(directory).ok().filter(|path| path.is_dir());
     let Some(tree) = absolute else { return Err(RunError::NoDirectory(directory.clone()).into()) };
-    let write = match (args.write()?, &request.write) {
+    let write = match (args.write()?, request.write(Defaults::Interactive)) {
         (None, _) => RootWrite::InPlace,
         (Some(_), WriteSpec::None) => RootWrite::ReadOnly,
         (Some(_), _) => return Err(RunError::WrittenInPlace.into()),
@@ -129,7 +133,7 @@ fn in_container(
     context: &Context,
 ) -> Result<Target, Failure> {
     let permit = context.permit_container(&request.image, &container)?;
-    permit.check_use(container.has_nvidia(), args.write()?.is_none() || request.write != WriteSpec::None)?;
+    permit.check_use(container.has_nvidia(), args.write()?.is_none() || !is_read_only(request))?;
     let choice = tell(choose(args, container.mode(), &permit, context)?, context);
     let stores = context.stores()?;
     let config = container.config()?;
@@ -208,10 +212,11 @@ fn tell(choice: Choice, context: &Context) -> Choice {
 
 /// Says where writes into a root go that is only read so far.
 fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &mut Target) -> Result<(), Failure> {
-    match &request.write {
+    let write = request.write(Defaults::Interactive);
+    match write {
         WriteSpec::None => {}
         WriteSpec::Directory(_) | WriteSpec::Tmpfs { size: Some(_) } if !target.choice.engine.is_in_place() => {
-            let (mode, write) = (target.choice.mode, request.write.to_string());
+            let (mode, write) = (target.choice.mode, write.to_string());
             return Err(RunError::NeedsOverlay { mode, write }.into());
         }
         WriteSpec::Tmpfs { .. } if !target.choice.engine.is_in_place() => {
@@ -230,7 +235,7 @@ fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &m
         },
         WriteSpec::Directory(path) => {
             if let Some(mounts) = &context.settings.mounts {
-                mounts.judge_directory(&format!("--write={}", request.write), path, true)?;
+                mounts.judge_directory(&format!("--write={write}"), path, true)?;
             }
             let (upper, work) = (path.join("upper"), path.join("work"));
             for directory in [&upper, &work] {
