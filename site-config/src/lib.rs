@@ -29,6 +29,7 @@ mod merge;
 mod mounts;
 mod overrides;
 mod policy;
+mod profile;
 mod read;
 mod report;
 mod run;
@@ -39,6 +40,7 @@ mod time;
 pub use check::{Checked, check};
 pub use error::{ConfigError, Origin, Position};
 pub use explain::{Explained, KeyError};
+pub use profile::profile;
 pub use report::{Effect, Row};
 
 /// Everything that [`load`] looks at.

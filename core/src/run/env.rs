@@ -64,36 +64,62 @@ pub(crate) fn login_shells(files: &ImageFiles, caller: &Caller) -> Vec<OsString>
 }
 
 /// An environment under construction: names are unique, the first setting decides the place.
+/// The second part is who sets what comes next.
 #[derive(Default)]
-struct Environment(Vec<(OsString, OsString)>);
+struct Environment(Vec<(OsString, OsString, EnvOrigin)>, EnvOrigin);
+
+/// Who set a variable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EnvOrigin {
+    /// It is the host's.
+    #[default]
+    Host,
+    /// The account of the program's user.
+    Account,
+    /// The image.
+    Image,
+    /// It is built in.
+    Default,
+    /// `env.set` of the site.
+    SiteSet,
+    /// `env.prepend`.
+    SitePrepend,
+    /// `env.append`.
+    SiteAppend,
+    /// The entry of this number in the request.
+    Wish(u32),
+}
 
 impl Environment {
     fn set(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) {
         let (name, value) = (name.into(), value.into());
-        match self.0.iter_mut().find(|(other, _)| *other == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name, value)),
+        match self.0.iter_mut().find(|(other, ..)| *other == name) {
+            Some((_, old, by)) => (*old, *by) = (value, self.1),
+            None => self.0.push((name, value, self.1)),
         }
     }
     /// What the site sets, and what it puts before and behind.
     fn set_of_site(&mut self, site: &SiteEnv) {
+        self.1 = EnvOrigin::SiteSet;
         for (name, value) in &site.set {
             self.set(name, value);
         }
+        self.1 = EnvOrigin::SitePrepend;
         for (name, value) in &site.prepend {
             let old = self.value(name).unwrap_or_default();
             self.set(name, joined(value.as_ref(), &old));
         }
+        self.1 = EnvOrigin::SiteAppend;
         for (name, value) in &site.append {
             let old = self.value(name).unwrap_or_default();
             self.set(name, joined(&old, value.as_ref()));
         }
     }
     fn value(&self, name: &str) -> Option<OsString> {
-        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
+        self.0.iter().find(|(other, ..)| other == name).map(|(_, value, _)| value.clone())
     }
     fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(other, _)| other == name)
+        self.0.iter().any(|(other, ..)| other == name)
     }
 }
 
@@ -120,6 +146,20 @@ pub(crate) fn assemble(
     identity: &Identity,
     mounts: &[MountPlan],
 ) -> Vec<OsString> {
+    let variables = variables(request, config, caller, defaults, container, identity, mounts);
+    variables.into_iter().map(|(name, value, _)| entry(name, &value)).collect()
+}
+
+/// The same, each with who set it.
+pub(super) fn variables(
+    request: &RunRequest,
+    config: &ImageConfig,
+    caller: &Caller,
+    defaults: Defaults,
+    container: &ContainerFacts,
+    identity: &Identity,
+    mounts: &[MountPlan],
+) -> Vec<(OsString, OsString, EnvOrigin)> {
     let mut out = Environment::default();
     let passes = |name: &[u8]| match defaults {
         Defaults::Interactive if request.host_env && !request.clean_env => {
@@ -150,21 +190,26 @@ pub(crate) fn assemble(
         out.set(name, value);
     }
     // The host's HOME stands for the caller; what the image sets comes later and wins, as in udocker.
+    out.1 = EnvOrigin::Account;
     out.set("HOME", &identity.home);
+    out.1 = EnvOrigin::Image;
     for entry in &config.env {
         let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
         if !name.is_empty() {
             out.set(name, value);
         }
     }
+    out.1 = EnvOrigin::Default;
     match defaults {
         Defaults::Interactive => set_udockers_own(&mut out, caller, container, identity),
         Defaults::Job => {
             for (name, value) in &caller.env {
                 if matches_any(env_vars::PER_RANK, name.as_bytes()) {
+                    out.1 = EnvOrigin::Host;
                     out.set(name, value);
                 }
             }
+            out.1 = EnvOrigin::Default;
             out.set(env_vars::UDOCKER_INSIDE, &container.id);
             if caller.runtime_dir.is_some() {
                 out.set(env_vars::XDG_RUNTIME_DIR, mount::runtime_dir_inside(caller));
@@ -172,8 +217,8 @@ pub(crate) fn assemble(
         }
     }
     let unset = |name: &OsStr| request.unset_env.iter().any(|glob| matches(glob.as_bytes(), name.as_bytes()));
-    out.0.retain(|(name, _)| !unset(name));
-    if !out.has("PATH") || out.0.iter().any(|(name, value)| name == "PATH" && value.is_empty()) {
+    out.0.retain(|(name, ..)| !unset(name));
+    if !out.has("PATH") || out.0.iter().any(|(name, value, _)| name == "PATH" && value.is_empty()) {
         let (root, own) = (identity.uid == 0, &caller.interactive);
         out.set(
             "PATH",
@@ -188,9 +233,10 @@ pub(crate) fn assemble(
     if let Some(site) = site {
         out.set_of_site(site);
         // The user's word goes beyond the site's.
-        out.0.retain(|(name, _)| name == "PATH" || !unset(name));
+        out.0.retain(|(name, ..)| name == "PATH" || !unset(name));
     }
-    for wish in &request.env {
+    for (wish, number) in request.env.iter().zip(0..) {
+        out.1 = EnvOrigin::Wish(number);
         match wish {
             EnvSpec::Set { name, value } => out.set(name, value),
             EnvSpec::Host(glob) => {
@@ -201,9 +247,9 @@ pub(crate) fn assemble(
         }
     }
     if let Some(site) = site {
-        out.0.retain(|(name, _)| !site.removes(name));
+        out.0.retain(|(name, ..)| !site.removes(name));
     }
-    out.0.into_iter().map(|(name, value)| entry(name, &value)).collect()
+    out.0
 }
 
 fn entry(name: OsString, value: &OsStr) -> OsString {

@@ -37,8 +37,10 @@ pub struct JobOption {
     pub value: &'static str,
     /// What it does, one line.
     pub help: &'static str,
-    /// `None`: what would serve it is not built.
+    /// `None`: no request holds it.
     apply: Option<Apply>,
+    /// `udocker-launch` serves it, and Slurm's commands do not.
+    of_launcher: bool,
 }
 
 /// All of them, in the order of help.
@@ -85,7 +87,7 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     }),
     single("timeout", "TIME", "how long getting the image may take, as 90s, 15m or 2h (15m)", timeout),
     single("verbose", "0|1|2|3", "from 1 on, tell how long what took; one task of a node speaks", verbose),
-    missing("profile", OptionKind::List, "NAME|FILE", "options from a profile (repeatable)"),
+    of_launcher("profile", OptionKind::List, "NAME|FILE", "options from a profile (repeatable)"),
     missing("name", OptionKind::Single, "NAME", "use or create a container of this name"),
     missing("save", OptionKind::Single, "FILE|store:NAME", "keep what was written at the end"),
     missing("gpu", OptionKind::Single, "auto|none|all|LIST", "which of the granted GPUs are visible"),
@@ -93,20 +95,23 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     missing("mpi", OptionKind::Single, "auto|none|image|host:NAME", "whose MPI is used"),
     missing("fabric", OptionKind::List, "NAME", "a network's libraries, as the site says (repeatable)"),
     missing("module", OptionKind::List, "NAME", "a bundle of settings, as the site says (repeatable)"),
-    missing("explain", OptionKind::Flag, "", "print the plan and run nothing"),
+    of_launcher("explain", OptionKind::Flag, "", "print the plan, and who asked for each part, and run nothing"),
 ];
 
 const fn flag(name: &'static str, help: &'static str, apply: Apply) -> JobOption {
-    JobOption { name, kind: OptionKind::Flag, value: "", help, apply: Some(apply) }
+    JobOption { name, kind: OptionKind::Flag, value: "", help, apply: Some(apply), of_launcher: false }
 }
 const fn single(name: &'static str, value: &'static str, help: &'static str, apply: Apply) -> JobOption {
-    JobOption { name, kind: OptionKind::Single, value, help, apply: Some(apply) }
+    JobOption { name, kind: OptionKind::Single, value, help, apply: Some(apply), of_launcher: false }
 }
 const fn list(name: &'static str, value: &'static str, help: &'static str, apply: Apply) -> JobOption {
-    JobOption { name, kind: OptionKind::List, value, help, apply: Some(apply) }
+    JobOption { name, kind: OptionKind::List, value, help, apply: Some(apply), of_launcher: false }
 }
 const fn missing(name: &'static str, kind: OptionKind, value: &'static str, help: &'static str) -> JobOption {
-    JobOption { name, kind, value, help, apply: None }
+    JobOption { name, kind, value, help, apply: None, of_launcher: false }
+}
+const fn of_launcher(name: &'static str, kind: OptionKind, value: &'static str, help: &'static str) -> JobOption {
+    JobOption { name, kind, value, help, apply: None, of_launcher: true }
 }
 
 /// An option or its value cannot be taken.
@@ -144,6 +149,14 @@ pub enum OptionError {
     /// A platform.
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    /// Any of these, in a file.
+    #[error("{at}: {error}")]
+    At {
+        /// `FILE:LINE:COLUMN`.
+        at: String,
+        /// What is wrong.
+        error: Box<OptionError>,
+    },
     /// Any of these, in a variable.
     #[error("variable {variable}: {error}")]
     Variable {
@@ -161,7 +174,7 @@ impl Explain for OptionError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Wish(error) => error.hints(),
-            Self::Variable { error, .. } => error.hints(),
+            Self::Variable { error, .. } | Self::At { error, .. } => error.hints(),
             _ => Vec::new(),
         }
     }
@@ -207,26 +220,18 @@ impl Wish {
         Self { request, file_env: Vec::new() }
     }
 
-    /// Applies the variables `UDOCKER_NAME` of `env`. An empty one is as good as none.
+    /// Applies `variables`, some of [`option_variables`].
     ///
     /// # Errors
     /// [`OptionError::Variable`].
-    pub fn take_variables(&mut self, env: &[(OsString, OsString)]) -> Result<(), OptionError> {
-        let ours: Vec<_> = option_variables(env).collect();
-        for option in JOB_OPTIONS {
-            let Some((_, value)) = ours.iter().find(|(variable, _)| names(variable, option.name)) else { continue };
-            let taken = match option.kind {
-                _ if value.is_empty() => Ok(()),
-                OptionKind::Flag if matches!(value.as_bytes(), b"0" | b"false" | b"no") => Ok(()),
-                OptionKind::Flag | OptionKind::Single => option.apply(self, value),
-                OptionKind::List => {
-                    let mut parts = value.as_bytes().split(|byte| *byte == b';').filter(|part| !part.is_empty());
-                    parts.try_for_each(|part| option.apply(self, OsStr::from_bytes(part)))
-                }
-            };
-            taken.map_err(|error| OptionError::Variable { variable: option.variable(), error: error.into() })?;
-        }
-        Ok(())
+    pub fn take_variables<'a>(
+        &mut self,
+        variables: impl Iterator<Item = (&'a [u8], &'a OsStr)>,
+    ) -> Result<(), OptionError> {
+        in_variables(variables, |option, value| {
+            let taken = option.apply(self, value);
+            taken.map_err(|error| OptionError::Variable { variable: option.variable(), error: error.into() })
+        })
     }
 
     /// The whole request.
@@ -235,6 +240,31 @@ impl Wish {
         request.env.splice(..0, file_env);
         request
     }
+}
+
+/// Each option that one of `variables` ([`option_variables`]) gives, and its value. An empty one gives none.
+///
+/// # Errors
+/// Those of `each`.
+pub fn in_variables<'a, E>(
+    variables: impl Iterator<Item = (&'a [u8], &'a OsStr)>,
+    mut each: impl FnMut(&'static JobOption, &'a OsStr) -> Result<(), E>,
+) -> Result<(), E> {
+    let ours: Vec<_> = variables.collect();
+    for option in JOB_OPTIONS {
+        let Some((_, value)) = ours.iter().find(|(variable, _)| names(variable, option.name)) else { continue };
+        match option.kind {
+            _ if value.is_empty() => {}
+            OptionKind::Flag if matches!(value.as_bytes(), b"0" | b"false" | b"no") => {}
+            OptionKind::Flag => each(option, OsStr::new(""))?,
+            OptionKind::Single => each(option, value)?,
+            OptionKind::List => {
+                let mut parts = value.as_bytes().split(|byte| *byte == b';').filter(|part| !part.is_empty());
+                parts.try_for_each(|part| each(option, OsStr::from_bytes(part)))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The variables of `env` that may stand for options, without their common beginning: of a job's hundred variables there
@@ -265,7 +295,11 @@ pub fn options_page() -> String {
     for option in JOB_OPTIONS {
         let value = option.value.replace('|', "\\|");
         let value = if value.is_empty() { String::new() } else { format!("`{value}`") };
-        let built = if option.is_built() { "" } else { "; not in this version" };
+        let built = match (option.is_built(), option.of_launcher) {
+            (true, _) => "",
+            (false, true) => "; not of Slurm's commands",
+            (false, false) => "; not in this version",
+        };
         let (name, variable, help) = (option.name, option.variable(), option.help);
         out.push_str(&format!("| `{name}` | {value} | `{variable}` | {help}{built} |\n"));
     }
@@ -337,7 +371,8 @@ mod tests {
 
     fn wish(words: &[(&str, &str)], env: &[(&str, &str)]) -> Result<RunRequest, String> {
         let mut wish = Wish::over(RunRequest::of_job(""));
-        wish.take_variables(&pairs(env)).map_err(|error| error.to_string())?;
+        let env = pairs(env);
+        wish.take_variables(option_variables(&env)).map_err(|error| error.to_string())?;
         for (name, value) in words {
             let option = JobOption::find(name).unwrap();
             option.apply(&mut wish, OsStr::new(value)).map_err(|error| error.to_string())?;

@@ -40,7 +40,7 @@ pub enum LaunchError {
     NeedsOverlay { mode: ExecMode, write: WriteSpec },
     #[error("cannot run container {id} in mode {mode}: it is a layer over its image, and the mode has no layers")]
     IsLayered { id: String, mode: ExecMode },
-    #[error("cannot run a login shell on the host: the site's `run.batch` is \"host\", which is for batch scripts of Slurm")]
+    #[error("cannot run a login shell on the host: `run.batch` is \"host\", which is for batch scripts of Slurm")]
     HostScript,
     #[error("cannot run the batch script {} on the host", program.display())]
     NotOnHost {

@@ -93,6 +93,9 @@ pub struct Args {
     /// Enter the container in this mode: auto, N1, P1, P2 [default: the one set by `udocker setup`, else UDOCKER_DEFAULT_EXECUTION_MODE, else auto].
     #[arg(long, value_name = "MODE", help_heading = "Program")]
     pub mode: Option<Mode>,
+    /// Options of a job from a profile, NAME or FILE, beneath all others; may be given again.
+    #[arg(long, value_name = "NAME|FILE", help_heading = "Program")]
+    pub profile: Vec<OsString>,
     /// Keep the container under this name.
     #[arg(long, value_name = "NAME", help_heading = "Container")]
     pub name: Option<ContainerName>,
@@ -194,8 +197,8 @@ impl Cpus {
 }
 
 impl Args {
-    /// What the options say that are right or wrong whatever the host is.
-    pub fn request(&self) -> Result<RunRequest, Failure> {
+    /// What the options say that are right or wrong whatever the host is, over `base`: what profiles say.
+    pub fn request(&self, base: RunRequest) -> Result<RunRequest, Failure> {
         let mut words = self.words.iter().cloned();
         let image = match words.next() {
             Some(word) => word.into_string().map_err(|w| usage_text(&format!("`{}` is no image name", w.display())))?,
@@ -205,21 +208,27 @@ impl Args {
                 return Err(UsageError("must specify container_id or image:tag".into(), hints).into());
             }
         };
-        let mut request = RunRequest::new(image);
+        let mut request = RunRequest { image, ..base };
         request.argv = words.collect();
         if request.argv.first().is_some_and(|word| word == "--") {
             request.argv.remove(0);
         }
-        request.umounts = self.novol.clone();
+        request.umounts.extend(self.novol.iter().cloned());
         request.host_env = self.hostenv;
-        request.workdir = self.workdir.clone();
-        request.entrypoint = match &self.entrypoint {
+        request.workdir = self.workdir.clone().or(request.workdir);
+        let entrypoint = match &self.entrypoint {
             None => None,
             Some(program) if program.is_empty() => Some(Entrypoint::None),
             Some(program) => Some(Entrypoint::Program(program.clone())),
         };
-        request.home = self.bindhome.then_some(true);
-        request.write = self.write()?;
+        request.entrypoint = entrypoint.or(request.entrypoint);
+        request.home = self.bindhome.then_some(true).or(request.home);
+        request.write = self.write()?.or(request.write);
+        request.mode = match self.mode {
+            None => request.mode,
+            Some(Mode::Auto) => None,
+            Some(Mode::Named(mode)) => Some(mode),
+        };
         request.no_system_mounts = self.nosysdirs;
         request.no_image_config = self.nometa;
         request.accounts = match (self.hostauth, self.containerauth) {
@@ -227,16 +236,16 @@ impl Args {
             (_, true) => Accounts::Container,
             _ => Accounts::Generated,
         };
-        request.platform = self.platform.clone();
+        request.platform = self.platform.clone().or(request.platform);
         request.pull = match self.pull {
-            None | Some(Pull::Reuse) => PullPolicy::Missing,
+            None | Some(Pull::Reuse) => request.pull,
             Some(Pull::When(policy)) => policy,
         };
         Ok(request)
     }
 
     /// `--write` or `--read-only`, if one was given.
-    pub fn write(&self) -> Result<Option<WriteSpec>, UsageError> {
+    fn write(&self) -> Result<Option<WriteSpec>, UsageError> {
         match &self.write {
             None => Ok(self.read_only.then_some(WriteSpec::None)),
             Some(text) => text.parse().map(Some).map_err(usage),
@@ -269,7 +278,9 @@ impl Args {
         for text in &self.env {
             request.env.push(EnvSpec::parse(text).map_err(refusal::of_wish)?);
         }
-        request.user = self.user.as_ref().map(|text| text.parse().map_err(refusal::of_wish)).transpose()?;
+        if let Some(text) = &self.user {
+            request.user = Some(text.parse().map_err(refusal::of_wish)?);
+        }
         Ok(())
     }
 }

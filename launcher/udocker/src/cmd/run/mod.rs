@@ -23,6 +23,7 @@ use target::Target;
 
 mod args;
 mod docker;
+mod profiles;
 pub mod refusal;
 mod target;
 
@@ -101,7 +102,7 @@ impl Explain for RunError {
 
 pub fn run(args: &Args, context: &mut Context) -> Outcome {
     args.registry.apply(&mut context.settings)?;
-    let request = args.request()?;
+    let request = args.request(profiles::request(&profiles::said(&args.profile)?)?)?;
     // From here on the command line is right, and what fails fails with Docker's status.
     begin(args, context, request).or_else(|failure| Ok(context.ui.failed(&failure, NOT_STARTED)))
 }
@@ -142,7 +143,7 @@ fn enter(args: &Args, context: &Context, mut request: RunRequest, target: &Targe
         let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(target.id.as_bytes()));
         written.map_err(|source| RunError::IdFile { path: path.clone(), source })?;
     }
-    start(args, context, target, plan)
+    start(args, context, target, plan, request.write.is_none())
 }
 
 fn plan(context: &Context, request: &RunRequest, target: &Target) -> Result<ExecPlan, Failure> {
@@ -181,8 +182,8 @@ fn plan(context: &Context, request: &RunRequest, target: &Target) -> Result<Exec
     Ok(engine::plan(&spec, &target.choice, target.root.clone()))
 }
 
-fn start(args: &Args, context: &Context, target: &Target, plan: ExecPlan) -> Outcome {
-    let writes = args.write()?.is_none();
+/// `writes`: whether into the container itself.
+fn start(args: &Args, context: &Context, target: &Target, plan: ExecPlan, writes: bool) -> Outcome {
     if let Some((store, container)) = &target.container {
         store.mark_in_use(container, writes, &context.settings.run_dirs)?;
     }

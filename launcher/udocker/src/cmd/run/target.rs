@@ -58,7 +58,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         return in_container(args, store.clone(), container, request, context);
     }
     // What cannot be is told before anything is pulled for it.
-    choose(args, None, &Permit::plain(context.settings.rules(), &request.image), context)?;
+    choose(args, request, None, &Permit::plain(context.settings.rules(), &request.image), context)?;
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
     let reference = crate::image::parse_reference(Some(&request.image))?;
     let image = crate::image::ready(context, &reference, &platform, request.pull, DigestTag::Write)
@@ -75,7 +75,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         return Ok(Target { is_new: true, ..target });
     }
     permit.check_use(false, !is_read_only(request))?;
-    let choice = tell(choose(args, None, &permit, context)?, context);
+    let choice = tell(choose(args, request, None, &permit, context)?, context);
     let mut target = Target {
         id: image.record.tree.hex()[..32].to_owned(),
         names: Vec::new(),
@@ -99,10 +99,10 @@ fn is_read_only(request: &RunRequest) -> bool {
 fn location(directory: &PathBuf, request: &RunRequest, args: &Args, context: &Context) -> Result<Target, Failure> {
     let absolute = std::path::absolute(directory).ok().filter(|path| path.is_dir());
     let Some(tree) = absolute else { return Err(RunError::NoDirectory(directory.clone()).into()) };
-    let write = match (args.write()?, request.write(Defaults::Interactive)) {
-        (None, _) => RootWrite::InPlace,
-        (Some(_), WriteSpec::None) => RootWrite::ReadOnly,
-        (Some(_), _) => return Err(RunError::WrittenInPlace.into()),
+    let write = match &request.write {
+        None => RootWrite::InPlace,
+        Some(WriteSpec::None) => RootWrite::ReadOnly,
+        Some(_) => return Err(RunError::WrittenInPlace.into()),
     };
     let shown = tree.to_string_lossy();
     if let Some(mounts) = &context.settings.mounts {
@@ -110,7 +110,7 @@ fn location(directory: &PathBuf, request: &RunRequest, args: &Args, context: &Co
     }
     let permit = context.permit(&Subject { shown: &shown, name: Name::None, digests: Vec::new() }, &tree)?;
     permit.check_use(false, write != RootWrite::ReadOnly)?;
-    let choice = tell(choose(args, None, &permit, context)?, context);
+    let choice = tell(choose(args, request, None, &permit, context)?, context);
     Ok(Target {
         id: String::new(),
         names: Vec::new(),
@@ -133,11 +133,11 @@ fn in_container(
     context: &Context,
 ) -> Result<Target, Failure> {
     let permit = context.permit_container(&request.image, &container)?;
-    permit.check_use(container.has_nvidia(), args.write()?.is_none() || !is_read_only(request))?;
-    let choice = tell(choose(args, container.mode(), &permit, context)?, context);
+    permit.check_use(container.has_nvidia(), request.write.is_none() || !is_read_only(request))?;
+    let choice = tell(choose(args, request, container.mode(), &permit, context)?, context);
     let stores = context.stores()?;
     let config = container.config()?;
-    let elsewhere = args.write()?.is_some();
+    let elsewhere = request.write.is_some();
     let container = match container.is_layered() && !choice.engine.is_in_place() && !args.dry_run {
         true => make_full(&store, container, &stores, &choice, context)?,
         false => container,
@@ -185,13 +185,16 @@ fn make_full(
 /// where udocker's own default is P1 or P2.
 fn choose(
     args: &Args,
+    request: &RunRequest,
     of_container: Option<ExecMode>,
     permit: &Permit<'_>,
     context: &Context,
 ) -> Result<Choice, Failure> {
-    let (mode, asked) = match (args.mode, of_container, context.settings.engines.default_mode) {
-        (Some(Mode::Auto), ..) | (None, None, None) => (None, "--mode=auto".to_owned()),
-        (Some(Mode::Named(mode)), ..) => (Some(mode), "--mode".to_owned()),
+    let (mode, asked) = match (request.mode, of_container, context.settings.engines.default_mode) {
+        _ if matches!(args.mode, Some(Mode::Auto)) => (None, "--mode=auto".to_owned()),
+        (None, None, None) => (None, "--mode=auto".to_owned()),
+        (Some(mode), ..) if args.mode.is_none() => (Some(mode), "the profile".to_owned()),
+        (Some(mode), ..) => (Some(mode), "--mode".to_owned()),
         (None, Some(mode), _) => (Some(mode), "`udocker setup --execmode`".to_owned()),
         (None, None, Some(mode)) => {
             (Some(mode), context.configuration.origin("override_default_execution_mode").to_string())
