@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use udocker_core::run::{SiteEnv, may_be_set};
 
-use crate::Loaded;
 use crate::merge::Place;
 use crate::policy::Keep;
 use crate::schema::Env;
+use crate::{Loaded, Sources};
 
 type Variables = BTreeMap<Spanned<String>, String>;
 type Pairs = fn(&mut SiteEnv) -> &mut Vec<(String, String)>;
 type Globs = fn(&mut SiteEnv) -> &mut Vec<String>;
 
 /// `[env]`.
-pub(crate) fn merge(loaded: &mut Loaded, keys: Env, place: &Place<'_>, keep: Keep<'_>) {
+pub(crate) fn merge(loaded: &mut Loaded, keys: Env, place: &Place<'_>, sources: &Sources, keep: Keep<'_>) {
     const NAME: &str = "names of variables that no scheduler and process manager sets";
     let variables: [(Variables, _, Pairs); 3] = [
         (keys.set, "env.set", |env| &mut env.set),
@@ -29,6 +29,9 @@ pub(crate) fn merge(loaded: &mut Loaded, keys: Env, place: &Place<'_>, keep: Kee
                 continue;
             }
             loaded.note(key, place.origin(&name));
+            if sources.in_detail {
+                loaded.note(&format!("{key}.{}", name.get_ref()), place.origin(&name));
+            }
             let pairs = pairs(loaded.settings.env.get_or_insert_default());
             pairs.retain(|(other, _)| other != name.get_ref());
             pairs.push((name.into_inner(), value));

@@ -64,6 +64,8 @@ pub struct Sources {
     pub insecure: bool,
     /// `--quiet` or `--debug`.
     pub verbosity: Option<Verbosity>,
+    /// Whether it is kept who set each variable of `[env]`, as `env.set.NAME`.
+    pub in_detail: bool,
     /// The site's directory: [`SITE_DIR`], another in tests.
     pub site_dir: PathBuf,
     /// The machine's udocker.conf: [`SYSTEM_CONF`], another in tests.
@@ -85,6 +87,7 @@ impl Sources {
             config: None,
             insecure: false,
             verbosity: None,
+            in_detail: false,
             site_dir: SITE_DIR.into(),
             system_conf: SYSTEM_CONF.into(),
             site_owner: 0,
@@ -223,6 +226,10 @@ fn defaults(sources: &Sources) -> Loaded {
 }
 
 impl Loaded {
+    /// Who set `key`, if anybody did.
+    pub fn set_by(&self, key: &str) -> Option<String> {
+        self.origins.get(key).map(ToString::to_string)
+    }
     /// Who set `key`, written as in the module's head.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)

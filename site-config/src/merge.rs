@@ -109,7 +109,7 @@ pub(crate) fn merge(
     policy::merge_policy(loaded, config.policy, &place, &mut keep);
     policy::merge_modes(loaded, config.modes, &place, &mut keep);
     mounts::merge(loaded, config.mounts, &place, sources, &mut keep);
-    env::merge(loaded, config.env, &place, &mut keep);
+    env::merge(loaded, config.env, &place, sources, &mut keep);
     run::merge(loaded, config.run, &place, sources, &mut keep);
     merge_limits(loaded, &config.limits, &place);
 }

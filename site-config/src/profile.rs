@@ -42,7 +42,11 @@ pub fn profile(name: &OsStr, sources: &Sources) -> Result<Vec<Said>, ConfigError
         let known = JobOption::find(name).ok_or_else(|| {
             let names = JOB_OPTIONS.iter().map(|option| option.name).filter(|name| !NOT_HERE.contains(name));
             let nearest = nearest(name, names).map(str::to_owned);
-            ConfigError::UnknownKey { at: at(key.span()), key: name.chars().take(60).flat_map(char::escape_debug).collect(), nearest }
+            ConfigError::UnknownKey {
+                at: at(key.span()),
+                key: name.chars().take(60).flat_map(char::escape_debug).collect(),
+                nearest,
+            }
         })?;
         if NOT_HERE.contains(&known.name) {
             return Err(ConfigError::NotInProfile { at: at(key.span()), key: known.name });

@@ -64,7 +64,12 @@ fn put<T: std::str::FromStr>(place: &mut Option<T>, text: &str) -> bool {
 pub(crate) const OF_USER: &str = ".config/udocker/config.toml";
 
 /// Reads the user's config.toml; whether there was one.
-pub(crate) fn apply_user_file(loaded: &mut Loaded, path: &Path, own: Trust, sources: &Sources) -> Result<bool, ConfigError> {
+pub(crate) fn apply_user_file(
+    loaded: &mut Loaded,
+    path: &Path,
+    own: Trust,
+    sources: &Sources,
+) -> Result<bool, ConfigError> {
     let Some(text) = read_conf(path, own)? else { return Ok(false) };
     if let Ok(table) = DeTable::parse(&text)
         && let Some(name) = table.get_ref().keys().find(|name| name.get_ref().as_ref() != "run")

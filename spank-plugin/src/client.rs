@@ -7,7 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_REQUEST};
 use udocker_core::error::{ErrorKind, Explain};
-use udocker_core::run::{JOB_OPTIONS, JobOption, OptionError, RequestError, RunRequest, Wish, is_path, option_variables};
+use udocker_core::run::{
+    JOB_OPTIONS, JobOption, OptionError, RequestError, RunRequest, Wish, is_path, option_variables,
+};
 use udocker_spank_sys::Client;
 
 /// How the client's environment, and with it the job's, changes.

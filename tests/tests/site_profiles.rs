@@ -125,7 +125,10 @@ fn a_profile_does_not_get_around_the_site() {
             }
             let (status, _, said) = ended(&env, &mut command);
             assert_eq!(status, if denied.is_some() { POLICY } else { 0 }, "{case}: {said}");
-            assert!(said.contains(denied.unwrap_or("")) && said.contains("site.toml") == denied.is_some(), "{case}: {said}");
+            assert!(
+                said.contains(denied.unwrap_or("")) && said.contains("site.toml") == denied.is_some(),
+                "{case}: {said}"
+            );
             // The same words without a site.
             env.set_site("");
             let mut command = env.launch(&[&["--profile=p"], words].concat());
@@ -162,7 +165,12 @@ fn files_that_cannot_be_used_are_refused_by_name() {
         ("\nenv = [1]", format!("{shown}:2:8: cannot use the value of `env`: expected a text, or a list of texts")),
         ("write = []", format!("{shown}:1:9: cannot use the value of `write`: expected a text")),
         ("gpu = \"all\"", format!("{shown}:1:7: option --gpu is not supported by this version")),
-        ("mode = \"N9\"", format!("{shown}:1:8: `N9` is no execution mode: expected one of N1, P1, P2, F1, F2, F3, F4, R1, R2, R3, S1")),
+        (
+            "mode = \"N9\"",
+            format!(
+                "{shown}:1:8: `N9` is no execution mode: expected one of N1, P1, P2, F1, F2, F3, F4, R1, R2, R3, S1"
+            ),
+        ),
         ("[run]\nwrite = \"none\"", format!("{shown}:1:2: unknown key `run`")),
     ] {
         write(&env, "profiles/p.toml", text);
@@ -190,9 +198,8 @@ fn files_that_cannot_be_used_are_refused_by_name() {
     assert_eq!(refused(&env, "p"), expected);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     chown(&file, Some(4242), None).unwrap();
-    let expected = format!(
-        "udocker: cannot trust the configuration {shown}: it belongs to uid 4242, not to uid {ORDINARY_USER}"
-    );
+    let expected =
+        format!("udocker: cannot trust the configuration {shown}: it belongs to uid 4242, not to uid {ORDINARY_USER}");
     assert_eq!(refused(&env, "p"), expected);
     env.set_site("");
     assert_eq!(
@@ -200,7 +207,10 @@ fn files_that_cannot_be_used_are_refused_by_name() {
         "udocker: cannot read the profile `q`: there is no DIR/home/.config/udocker/profiles/q.toml and no /etc/udocker/profiles/q.toml"
     );
     for name in ["", "..", "a b"] {
-        assert_eq!(refused(&env, name), format!("udocker: cannot read the profile `{name}`: it is neither a name nor a path"));
+        assert_eq!(
+            refused(&env, name),
+            format!("udocker: cannot read the profile `{name}`: it is neither a name nor a path")
+        );
     }
     // The site has some as well, that nobody else may write.
     let of_site = env.path("etc/udocker/profiles");
@@ -217,7 +227,10 @@ fn files_that_cannot_be_used_are_refused_by_name() {
     let mut command = env.launch(&["--profile=q", "--", "true"]);
     command.env("UDOCKER_REQUEST", RunRequest::of_job("bb:1").to_json().unwrap());
     let (status, _, said) = ended(&env, &mut command);
-    assert!(said.starts_with("udocker: --profile lies beneath all other options, and UDOCKER_REQUEST holds all of them\n"), "{said}");
+    assert!(
+        said.starts_with("udocker: --profile lies beneath all other options, and UDOCKER_REQUEST holds all of them\n"),
+        "{said}"
+    );
     assert_eq!(status, USAGE);
 }
 

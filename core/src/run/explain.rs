@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{Defaults, Entrypoint, EnvOrigin, RunRequest, Said, home_is_visible, mount::clean, parse_env_file};
 use crate::engine::{ExecPlan, MountPlan, MountSource, RootWrite};
+use crate::image_config::ImageConfig;
 use crate::run::Caller;
 use crate::text::printable;
 
@@ -21,15 +22,12 @@ pub struct Asked {
     mounts: Vec<String>,
     /// Of each entry of its environment.
     env: Vec<String>,
-    /// Of what is in the request all the same: whoever handed it over.
-    rest: &'static str,
 }
 
 impl Asked {
     /// `groups`: options in the order in which the request took them; within one, files of variables count as given first.
-    /// `rest`: where a request came from that was made elsewhere.
-    pub fn of(groups: &[Vec<Said>], rest: &'static str) -> Self {
-        let mut asked = Self { rest, ..Self::default() };
+    pub fn of(groups: &[Vec<Said>]) -> Self {
+        let mut asked = Self::default();
         for group in groups {
             let mut env = Vec::new();
             for Said { option, value, origin } in group {
@@ -50,8 +48,8 @@ impl Asked {
     }
 
     /// Who asked for the option `name`.
-    pub fn option(&self, name: &str) -> Option<&str> {
-        self.options.get(name).map(String::as_str)
+    fn option(&self, name: &str) -> Option<String> {
+        self.options.get(name).cloned()
     }
 }
 
@@ -67,12 +65,18 @@ pub struct Explaining<'a> {
     pub defaults: Defaults,
     /// Whose run it is.
     pub caller: &'a Caller,
+    /// What the image says.
+    pub config: &'a ImageConfig,
     /// What it became.
     pub plan: &'a ExecPlan,
     /// Of [`super::RunSpec::variables`].
     pub variables: Vec<(OsString, OsString, EnvOrigin)>,
-    /// Who chose the mode.
-    pub mode: String,
+    /// Where the root comes from.
+    pub root: String,
+    /// Who chose the mode where the request does not: the setup of a container, a configuration.
+    pub setup: Option<String>,
+    /// Why the mode is not the first that could be.
+    pub why: Option<&'a str>,
 }
 
 /// One part of a plan.
@@ -104,7 +108,9 @@ impl Explaining<'_> {
     pub fn explain(&self) -> Explanation {
         let mounts: Vec<_> = self.plan.mounts.iter().map(|mount| self.mount(mount)).collect();
         let shows_devices = |mount: &&MountPlan| match &mount.source {
-            MountSource::Bind { path, .. } => path.starts_with("/dev") || is_device(path),
+            MountSource::Bind { path, .. } => {
+                path.starts_with("/dev") && !path.starts_with("/dev/shm") || is_device(path)
+            }
             MountSource::Tmpfs { .. } => false,
         };
         let devices = self.plan.mounts.iter().filter(shows_devices).map(|mount| self.mount(mount)).collect();
@@ -135,49 +141,75 @@ impl Explaining<'_> {
         };
         let home = if home_is_visible(request, self.caller, defaults) { "visible" } else { "hidden" };
         let mut out = vec![
-            part("image", request.image.clone(), self.said("image", request.image.is_empty()).unwrap_or_default()),
-            part("root", text(&plan.root.tree), "store".into()),
-            part("mode", plan.mode.to_string(), self.mode.clone()),
-            part("user", user, self.setting("user", request.user.is_none())),
-            part("entrypoint", entrypoint, self.setting("entrypoint", request.entrypoint.is_none())),
-            part("write", write, self.setting("write", request.write.is_none())),
+            part("image", request.image.clone(), self.said("image")),
+            part("root", text(&plan.root.tree), self.root.clone()),
+            part("mode", plan.mode.to_string(), self.mode()),
+            part("user", user, self.setting("user")),
+            part("entrypoint", entrypoint, self.setting("entrypoint")),
+            part("write", write, self.setting("write")),
             part("home", home.to_owned(), self.home()),
             part("workdir", text(&plan.cwd.path), self.workdir()),
-            part("command", words(&plan.argv), if request.argv.is_empty() { "image" } else { "command line" }.into()),
+            part("command", words(&plan.argv), self.command()),
         ];
         if defaults == Defaults::Job {
-            out.push(part("share", request.share().to_string(), self.setting("share", request.share.is_none())));
+            out.push(part("share", request.share().to_string(), self.setting("share")));
         }
         if !plan.unshare.is_empty() {
             let names: Vec<_> = plan.unshare.iter().map(|namespace| namespace.name()).collect();
-            out.push(part("unshare", names.join(","), self.setting("unshare", false)));
+            out.push(part("unshare", names.join(","), self.said("unshare")));
         }
         out
     }
 
-    /// Who asked for the option `name`, or handed it over.
-    fn said(&self, name: &str, is_unset: bool) -> Option<String> {
-        let rest = || (!is_unset && !self.asked.rest.is_empty()).then(|| self.asked.rest.to_owned());
-        self.asked.option(name).map(str::to_owned).or_else(rest)
+    fn said(&self, name: &str) -> String {
+        self.asked.option(name).unwrap_or_else(|| "default".into())
     }
 
-    /// The origin of an option that `[run]` may set too.
-    fn setting(&self, name: &str, is_unset: bool) -> String {
-        let said = self.asked.option(name).map(str::to_owned);
-        let configured = || (self.configured)(&format!("run.{name}")).filter(|_| self.defaults == Defaults::Job);
-        said.or_else(configured).or_else(|| self.said(name, is_unset)).unwrap_or_else(|| "default".into())
+    /// Of an option for which `key` of the configuration stands in jobs.
+    fn or_configured(&self, name: &str, key: &str) -> String {
+        let configured = || (self.configured)(key).filter(|_| self.defaults == Defaults::Job);
+        self.asked.option(name).or_else(configured).unwrap_or_else(|| "default".into())
+    }
+
+    fn setting(&self, name: &str) -> String {
+        self.or_configured(name, &format!("run.{name}"))
     }
 
     fn home(&self) -> String {
-        let configured = || (self.configured)("mounts.home").filter(|_| self.defaults == Defaults::Job);
-        let said = self.said("home", self.request.home.is_none());
-        said.or_else(configured).unwrap_or_else(|| "default".into())
+        self.or_configured("home", "mounts.home")
+    }
+
+    fn mode(&self) -> String {
+        if let Some(origin) = self.asked.option("mode").filter(|_| self.request.mode.is_some()) {
+            return origin;
+        }
+        if let Some(setup) = &self.setup {
+            return setup.clone();
+        }
+        let order = (self.configured)("modes.preference").map(|origin| format!(" by {origin}")).unwrap_or_default();
+        let why = self.why.map(|why| format!(", since {why}")).unwrap_or_default();
+        format!("automatic{order}{why}")
+    }
+
+    fn command(&self) -> String {
+        match self.request.argv.is_empty() {
+            true => self.of_image(|config| !(config.entrypoint.is_empty() && config.cmd.is_empty())),
+            false => "command line".into(),
+        }
+    }
+
+    /// `image` if that says something of it.
+    fn of_image(&self, says: impl FnOnce(&ImageConfig) -> bool) -> String {
+        if !self.request.no_image_config && says(self.config) { "image" } else { "default" }.into()
     }
 
     fn workdir(&self) -> String {
         let is_callers = self.defaults == Defaults::Job && self.plan.cwd.path == self.caller.cwd;
-        let built_in = || if is_callers { "the current directory" } else { "image" }.to_owned();
-        self.said("workdir", self.request.workdir.is_none()).unwrap_or_else(built_in)
+        let built_in = || match is_callers {
+            true => "the current directory".into(),
+            false => self.of_image(|config| !config.working_dir.is_empty()),
+        };
+        self.asked.option("workdir").unwrap_or_else(built_in)
     }
 
     fn mount(&self, mount: &MountPlan) -> Part {
@@ -190,7 +222,7 @@ impl Explaining<'_> {
             value.push_str(", read-only");
         }
         if mount.optional {
-            value.push_str(", if it can be");
+            value.push_str(", optional");
         }
         let origin = match mount.origin.as_str() {
             // The last wish for a target counts.
@@ -198,7 +230,7 @@ impl Explaining<'_> {
                 let wishes = self.request.mounts.iter();
                 let wish = wishes.clone().rposition(|wish| clean(&wish.target) == mount.target);
                 let asked = wish.and_then(|number| self.asked.mounts.get(number).cloned());
-                asked.unwrap_or_else(|| if self.asked.rest.is_empty() { &mount.origin } else { self.asked.rest }.into())
+                asked.unwrap_or_else(|| mount.origin.clone())
             }
             "home" | "--bindhome" => self.home(),
             "mounts.tmp" => (self.configured)("mounts.tmp").unwrap_or_else(|| "default".into()),
@@ -212,7 +244,8 @@ impl Explaining<'_> {
     }
 
     fn variable(&self, name: &str, origin: EnvOrigin) -> String {
-        let site = |list: &str| (self.configured)(&format!("env.{list}.{name}")).unwrap_or_else(|| format!("env.{list}"));
+        let site =
+            |list: &str| (self.configured)(&format!("env.{list}.{name}")).unwrap_or_else(|| format!("env.{list}"));
         match origin {
             EnvOrigin::Host => "host".into(),
             EnvOrigin::Account => "the user's account".into(),
@@ -223,7 +256,7 @@ impl Explaining<'_> {
             EnvOrigin::SiteAppend => site("append"),
             EnvOrigin::Wish(number) => {
                 let asked = self.asked.env.get(number as usize).cloned();
-                asked.unwrap_or_else(|| if self.asked.rest.is_empty() { "--env" } else { self.asked.rest }.into())
+                asked.unwrap_or_else(|| "--env".into())
             }
         }
     }
@@ -258,7 +291,12 @@ impl Explanation {
                 })
                 .collect();
             let width = |column: fn(&(String, String, String)) -> &String| {
-                shown.iter().map(|row| column(row).chars().count()).filter(|width| *width <= MAX_COLUMN).max().unwrap_or(0)
+                shown
+                    .iter()
+                    .map(|row| column(row).chars().count())
+                    .filter(|width| *width <= MAX_COLUMN)
+                    .max()
+                    .unwrap_or(0)
             };
             let (names, values) = (width(|row| &row.0), width(|row| &row.1));
             for (name, value, origin) in &shown {

@@ -88,10 +88,7 @@ const HOSTS: &str = "the host's";
 fn id_map(identity: &Identity, user: &UserSpec, caller: &Caller) -> IdMap {
     match caller.subordinate {
         Some((uids, gids))
-            if identity.uid == 0
-                && identity.gid <= gids.1
-                && caller.uid != 0
-                && *user != UserSpec::Caller =>
+            if identity.uid == 0 && identity.gid <= gids.1 && caller.uid != 0 && *user != UserSpec::Caller =>
         {
             IdMap::Subordinate { uids, gids }
         }

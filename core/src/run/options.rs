@@ -5,9 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::{
-    Entrypoint, EnvSpec, ExecModeError, MountSpec, RunRequest, WishError, parse_env_file, parse_unshare,
-};
+use super::{Entrypoint, EnvSpec, ExecModeError, MountSpec, RunRequest, WishError, parse_env_file, parse_unshare};
 use crate::container::ContainerName;
 use crate::error::{ErrorKind, Explain};
 use crate::platform::PlatformError;

@@ -90,9 +90,12 @@ impl Explain for LaunchError {
             Self::Mode { source, .. } => source.kind(),
             Self::NeedsOverlay { .. } | Self::NeedsNamespaces { .. } | Self::IsLayered { .. } => ErrorKind::Unsupported,
             // 125: neither the image nor a policy stands in the way.
-            Self::WriteDirectory { .. } | Self::HostScript | Self::NotOnHost { .. } | Self::NoRunDirectory(_) | Self::Descriptors(_) | Self::IsInside(_) => {
-                ErrorKind::System
-            }
+            Self::WriteDirectory { .. }
+            | Self::HostScript
+            | Self::NotOnHost { .. }
+            | Self::NoRunDirectory(_)
+            | Self::Descriptors(_)
+            | Self::IsInside(_) => ErrorKind::System,
             Self::NotPinned(_) => ErrorKind::Forbidden,
             Self::Late { .. } | Self::Waited { .. } => ErrorKind::Timeout,
             _ => ErrorKind::NotFound,

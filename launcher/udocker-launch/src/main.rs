@@ -25,7 +25,10 @@ use udocker_core::engine::{self, ExecPlan, KeepFds, RootWrite};
 use udocker_core::env_vars::{self, matches_any};
 use udocker_core::error::{ErrorKind, Failure};
 use udocker_core::rendezvous::{Meeting, NO_ENVIRONMENT, NoSettings, Step, reap, starter};
-use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunSpec, Share, UserSpec, host_shell};
+use udocker_core::run::{
+    Accounts, Asked, Caller, Defaults, Explaining, ImageFiles, RunRequest, RunSpec, Share, UserSpec, host_shell,
+    is_path,
+};
 use udocker_core::settings::Settings;
 use udocker_core::start::{StartError, start};
 use udocker_core::store::{RunDirectory, Stores, TreeUse};
@@ -34,7 +37,7 @@ use udocker_site_config::Sources;
 
 use error::LaunchError;
 use exec::Exec;
-use options::{Here, Invocation};
+use options::{Form, Here, Invocation};
 use report::Voice;
 use target::Places;
 
@@ -127,7 +130,8 @@ fn launch(
     caller.shell = request.login.then(|| host_shell(caller.uid)).flatten();
     descriptors::sort(&here.fds, &caller.sockets)?;
     let (mut looked, mut plain) = (None, None);
-    let loaded = udocker_site_config::load_with(&Sources::of_caller(&caller), &mut |settings, places| {
+    let sources = Sources { in_detail: here.explain, ..Sources::of_caller(&caller) };
+    let loaded = udocker_site_config::load_with(&sources, &mut |settings, places| {
         let (run, _) = looked.insert(RunDirectory::look(&settings.run_dirs));
         let left =
             run.as_ref().filter(|_| voice.step.rank.is_some()).map(|run| NoSettings::of(run, voice.step, places));
@@ -135,9 +139,10 @@ fn launch(
         plain = left.filter(|_| !is_left);
         is_left
     })?;
-    let settings = loaded.settings;
+    let settings = &loaded.settings;
     request.complete(&settings.run);
-    if host_script::is_one(&request, here, &caller.env)? {
+    let shows = here.dry_run || here.explain;
+    if !shows && host_script::is_one(&request, here, &caller.env)? {
         return Ok(host_script::become_it(&request, caller.env, voice));
     }
     caller.look_up_subordinate(request.user(Defaults::Job));
@@ -152,10 +157,12 @@ fn launch(
         plain.leave();
     }
     caller.runtime_dir = run.as_ref().and_then(RunDirectory::for_programs);
-    let places = Places { settings: &settings, run: run.as_ref(), env: &caller.env, voice };
+    let places = Places { settings, run: run.as_ref(), env: &caller.env, voice };
     let target = target::find(&request, &places)?;
     voice.phase(&format!("found {}", request.image));
-    if let RootWrite::Layer { upper, work } = &target.root.write {
+    if let RootWrite::Layer { upper, work } = &target.root.write
+        && !shows
+    {
         for path in [upper, work] {
             let made = std::fs::create_dir_all(path);
             made.map_err(|source| LaunchError::WriteDirectory { path: path.clone(), source })?;
@@ -169,6 +176,27 @@ fn launch(
     let mut plan = engine::plan(&spec, &target.choice, target.root);
     if let KeepFds::Only(kept) = &mut plan.keep_fds {
         kept.extend(here.fds.iter().map(|(_, to)| *to).filter(|fd| *fd > 2));
+    }
+    if here.explain {
+        let setup = target.container.as_ref().filter(|(_, container)| container.mode().is_some());
+        let explaining = Explaining {
+            request: &request,
+            asked: &Asked::of(std::slice::from_ref(&here.said)),
+            configured: &|key| loaded.set_by(key),
+            defaults: Defaults::Job,
+            caller: &caller,
+            config: &target.config,
+            plan: &plan,
+            variables: RunSpec::variables(&request, &target.config, &files, &caller, Defaults::Job, &target.facts)?,
+            root: if is_path(&request.image) { "a directory" } else { "store" }.into(),
+            setup: setup.map(|(_, container)| format!("the setup of container {}", container.id())),
+            why: target.choice.why.as_deref(),
+        };
+        let explanation = explaining.explain();
+        return Ok(report::print(&match here.form {
+            Form::Text => explanation.to_text(),
+            Form::Json => explanation.to_json(),
+        }));
     }
     if here.dry_run {
         let text = serde_json::to_string_pretty(&plan).expect("a plan serialises");

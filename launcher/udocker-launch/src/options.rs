@@ -7,8 +7,8 @@ use crate::exec::Exec;
 use udocker_core::env_vars;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::run::{
-    Batch, Caller, EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Said, UserSpec, Wish, names, option_variables,
-    variable_of,
+    Batch, Caller, EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Said, UserSpec, Wish, in_variables, names,
+    option_variables, variable_of,
 };
 use udocker_site_config::Sources;
 
@@ -67,12 +67,27 @@ pub struct Here {
     pub is_handed_over: bool,
     /// Files with options.
     pub profiles: Vec<OsString>,
+    /// Print the plan with its origins and run nothing.
+    pub explain: bool,
+    /// See [`Form`].
+    pub form: Form,
+    /// Who asked for what, for that.
+    pub said: Vec<Said>,
+}
+
+/// How `--explain` tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    #[default]
+    Text,
+    Json,
 }
 
 const HELP_HEAD: &str = "\
 udocker-launch [OPTIONS] IMAGE [--] [COMMAND [ARGUMENT…]]
 udocker-launch exec [--job=JOB] [--step=STEP] [--workdir=DIR] [--env=…] [--] COMMAND [ARGUMENT…]
 udocker-launch reap
+udocker-launch explain [OPTIONS] IMAGE [--] [COMMAND [ARGUMENT…]]
 
 Runs COMMAND in IMAGE: as the calling user, on a read-only root, in this process (beside it in the modes P1 and P2).
 
@@ -82,6 +97,7 @@ const HELP_TAIL: &str = "  --help, --version
 
 `exec` runs COMMAND in a container that runs on this node: of this job, or of the one that is named.
 `reap` removes what dead processes of yours left on this node.
+`explain` is `--explain`.
 Without IMAGE it is UDOCKER_IMAGE's, or that of the job whose options Slurm's plugin has read.
 
 Each option is also a variable UDOCKER_NAME (upper case, `_` for `-`); lists there are separated by `;`.
@@ -112,7 +128,21 @@ struct Own {
 }
 
 #[expect(clippy::unit_arg, reason = "a table of one-line setters reads better")]
-const OPTIONS: [Own; 4] = [
+const OPTIONS: [Own; 6] = [
+    Own {
+        name: "explain",
+        kind: OptionKind::Flag,
+        value: "",
+        help: "print the plan, and who asked for each part, and run nothing",
+        apply: |here, _| Ok(here.explain = true),
+    },
+    Own {
+        name: "format",
+        kind: OptionKind::Single,
+        value: "text|json",
+        help: "how --explain tells it (default: text)",
+        apply: |here, value| Ok(here.form = form(text(value)?)?),
+    },
     Own {
         name: "profile",
         kind: OptionKind::List,
@@ -143,14 +173,19 @@ const OPTIONS: [Own; 4] = [
     },
 ];
 
-/// Its commands that are not built.
-const NOT_BUILT_COMMANDS: [&str; 1] = ["explain"];
-
 /// Variables that hold whole requests.
 const REQUESTS: [&str; 2] = [env_vars::SLURM_UDOCKER_REQUEST, env_vars::UDOCKER_REQUEST];
 
 fn text(value: &OsStr) -> Result<&str, UsageError> {
     value.to_str().ok_or_else(|| UsageError::new(format!("`{}` is not UTF-8", value.display())))
+}
+
+fn form(value: &str) -> Result<Form, UsageError> {
+    match value {
+        "text" => Ok(Form::Text),
+        "json" => Ok(Form::Json),
+        other => Err(UsageError::new(format!("`{other}` is neither `text` nor `json` (--format)"))),
+    }
 }
 
 /// `N` or `N:M`; M is above the standard streams, which the shell redirects.
@@ -231,16 +266,27 @@ pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -
     }
     let mut wish = match request {
         Some((name, _)) if !here.profiles.is_empty() => {
-            return Err(UsageError::new(format!("--profile lies beneath all other options, and {name} holds all of them")));
+            return Err(UsageError::new(format!(
+                "--profile lies beneath all other options, and {name} holds all of them"
+            )));
         }
-        Some((name, value)) => Wish::over(handed_over(name, value, env)?),
+        Some((name, value)) => {
+            let request = handed_over(name, value, env)?;
+            if here.explain {
+                here.said = Said::of_request(&request, name);
+            }
+            Wish::over(request)
+        }
         None if program.is_some() => {
             return Err(UsageError::new(format!("no request: {} is set without one", env_vars::SLURM_UDOCKER_PROGRAM)));
         }
         None => {
             let mut wish = Wish::over(RunRequest::of_job(""));
-            for said in profiles(&here.profiles, env)? {
-                said.apply(&mut wish).map_err(usage)?;
+            let said = profiles(&here.profiles, env)?;
+            said.iter().try_for_each(|said| said.apply(&mut wish)).map_err(usage)?;
+            if here.explain {
+                here.said = said;
+                here.said.extend(said_in_variables(env));
             }
             wish.take_variables(option_variables(env).filter(|(name, _)| !is_own(name))).map_err(usage)?;
             wish
@@ -250,6 +296,9 @@ pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -
         if let Known::Job(option) = option {
             option.apply(&mut wish, value).map_err(usage)?;
         }
+    }
+    if here.explain {
+        here.said.extend(said_in(&words));
     }
     let mut request = wish.into_request();
     if let Some(image) = words.image {
@@ -288,6 +337,28 @@ fn profiles(names: &[OsString], env: &[(OsString, OsString)]) -> Result<Vec<Said
     Ok(all)
 }
 
+/// What the variables of `env` ask for.
+fn said_in_variables(env: &[(OsString, OsString)]) -> Vec<Said> {
+    let mut said = Vec::new();
+    let _: Result<(), std::convert::Infallible> = in_variables(option_variables(env), |option, value| {
+        said.push(Said { option: option.name, value: value.into(), origin: option.variable() });
+        Ok(())
+    });
+    said
+}
+
+/// What the words ask for.
+fn said_in(words: &Words<'_>) -> Vec<Said> {
+    let options = words.options.iter().filter_map(|(option, value)| match option {
+        Known::Job(option) => {
+            Some(Said { option: option.name, value: (*value).into(), origin: format!("--{}", option.name) })
+        }
+        Known::Own(_) => None,
+    });
+    let image = words.image.map(|image| Said { option: "image", value: image.into(), origin: "command line".into() });
+    options.chain(image).collect()
+}
+
 /// Whether a variable's name, less the beginning, is that of an option of ours alone.
 fn is_own(variable: &[u8]) -> bool {
     OPTIONS.iter().any(|option| names(variable, option.name))
@@ -316,11 +387,12 @@ fn take_apart(words: &[OsString]) -> Result<Result<Words<'_>, Invocation>, Usage
             match word {
                 "reap" if rest.len() == 0 => return Ok(Err(Invocation::Reap)),
                 "reap" => return Err(UsageError::new("`reap` takes no words".into())),
+                "explain" => {
+                    found.options.push((Known::find(word)?, OsStr::new("")));
+                    continue;
+                }
                 "exec" => return Ok(Err(Invocation::Exec(exec(rest)?))),
                 _ => {}
-            }
-            if NOT_BUILT_COMMANDS.contains(&word) {
-                return Err(UsageError::new(format!("command `{word}` is not supported by this version")));
             }
             found.image = Some(word);
             found.argv = rest.as_slice().strip_prefix(&["--".into()]).unwrap_or(rest.as_slice());
@@ -453,8 +525,9 @@ mod tests {
 
     #[test]
     fn a_whole_request_stands_in_for_variables_where_no_word_names_an_image() {
-        let text =
-            RunRequest { job: Some("5".into()), batch: Some(Batch::Host), ..RunRequest::of_job("asked") }.to_json().unwrap();
+        let text = RunRequest { job: Some("5".into()), batch: Some(Batch::Host), ..RunRequest::of_job("asked") }
+            .to_json()
+            .unwrap();
         let env = [("UDOCKER_IMAGE", "x"), ("SLURM_UDOCKER_REQUEST", text.as_str()), ("SLURM_JOB_ID", "5")];
         let (request, _) = run(&["--", "--", "true"], &env).unwrap();
         assert_eq!((request.image.as_str(), request.argv), ("asked", vec!["--".into(), "true".into()]));
@@ -516,7 +589,8 @@ mod tests {
             (&["--timeout=15", "i"], &[], "`15` is no time: expected a number above 0 with s, m or h, as 15m"),
             (&["--pass-pmi=x", "i"], &[], "`x` is neither `auto` nor `none` (--pass-pmi)"),
             (&["i"], &[("UDOCKER_GPU", "all")], "variable UDOCKER_GPU: option --gpu is not supported by this version"),
-            (&["explain"], &[], "command `explain` is not supported by this version"),
+            (&["explain"], &[], "no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…"),
+            (&["--format=xml", "i"], &[], "`xml` is neither `text` nor `json` (--format)"),
             (&["reap", "i"], &[], "`reap` takes no words"),
             (&["exec", "--job=5"], &[], "no command: expected udocker-launch exec [OPTIONS] COMMAND…"),
             (&["exec", "--user=root", "sh"], &[], "unknown option --user of `exec`"),

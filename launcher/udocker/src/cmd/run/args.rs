@@ -9,7 +9,7 @@ use udocker_core::container::ContainerName;
 use udocker_core::error::Failure;
 use udocker_core::platform::Platform;
 use udocker_core::run::{
-    Accounts, Entrypoint, EnvSpec, ExecMode, MountSpec, PullPolicy, RunRequest, WriteSpec, parse_env_file,
+    Accounts, Entrypoint, EnvSpec, ExecMode, MountSpec, PullPolicy, RunRequest, Said, WriteSpec, parse_env_file,
 };
 
 use super::docker::DockerArgs;
@@ -117,9 +117,12 @@ pub struct Args {
     /// Print what would be done and do nothing.
     #[arg(long, help_heading = "Output")]
     pub dry_run: bool,
-    /// Format of --dry-run: json.
-    #[arg(long, value_name = "FORMAT", default_value = "json", value_parser = ["json"], help_heading = "Output")]
-    pub format: String,
+    /// Print what would be done, and who asked for each part, and do nothing.
+    #[arg(long, help_heading = "Output")]
+    pub explain: bool,
+    /// Format of --explain: text or json [default: text]; --dry-run prints json.
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], help_heading = "Output")]
+    pub format: Option<String>,
     /// Accepted; there is no banner.
     #[arg(long, help_heading = "Output")]
     pub nobanner: bool,
@@ -242,6 +245,43 @@ impl Args {
             Some(Pull::When(policy)) => policy,
         };
         Ok(request)
+    }
+
+    /// Whether nothing is to be done.
+    pub fn shows(&self) -> bool {
+        self.dry_run || self.explain
+    }
+
+    /// Who asks for what, as [`request`](Self::request) and [`add_wishes`](Self::add_wishes) take it; `added`: how many mounts
+    /// they added, `dri`: how many of them for rendering.
+    pub fn said(&self, added: usize, dri: usize) -> Vec<Said> {
+        let said = |option, origin: &str| Said { option, value: OsString::new(), origin: origin.to_owned() };
+        let singles = [
+            ("image", "command line", true),
+            ("mode", "--mode", self.mode.is_some()),
+            ("user", "--user", self.user.is_some()),
+            ("entrypoint", "--entrypoint", self.entrypoint.is_some()),
+            ("write", if self.read_only { "--read-only" } else { "--write" }, self.read_only || self.write.is_some()),
+            ("home", "--bindhome", self.bindhome),
+            ("workdir", "--workdir", self.workdir.is_some()),
+        ];
+        let singles = singles.into_iter().filter(|(.., is_given)| *is_given);
+        let mut out: Vec<_> = singles.map(|(option, origin, _)| said(option, origin)).collect();
+        let dri = if self.dri { dri } else { 0 };
+        let named = self.volume.len() + self.mount.len() + self.tmpfs.len();
+        let mounts = [
+            (self.volume.len(), "--volume"),
+            (self.mount.len(), "--mount"),
+            (self.tmpfs.len(), "--tmpfs"),
+            (added.saturating_sub(named + dri), "--device"),
+            (dri, "--dri"),
+        ];
+        for (count, origin) in mounts {
+            out.extend((0..count).map(|_| said("mount", origin)));
+        }
+        out.extend(self.env_file.iter().map(|path| Said { value: path.into(), ..said("env-file", "--env-file") }));
+        out.extend(self.env.iter().map(|_| said("env", "--env")));
+        out
     }
 
     /// `--write` or `--read-only`, if one was given.

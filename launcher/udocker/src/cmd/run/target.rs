@@ -51,7 +51,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         None => stores.find_container(&request.image)?,
     };
     if let Some((store, container)) = found {
-        let new_name = args.name.as_ref().filter(|name| !args.dry_run && !container.names().contains(name));
+        let new_name = args.name.as_ref().filter(|name| !args.shows() && !container.names().contains(name));
         if let Some(name) = new_name {
             store.name_container(&container, name)?;
         }
@@ -65,7 +65,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         .map_err(|failure| failure.under(format!("image or container not available: {reference}")))?;
     let permit = context.permit_image(&request.image, &reference, &image)?;
     // A dry run makes no container; it shows the image that one would be made of.
-    if (args.name.is_some() || args.keep || context.settings.keep) && !args.dry_run {
+    if (args.name.is_some() || args.keep || context.settings.keep) && !args.shows() {
         let store = context.writable_store()?;
         let id = crate::cmd::create::create(context, &store, &reference, &image.record, args.name.as_ref())?;
         let stores = context.stores()?;
@@ -138,7 +138,7 @@ fn in_container(
     let stores = context.stores()?;
     let config = container.config()?;
     let elsewhere = request.write.is_some();
-    let container = match container.is_layered() && !choice.engine.is_in_place() && !args.dry_run {
+    let container = match container.is_layered() && !choice.engine.is_in_place() && !args.shows() {
         true => make_full(&store, container, &stores, &choice, context)?,
         false => container,
     };
@@ -241,7 +241,7 @@ fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &m
                 mounts.judge_directory(&format!("--write={write}"), path, true)?;
             }
             let (upper, work) = (path.join("upper"), path.join("work"));
-            for directory in [&upper, &work] {
+            for directory in [&upper, &work].into_iter().filter(|_| !args.shows()) {
                 std::fs::create_dir_all(directory)
                     .map_err(|source| RunError::WriteDirectory { path: directory.clone(), source })?;
             }
@@ -254,7 +254,7 @@ fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &m
 /// A copy of the tree in the user's store, where no layer can be laid over it. A dry run copies nothing; it shows the tree
 /// that would be copied.
 fn make_private(args: &Args, context: &Context, target: &mut Target, reason: &str) -> Result<(), Failure> {
-    if args.dry_run {
+    if args.shows() {
         target.root.write = RootWrite::InPlace;
         return Ok(());
     }
