@@ -263,3 +263,37 @@ fn a_site_runs_batch_scripts_on_the_host() {
     let expected = "udocker: cannot run a login shell on the host: `run.batch` is \"host\"";
     assert!(status == USAGE && said.starts_with(expected), "{status}: {said}");
 }
+
+#[test]
+fn the_users_own_file_has_runs_alone() {
+    let env = user();
+    let file = "DIR/home/.config/udocker/config.toml";
+    for (text, said) in [
+        ("[rum]\n", format!("{file}:1:2: unknown key `rum`\n  hint: did you mean `run`?\n")),
+        ("[run]\nusr = \"root\"\n", format!("{file}:2:1: unknown key `run.usr`\n  hint: did you mean `run.user`?\n")),
+        ("[mounts]\nhome = true\n", format!("{file}:1:2: `mounts` is for the site's files alone\n")),
+        (
+            "[run]\nshare = \"all\"\n",
+            format!("{file}:2:9: cannot use the value of `run.share`: expected node or task\n"),
+        ),
+        ("[run\n", format!("{file}:1:5: unclosed table, expected `]`\n")),
+    ] {
+        write(&env, "config.toml", text);
+        let (_, _, told) = ended(&env, &mut env.launch(&["bb:1", "true"]));
+        assert_eq!(told, format!("udocker: {said}"), "{text}");
+        let (_, _, told) = ended(&env, &mut env.udocker(&["images"]));
+        assert_eq!(told, format!("Error: {said}"), "{text}");
+    }
+    write(&env, "config.toml", "[run]\nwrite = \"tmpfs:1M\"\nkeep = true\n");
+    let (_, told, _) = ended(&env, &mut env.udocker(&["site", "explain", "run"]));
+    let expected = format!(
+        "run.keep = true\n    set by {file}:3:8\nrun.user = self\n    built in\nrun.entrypoint = false\n    built in\n\
+         run.write = tmpfs:1M\n    set by {file}:2:9\nrun.batch = container\n    built in\nrun.share = node\n    built in\n"
+    );
+    assert_eq!(told, expected);
+    let path = env.path("home/.config/udocker/config.toml");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o646)).unwrap();
+    let (_, _, told) = ended(&env, &mut env.launch(&["bb:1", "true"]));
+    let expected = format!("udocker: cannot trust the configuration {file}: mode 0646 lets group or others write it");
+    assert!(told.starts_with(&expected), "{told}");
+}
