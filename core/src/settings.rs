@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::env_vars;
 use crate::policy::{ModeSettings, MountPolicy, Policy, RegistryAccess, SiteRules};
 use crate::reference::{DEFAULT_REGISTRY, RegistryHost};
-use crate::run::{ExecMode, SiteEnv};
+use crate::run::{ExecMode, RunDefaults, SiteEnv};
 
 /// Everything that is configured and not asked for on a command line. The default has no store.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,8 @@ pub struct Settings {
     pub env: Option<Box<SiteEnv>>,
     /// Whether what `udocker run IMAGE` makes is kept as a container where nobody says.
     pub keep: bool,
+    /// What jobs get where nobody asks for something else.
+    pub run: RunDefaults,
     /// Limits.
     pub limits: Limits,
     /// Where this node keeps copies of images.

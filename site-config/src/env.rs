@@ -1,21 +1,21 @@
-//! Lays one file's `[env]` and `[run]` over what is known so far: lists add up, of a variable the last file's value counts.
+//! Lays one file's `[env]` over what is known so far: lists add up, of a variable the last file's value counts.
 
 use std::collections::BTreeMap;
 
 use toml::Spanned;
 use udocker_core::run::{SiteEnv, may_be_set};
 
-use crate::Loaded;
 use crate::merge::Place;
 use crate::policy::Keep;
-use crate::schema::{Env, Run};
+use crate::schema::Env;
+use crate::{Loaded, Sources};
 
 type Variables = BTreeMap<Spanned<String>, String>;
 type Pairs = fn(&mut SiteEnv) -> &mut Vec<(String, String)>;
 type Globs = fn(&mut SiteEnv) -> &mut Vec<String>;
 
 /// `[env]`.
-pub(crate) fn merge(loaded: &mut Loaded, keys: Env, place: &Place<'_>, keep: Keep<'_>) {
+pub(crate) fn merge(loaded: &mut Loaded, keys: Env, place: &Place<'_>, sources: &Sources, keep: Keep<'_>) {
     const NAME: &str = "names of variables that no scheduler and process manager sets";
     let variables: [(Variables, _, Pairs); 3] = [
         (keys.set, "env.set", |env| &mut env.set),
@@ -29,6 +29,9 @@ pub(crate) fn merge(loaded: &mut Loaded, keys: Env, place: &Place<'_>, keep: Kee
                 continue;
             }
             loaded.note(key, place.origin(&name));
+            if sources.in_detail {
+                loaded.note(&format!("{key}.{}", name.get_ref()), place.origin(&name));
+            }
             let pairs = pairs(loaded.settings.env.get_or_insert_default());
             pairs.retain(|(other, _)| other != name.get_ref());
             pairs.push((name.into_inner(), value));
@@ -44,13 +47,5 @@ pub(crate) fn merge(loaded: &mut Loaded, keys: Env, place: &Place<'_>, keep: Kee
             loaded.note(key, place.origin(&value));
             globs(loaded.settings.env.get_or_insert_default()).push(value.into_inner());
         }
-    }
-}
-
-/// `[run]`.
-pub(crate) fn merge_run(loaded: &mut Loaded, keys: &Run, place: &Place<'_>) {
-    if let Some(value) = &keys.keep {
-        loaded.settings.keep = *value.get_ref();
-        loaded.note("run.keep", place.origin(value));
     }
 }

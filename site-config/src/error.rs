@@ -138,6 +138,30 @@ pub enum ConfigError {
         /// With its table.
         key: String,
     },
+    /// A key in a user's file that is the site's alone.
+    #[error("{at}: `{key}` is for the site's files alone")]
+    OfSite {
+        /// Where.
+        at: Position,
+        /// The table.
+        key: String,
+    },
+    /// A key that no profile has.
+    #[error("{at}: a profile cannot ask for `{key}`")]
+    NotInProfile {
+        /// Where.
+        at: Position,
+        /// The key.
+        key: &'static str,
+    },
+    /// A profile that is nowhere.
+    #[error("cannot read the profile `{name}`: {}", nowhere(looked))]
+    NoProfile {
+        /// As typed.
+        name: String,
+        /// Where it could lie; nowhere: it is no name.
+        looked: Vec<PathBuf>,
+    },
     /// A value outside its range.
     #[error("{at}: cannot use the value of `{key}`: expected {expected}")]
     Value {
@@ -176,6 +200,16 @@ pub enum ConfigError {
     },
 }
 
+fn nowhere(looked: &[PathBuf]) -> String {
+    match looked {
+        [] => "it is neither a name nor a path".into(),
+        all => {
+            let all: Vec<_> = all.iter().map(|path| path.display().to_string()).collect();
+            format!("there is no {}", all.join(" and no "))
+        }
+    }
+}
+
 impl ConfigError {
     pub(crate) fn variable(name: &'static str, value: impl AsRef<OsStr>, expected: &'static str) -> Self {
         let value = crate::report::redact(&escape(value.as_ref().as_encoded_bytes()));
@@ -187,14 +221,16 @@ impl Explain for ConfigError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Read { source, .. } => ErrorKind::from_io(source),
-            Self::Missing { .. } => ErrorKind::NotFound,
+            Self::Missing { .. } | Self::NoProfile { .. } => ErrorKind::NotFound,
             Self::Kind { .. } | Self::Owner { .. } | Self::Writable { .. } => ErrorKind::Denied,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::OfSite { .. } => ErrorKind::Forbidden,
             Self::TooLarge { .. }
             | Self::NotText { .. }
             | Self::Syntax { .. }
             | Self::UnknownKey { .. }
             | Self::Value { .. }
+            | Self::NotInProfile { .. }
             | Self::Contradiction { .. }
             | Self::Variable { .. } => ErrorKind::Usage,
         }
@@ -204,6 +240,9 @@ impl Explain for ConfigError {
             Self::UnknownKey { nearest: Some(nearest), .. } => vec![format!("did you mean `{nearest}`?")],
             Self::Owner { path, expected, .. } => {
                 vec![format!("`chown {expected} {}`", path.display())]
+            }
+            Self::NoProfile { looked, .. } if looked.is_empty() => {
+                vec!["a name has letters, digits, `-`, `_` and `.`; a path begins with `/` or `./`".into()]
             }
             Self::Writable { path, .. } => vec![format!("`chmod go-w {}`", path.display())],
             _ => Vec::new(),

@@ -92,6 +92,16 @@ fn read_directory(
     Ok(())
 }
 
+/// The profile `name` of the site's; `None` if it has none.
+pub(crate) fn read_profile(site_dir: &Path, name: &Path, owners: &[u32]) -> Result<Option<Text>, ConfigError> {
+    let Some(directory) = open_directory(CWD, site_dir, site_dir, owners)? else { return Ok(None) };
+    let path = site_dir.join("profiles");
+    let Some(profiles) = open_directory(directory.as_fd(), Path::new("profiles"), &path, owners)? else {
+        return Ok(None);
+    };
+    read_file(profiles.as_fd(), name, &path, owners)
+}
+
 /// One file of the site's, wherever it lies.
 pub(crate) fn read_one(path: &Path, owners: &[u32]) -> Result<Option<Text>, ConfigError> {
     read_at(CWD, path, path, owners)

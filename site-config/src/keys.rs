@@ -30,7 +30,7 @@ const TABLES: &[Known] = &[
     ),
     Known("mounts.user_binds", &["allow", "readonly", "deny"], &[]),
     Known("env", &["set", "prepend", "append", "unset", "pass", "drop"], &[]),
-    Known("run", &["keep"], &["user", "entrypoint", "write", "batch", "share"]),
+    Known("run", &["keep", "user", "entrypoint", "write", "batch", "share"], &[]),
     Known("override", &["partition", "queue", "account", "policy", "mounts", "modes", "limits"], &["gpu"]),
     Known("modes", &["allowed", "preference"], &[]),
     Known("stage", &["node_cache_size"], &["when", "store"]),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! defaults < /etc/udocker/site.toml < /etc/udocker/conf.d/*.toml (by name)
+//!          < ~/.config/udocker/config.toml (`[run]` alone)
 //!          < /etc/udocker.conf < ~/.udocker/udocker.conf < TOPDIR/udocker.conf < --config FILE
 //!          < UDOCKER_* < command line
 //! ```
@@ -31,9 +32,11 @@ mod mounts;
 mod mpi;
 mod overrides;
 mod policy;
+mod profile;
 mod read;
 mod relay;
 mod report;
+mod run;
 mod schema;
 mod stage;
 mod time;
@@ -41,6 +44,7 @@ mod time;
 pub use check::{Checked, check};
 pub use error::{ConfigError, Origin, Position};
 pub use explain::{Explained, KeyError};
+pub use profile::profile;
 pub use report::{Effect, Row};
 
 /// Everything that [`load`] looks at.
@@ -64,6 +68,8 @@ pub struct Sources {
     pub insecure: bool,
     /// `--quiet` or `--debug`.
     pub verbosity: Option<Verbosity>,
+    /// Whether it is kept who set each variable of `[env]`, as `env.set.NAME`.
+    pub in_detail: bool,
     /// The site's directory: [`SITE_DIR`], another in tests.
     pub site_dir: PathBuf,
     /// The machine's udocker.conf: [`SYSTEM_CONF`], another in tests.
@@ -85,6 +91,7 @@ impl Sources {
             config: None,
             insecure: false,
             verbosity: None,
+            in_detail: false,
             site_dir: SITE_DIR.into(),
             system_conf: SYSTEM_CONF.into(),
             site_owner: 0,
@@ -106,7 +113,7 @@ pub struct Loaded {
     pub site_name: Option<String>,
     /// What should be told to the user: keys and files that are passed over.
     pub warnings: Vec<String>,
-    /// Whether the user has a udocker.conf.
+    /// Whether the user has a config.toml or udocker.conf.
     pub has_user_files: bool,
     /// `~/.udocker`, udocker's `homedir`: the user's udocker.conf and keystore lie there.
     own_directory: PathBuf,
@@ -129,14 +136,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     load_with(sources, &mut |_, _| false)
 }
 
-/// The same for one of many processes: `is_known` is given what the site says and where the user's two udocker.conf would
-/// lie, and tells whether another process has found neither of them.
+/// The same for one of many processes: `is_known` is given what the site says and where the user's three files would
+/// lie, and tells whether another process has found none of them.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_with(
     sources: &Sources,
-    is_known: &mut dyn FnMut(&Settings, [&Path; 2]) -> bool,
+    is_known: &mut dyn FnMut(&Settings, [&Path; 3]) -> bool,
 ) -> Result<Loaded, ConfigError> {
     let mut loaded = defaults(sources);
     conf::apply_tmpdir(&mut loaded, sources);
@@ -224,6 +231,10 @@ fn defaults(sources: &Sources) -> Loaded {
 }
 
 impl Loaded {
+    /// Who set `key`, if anybody did.
+    pub fn set_by(&self, key: &str) -> Option<String> {
+        self.origins.get(key).map(ToString::to_string)
+    }
     /// Who set `key`, written as in the module's head.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)

@@ -8,7 +8,9 @@ use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
 use crate::policy::Keep;
 use crate::schema::{FileConfig, Kind, LimitKeys, Registries, Store};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, access, cleanup, env, mounts, mpi, policy, relay, stage};
+use crate::{
+    ConfigError, Loaded, Origin, Position, Sources, access, cleanup, env, mounts, mpi, policy, relay, run, stage,
+};
 
 /// Where a value stands.
 pub(crate) struct Place<'a> {
@@ -109,8 +111,8 @@ pub(crate) fn merge(
     policy::merge_policy(loaded, config.policy, &place, &mut keep);
     policy::merge_modes(loaded, config.modes, &place, &mut keep);
     mounts::merge(loaded, config.mounts, &place, sources, &mut keep);
-    env::merge(loaded, config.env, &place, &mut keep);
-    env::merge_run(loaded, &config.run, &place);
+    env::merge(loaded, config.env, &place, sources, &mut keep);
+    run::merge(loaded, config.run, &place, sources, &mut keep);
     mpi::merge_mpi(loaded, config.mpi, &place, &mut keep);
     relay::merge_relay(loaded, config.relay, &place, &mut keep);
     merge_limits(loaded, &config.limits, &place);

@@ -1,7 +1,7 @@
 //! What is in force, key by key, for `udocker showconf`.
 
 use udocker_core::policy::{Action, Listed, MountPolicy, Scratch, SiteMountKind};
-use udocker_core::run::SiteEnv;
+use udocker_core::run::{Defaults, Entrypoint, RunDefaults, RunRequest, SiteEnv};
 use udocker_core::settings::{MPI_DAEMONS, RELAY_COMMANDS, Verbosity};
 
 use crate::conf::{KEYS, Role};
@@ -87,6 +87,7 @@ impl Loaded {
         rows.extend(mount_rows(settings.mounts.as_deref()));
         rows.extend(env_rows(settings.env.as_deref()));
         rows.push(("run.keep".to_owned(), settings.keep.to_string()));
+        rows.extend(run_rows(&settings.run));
         let daemons = settings.mpi.daemons.as_ref().map_or_else(|| list(MPI_DAEMONS), list);
         rows.push(("mpi.daemons".to_owned(), daemons));
         rows.push(("mpi.require".to_owned(), settings.mpi.require.to_string()));
@@ -147,6 +148,20 @@ fn env_rows(env: Option<&SiteEnv>) -> Vec<(String, String)> {
         ("drop", list(&env.drop)),
     ];
     rows.map(|(key, value)| (format!("env.{key}"), value)).into()
+}
+
+/// What `[run]` says of jobs, or what is built in.
+fn run_rows(run: &RunDefaults) -> [(String, String); 5] {
+    let mut request = RunRequest::of_job("");
+    request.complete(run);
+    let rows = [
+        ("run.user", request.user(Defaults::Job).to_string()),
+        ("run.entrypoint", (*request.entrypoint(Defaults::Job) != Entrypoint::None).to_string()),
+        ("run.write", request.write(Defaults::Job).to_string()),
+        ("run.batch", request.batch().to_string()),
+        ("run.share", request.share().to_string()),
+    ];
+    rows.map(|(key, value)| (key.to_owned(), value))
 }
 
 /// The texts of `items`, with a blank between them.

@@ -198,6 +198,11 @@ pub(crate) struct Env {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Run {
     pub keep: Option<Spanned<bool>>,
+    pub user: Option<Spanned<String>>,
+    pub entrypoint: Option<Spanned<bool>>,
+    pub write: Option<Spanned<String>>,
+    pub batch: Option<Spanned<String>>,
+    pub share: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]

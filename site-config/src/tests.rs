@@ -43,6 +43,7 @@ impl SiteDir {
             config: None,
             insecure: false,
             verbosity: None,
+            in_detail: false,
             site_dir: self.0.path().into(),
             system_conf: self.0.path().join("udocker.conf"),
             site_owner: rustix::process::geteuid().as_raw(),
@@ -300,7 +301,16 @@ fn wrong_files_are_refused_by_place_and_name() {
             "env.set = { SLURM_PROCID = \"1\" }",
             "DIR/site.toml:1:13: cannot use the value of `env.set`: expected names of variables that no scheduler and process manager sets",
         ),
-        ("[run]\nwrite = \"none\"", "DIR/site.toml:2:1: the key `run.write` is not supported by this version"),
+        (
+            "[run]\nwrite = \"some\"",
+            "DIR/site.toml:2:9: cannot use the value of `run.write`: expected none, tmpfs, tmpfs:SIZE, or dir:PATH with an absolute path; {uid} and {user} are replaced",
+        ),
+        (
+            "[run]\nuser = \"a b\"",
+            "DIR/site.toml:2:8: cannot use the value of `run.user`: expected self, root, image, or a name or number, with or without :GROUP",
+        ),
+        ("[run]\nbatch = \"x\"", "DIR/site.toml:2:9: cannot use the value of `run.batch`: expected container or host"),
+        ("[run]\nshare = \"x\"", "DIR/site.toml:2:9: cannot use the value of `run.share`: expected node or task"),
         (
             "[registries]\n  mirror = []",
             "DIR/site.toml:2:3: the key `registries.mirror` is not supported by this version",

@@ -7,7 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_INSIDE, SLURM_UDOCKER_REQUEST};
 use udocker_core::error::{ErrorKind, Explain};
-use udocker_core::run::{JOB_OPTIONS, JobOption, OptionError, RequestError, RunRequest, Wish, is_carried, is_path};
+use udocker_core::run::{
+    JOB_OPTIONS, JobOption, OptionError, RequestError, RunRequest, Wish, is_carried, is_path, option_variables,
+};
 use udocker_spank_sys::Client;
 
 /// How the client's environment, and with it the job's, changes.
@@ -83,7 +85,7 @@ pub fn decide(
             false => request,
         });
     let mut wish = Wish::over(inherited.unwrap_or_else(|| RunRequest::of_job("")));
-    wish.take_variables(env).map_err(ClientError::Option)?;
+    wish.take_variables(option_variables(env)).map_err(ClientError::Option)?;
     for (option, value) in given {
         option.apply(&mut wish, value).map_err(ClientError::Option)?;
     }

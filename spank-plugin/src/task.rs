@@ -128,7 +128,7 @@ fn decide(text: Option<&OsStr>, asked: bool, jobs: &[(OsString, OsString)], step
     }
     // What its steps know the job by.
     request.job = jobs.last().and_then(|(_, job)| job.to_str()).map(str::to_owned);
-    match (step, request.batch) {
+    match (step, request.batch()) {
         (Step::Batch, Batch::Host) => Ok(Start::Host(request)),
         _ => Ok(Start::Contained(request)),
     }
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_script_may_stay_on_the_host_and_its_steps_do_not() {
-        let request = RunRequest { batch: Batch::Host, job: Some("5".into()), ..RunRequest::of_job("i") };
+        let request = RunRequest { batch: Some(Batch::Host), job: Some("5".into()), ..RunRequest::of_job("i") };
         assert_eq!(start(Some(&request), true, Step::Batch), Ok(Start::Host(Box::new(request.clone()))));
         for step in [Step::Numbered(0), Step::Interactive] {
             assert_eq!(start(Some(&request), true, step), Ok(Start::Contained(Box::new(request.clone()))));

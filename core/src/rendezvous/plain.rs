@@ -17,8 +17,8 @@ pub struct NoSettings(PathBuf);
 
 impl NoSettings {
     /// For the ranks of `step` that look at these `places`.
-    pub fn of(run: &RunDirectory, step: &Step, places: [&Path; 2]) -> Self {
-        let text = [places[0].as_os_str().as_bytes(), b"\n", places[1].as_os_str().as_bytes()].concat();
+    pub fn of(run: &RunDirectory, step: &Step, places: [&Path; 3]) -> Self {
+        let text = places.map(|path| path.as_os_str().as_bytes()).join(&b'\n');
         Self(run.path().join(format!("plain-{}-{}", step_id(step), short_hash(&text))))
     }
     /// Whether another rank has left it.

@@ -31,18 +31,10 @@ impl Caller {
         let gid = rustix::process::getgid().as_raw();
         let cwd = rustix::process::getcwd(Vec::new()).map(|path| PathBuf::from(OsString::from_vec(path.into_bytes())));
         let (name, home) = account(&env, uid, || read(Path::new(PASSWD)));
-        let wanted = uid != 0 && *user != UserSpec::Caller;
-        let helpers =
-            wanted && ["/usr/bin/newuidmap", "/usr/bin/newgidmap"].iter().all(|path| may_map(Path::new(path)));
-        let subordinate = helpers.then(|| {
-            let range = |path: &str| subordinate_range(&read(Path::new(path)), &name, uid);
-            Some((range("/etc/subuid")?, range("/etc/subgid")?))
-        });
         // A directory that was removed, or lies outside our root, has no absolute path.
         let cwd = cwd.ok().filter(|path| path.is_absolute()).unwrap_or_else(|| "/".into());
         let sockets = manager_fds(&env).filter(|fd| fds::is_socket(*fd)).collect();
-        let subordinate = subordinate.flatten();
-        Self {
+        let mut caller = Self {
             uid,
             gid,
             name,
@@ -52,10 +44,21 @@ impl Caller {
             cwd,
             env,
             sockets,
-            subordinate,
+            subordinate: None,
             interactive: Default::default(),
             site_mounts: None,
             site_env: None,
+        };
+        caller.look_up_subordinate(user);
+        caller
+    }
+
+    /// Looks up the subordinate IDs where a program as `user` may need them.
+    pub fn look_up_subordinate(&mut self, user: &UserSpec) {
+        let wanted = self.uid != 0 && *user != UserSpec::Caller && self.subordinate.is_none();
+        if wanted && ["/usr/bin/newuidmap", "/usr/bin/newgidmap"].iter().all(|path| may_map(Path::new(path))) {
+            let range = |path: &str| subordinate_range(&read(Path::new(path)), &self.name, self.uid);
+            self.subordinate = range("/etc/subuid").and_then(|uids| Some((uids, range("/etc/subgid")?)));
         }
     }
 }

@@ -28,9 +28,10 @@ pub(crate) fn command(
         return Ok((["login".into()].into_iter().chain(request.argv.iter().cloned()).collect(), false));
     }
     let words = |list: &[String]| list.iter().map(OsString::from).collect::<Vec<_>>();
-    let whole_image = request.entrypoint == Entrypoint::Image
-        || (request.entrypoint == Entrypoint::None && defaults == Defaults::Job);
-    let mut argv = match &request.entrypoint {
+    let entrypoint = request.entrypoint(defaults);
+    let whole_image =
+        *entrypoint == Entrypoint::Image || (*entrypoint == Entrypoint::None && defaults == Defaults::Job);
+    let mut argv = match entrypoint {
         Entrypoint::Image => words(&config.entrypoint),
         Entrypoint::None if defaults == Defaults::Job && request.argv.is_empty() => words(&config.entrypoint),
         Entrypoint::None => Vec::new(),
@@ -64,36 +65,64 @@ pub(crate) fn login_shells(files: &ImageFiles, caller: &Caller) -> Vec<OsString>
 }
 
 /// An environment under construction: names are unique, the first setting decides the place.
+/// The second part is who sets what comes next.
 #[derive(Default)]
-struct Environment(Vec<(OsString, OsString)>);
+struct Environment(Vec<(OsString, OsString, EnvOrigin)>, EnvOrigin);
+
+/// Who set a variable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EnvOrigin {
+    /// It is the host's.
+    #[default]
+    Host,
+    /// The account of the program's user.
+    Account,
+    /// The image.
+    Image,
+    /// The script inside that started the step.
+    Script,
+    /// It is built in.
+    Default,
+    /// `env.set` of the site.
+    SiteSet,
+    /// `env.prepend`.
+    SitePrepend,
+    /// `env.append`.
+    SiteAppend,
+    /// The entry of this number in the request.
+    Wish(u32),
+}
 
 impl Environment {
     fn set(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) {
         let (name, value) = (name.into(), value.into());
-        match self.0.iter_mut().find(|(other, _)| *other == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name, value)),
+        match self.0.iter_mut().find(|(other, ..)| *other == name) {
+            Some((_, old, by)) => (*old, *by) = (value, self.1),
+            None => self.0.push((name, value, self.1)),
         }
     }
     /// What the site sets, and what it puts before and behind.
     fn set_of_site(&mut self, site: &SiteEnv) {
+        self.1 = EnvOrigin::SiteSet;
         for (name, value) in &site.set {
             self.set(name, value);
         }
+        self.1 = EnvOrigin::SitePrepend;
         for (name, value) in &site.prepend {
             let old = self.value(name).unwrap_or_default();
             self.set(name, joined(value.as_ref(), &old));
         }
+        self.1 = EnvOrigin::SiteAppend;
         for (name, value) in &site.append {
             let old = self.value(name).unwrap_or_default();
             self.set(name, joined(&old, value.as_ref()));
         }
     }
     fn value(&self, name: &str) -> Option<OsString> {
-        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
+        self.0.iter().find(|(other, ..)| other == name).map(|(_, value, _)| value.clone())
     }
     fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(other, _)| other == name)
+        self.0.iter().any(|(other, ..)| other == name)
     }
 }
 
@@ -121,6 +150,20 @@ pub(crate) fn assemble(
     identity: &Identity,
     mounts: &[MountPlan],
 ) -> Vec<OsString> {
+    let variables = variables(request, config, caller, defaults, container, identity, mounts);
+    variables.into_iter().map(|(name, value, _)| entry(name, &value)).collect()
+}
+
+/// The same, each with who set it.
+pub(super) fn variables(
+    request: &RunRequest,
+    config: &ImageConfig,
+    caller: &Caller,
+    defaults: Defaults,
+    container: &ContainerFacts,
+    identity: &Identity,
+    mounts: &[MountPlan],
+) -> Vec<(OsString, OsString, EnvOrigin)> {
     let mut out = Environment::default();
     let is_of_script = defaults == Defaults::Job && !request.clean_env && is_from(&caller.env, &container.id);
     let passes = |name: &[u8]| match defaults {
@@ -152,9 +195,11 @@ pub(crate) fn assemble(
         out.set(name, value);
     }
     // The host's HOME stands for the caller; what the image sets comes later and wins, as in udocker.
+    out.1 = EnvOrigin::Account;
     if !is_of_script || !out.has("HOME") {
         out.set("HOME", &identity.home);
     }
+    out.1 = if is_of_script { EnvOrigin::Script } else { EnvOrigin::Image };
     match is_of_script {
         true => carried(&caller.env).for_each(|(name, value)| out.set(name, value)),
         false => config.env.iter().for_each(|entry| {
@@ -164,14 +209,17 @@ pub(crate) fn assemble(
             }
         }),
     }
+    out.1 = EnvOrigin::Default;
     match defaults {
         Defaults::Interactive => set_udockers_own(&mut out, caller, container, identity),
         Defaults::Job => {
             for (name, value) in &caller.env {
                 if matches_any(env_vars::PER_RANK, name.as_bytes()) && !is_carried(name) {
+                    out.1 = EnvOrigin::Host;
                     out.set(name, value);
                 }
             }
+            out.1 = EnvOrigin::Default;
             out.set(env_vars::UDOCKER_INSIDE, &container.id);
             if caller.runtime_dir.is_some() {
                 out.set(env_vars::XDG_RUNTIME_DIR, mount::runtime_dir_inside(caller));
@@ -179,8 +227,8 @@ pub(crate) fn assemble(
         }
     }
     let unset = |name: &OsStr| request.unset_env.iter().any(|glob| matches(glob.as_bytes(), name.as_bytes()));
-    out.0.retain(|(name, _)| !unset(name));
-    if !out.has("PATH") || out.0.iter().any(|(name, value)| name == "PATH" && value.is_empty()) {
+    out.0.retain(|(name, ..)| !unset(name));
+    if !out.has("PATH") || out.0.iter().any(|(name, value, _)| name == "PATH" && value.is_empty()) {
         let (root, own) = (identity.uid == 0, &caller.interactive);
         out.set(
             "PATH",
@@ -195,9 +243,10 @@ pub(crate) fn assemble(
     if let Some(site) = site.filter(|_| !is_of_script) {
         out.set_of_site(site);
         // The user's word goes beyond the site's.
-        out.0.retain(|(name, _)| name == "PATH" || !unset(name));
+        out.0.retain(|(name, ..)| name == "PATH" || !unset(name));
     }
-    for wish in &request.env {
+    for (wish, number) in request.env.iter().zip(0..) {
+        out.1 = EnvOrigin::Wish(number);
         match wish {
             EnvSpec::Set { name, value } => out.set(name, value),
             EnvSpec::Host(glob) => {
@@ -208,9 +257,9 @@ pub(crate) fn assemble(
         }
     }
     if let Some(site) = site {
-        out.0.retain(|(name, _)| !site.removes(name));
+        out.0.retain(|(name, ..)| !site.removes(name));
     }
-    out.0.into_iter().map(|(name, value)| entry(name, &value)).collect()
+    out.0
 }
 
 fn entry(name: OsString, value: &OsStr) -> OsString {
@@ -266,7 +315,7 @@ mod tests {
             ("job with entrypoint", &both, Entrypoint::Image, &["a"], batch, &["/e", "-x", "a"]),
         ] {
             let mut request = RunRequest::new("i");
-            request.entrypoint = entrypoint;
+            request.entrypoint = Some(entrypoint);
             request.argv = argv.iter().map(OsString::from).collect();
             let (words, assumed) = command(&request, config, &caller(), defaults).unwrap();
             assert_eq!(words, expected, "{case}");

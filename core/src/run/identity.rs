@@ -42,7 +42,8 @@ pub(crate) fn decide(
 ) -> Result<Identity, SpecError> {
     let passwd = account::passwd_entries(&files.passwd);
     let pmix = caller.env.iter().any(|(name, _)| name == env_vars::PMIX_RANK);
-    let mut identity = match &request.user {
+    let user = request.user(defaults);
+    let mut identity = match user {
         UserSpec::Caller => as_caller(&passwd, caller),
         UserSpec::Image if pmix && defaults == Defaults::Interactive => as_caller(&passwd, caller),
         UserSpec::Root => as_uid(0, &passwd, caller),
@@ -51,12 +52,12 @@ pub(crate) fn decide(
         UserSpec::Named(text) => named(text, &passwd, files, caller, unknown(request, defaults))?,
     };
     if pmix && identity.uid != caller.uid {
-        return Err(SpecError::UserUnderPmix(request.user.to_string()));
+        return Err(SpecError::UserUnderPmix(user.to_string()));
     }
     if home_is_visible(request, caller, defaults) {
         identity.home.clone_from(&caller.home);
     }
-    identity.map = id_map(&identity, request, caller);
+    identity.map = id_map(&identity, user, caller);
     Ok(identity)
 }
 
@@ -84,13 +85,10 @@ fn unknown(request: &RunRequest, defaults: Defaults) -> Unknown {
 const HOSTS: &str = "the host's";
 
 /// Root gets the subordinate ranges where the caller has some and they hold its group; everybody else is one ID.
-fn id_map(identity: &Identity, request: &RunRequest, caller: &Caller) -> IdMap {
+fn id_map(identity: &Identity, user: &UserSpec, caller: &Caller) -> IdMap {
     match caller.subordinate {
         Some((uids, gids))
-            if identity.uid == 0
-                && identity.gid <= gids.1
-                && caller.uid != 0
-                && !matches!(request.user, UserSpec::Caller) =>
+            if identity.uid == 0 && identity.gid <= gids.1 && caller.uid != 0 && *user != UserSpec::Caller =>
         {
             IdMap::Subordinate { uids, gids }
         }
@@ -198,7 +196,7 @@ mod tests {
         accounts: Accounts,
     ) -> Result<(u32, u32, String, String), SpecError> {
         let mut request = RunRequest::new("i");
-        request.user = user;
+        request.user = Some(user);
         request.accounts = accounts;
         let config = ImageConfig { user: image_user.into(), ..ImageConfig::default() };
         let files = ImageFiles { passwd: PASSWD.into(), group: GROUP.into() };
@@ -323,7 +321,7 @@ mod tests {
         caller.env = vec![("PMIX_RANK".into(), "0".into())];
         let uid = |user, defaults| {
             let mut request = RunRequest::new("i");
-            request.user = user;
+            request.user = Some(user);
             let files = ImageFiles { passwd: PASSWD.into(), group: GROUP.into() };
             let found = decide(&request, &ImageConfig::default(), &files, &caller, defaults);
             found.map(|identity| identity.uid).map_err(|error| error.to_string())
@@ -357,7 +355,7 @@ mod tests {
             (UserSpec::Caller, &IdMap::Single),
         ] {
             let mut request = RunRequest::new("i");
-            request.user = user;
+            request.user = Some(user);
             let files = ImageFiles { passwd: PASSWD.into(), group: GROUP.into() };
             let config = ImageConfig::default();
             let identity = decide(&request, &config, &files, &caller, Defaults::Interactive).unwrap();

@@ -243,19 +243,20 @@ fn default_mounts(request: &RunRequest, caller: &Caller, defaults: Defaults) -> 
             add(Rank::Default, bind(Path::new(path)), Path::new(path), "--hostauth");
         }
     }
+    let read_only = *request.write(defaults) == WriteSpec::None;
     for path in SCRATCH.iter().map(Path::new) {
         match defaults {
             Defaults::Job if caller.site_mounts.as_ref().is_some_and(|site| site.tmp == Some(Scratch::Private)) => {
                 add(Rank::Default, MountSource::Tmpfs { size: None }, path, "mounts.tmp");
             }
             Defaults::Job => add(Rank::Default, bind(path), path, "default"),
-            Defaults::Interactive if request.write == WriteSpec::None => {
+            Defaults::Interactive if read_only => {
                 add(Rank::Default, MountSource::Tmpfs { size: None }, path, "default");
             }
             Defaults::Interactive => {}
         }
     }
-    if request.write == WriteSpec::None {
+    if read_only {
         add(Rank::Default, MountSource::Tmpfs { size: None }, Path::new("/run"), "default");
     }
     if home_is_visible(request, caller, defaults) && is_mountable(&caller.home) && clean(&caller.home) != Path::new("/")
@@ -427,7 +428,7 @@ mod tests {
     fn a_read_only_root_gets_scratch_space() {
         let mut request = RunRequest::new("i");
         request.no_system_mounts = true;
-        request.write = WriteSpec::None;
+        request.write = Some(WriteSpec::None);
         volumes(&mut request, &["/scratch:/var/tmp"]);
         assert_eq!(
             lines(&request, &caller(), Defaults::Interactive),

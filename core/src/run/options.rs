@@ -5,9 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::{
-    Batch, Entrypoint, EnvSpec, ExecModeError, MountSpec, RunRequest, WishError, parse_env_file, parse_unshare,
-};
+use super::{Entrypoint, EnvSpec, ExecModeError, MountSpec, RunRequest, WishError, parse_env_file, parse_unshare};
 use crate::container::ContainerName;
 use crate::error::{ErrorKind, Explain};
 use crate::platform::PlatformError;
@@ -37,8 +35,10 @@ pub struct JobOption {
     pub value: &'static str,
     /// What it does, one line.
     pub help: &'static str,
-    /// `None`: what would serve it is not built.
+    /// `None`: no request holds it.
     apply: Option<Apply>,
+    /// `udocker-launch` serves it, and Slurm's commands do not.
+    of_launcher: bool,
 }
 
 /// All of them, in the order of help.
@@ -59,19 +59,19 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     list("unsetenv", "GLOB", "remove variables (repeatable)", |w, v| Ok(w.request.unset_env.push(text(v)?.to_owned()))),
     flag("clean-env", "start from an empty environment", |w, _| Ok(w.request.clean_env = true)),
     single("workdir", "DIR", "working directory inside", |w, v| Ok(w.request.workdir = Some(v.into()))),
-    flag("entrypoint", "run the image's entrypoint", |w, _| Ok(w.request.entrypoint = Entrypoint::Image)),
-    flag("no-entrypoint", "do not run it (default)", |w, _| Ok(w.request.entrypoint = Entrypoint::None)),
+    flag("entrypoint", "run the image's entrypoint", |w, _| Ok(w.request.entrypoint = Some(Entrypoint::Image))),
+    flag("no-entrypoint", "do not run it (default)", |w, _| Ok(w.request.entrypoint = Some(Entrypoint::None))),
     flag("home", "make the home directory visible", |w, _| Ok(w.request.home = Some(true))),
     flag("no-home", "hide the home directory", |w, _| Ok(w.request.home = Some(false))),
     single("user", "self|root|image", "who the program is (default: self)", |w, v| {
-        Ok(w.request.user = text(v)?.parse()?)
+        Ok(w.request.user = Some(text(v)?.parse()?))
     }),
     single("write", "none|tmpfs[:SIZE]|dir:PATH", "where writes to the root go (default: none)", |w, v| {
-        Ok(w.request.write = text(v)?.parse()?)
+        Ok(w.request.write = Some(text(v)?.parse()?))
     }),
     single("mode", "auto|N1|P1|P2", "how the container is entered: by namespaces, or by a tracer", mode),
     single("share", "node|task", "one container for a step's tasks on a node (default), or one for each", |w, v| {
-        Ok(w.request.share = text(v)?.parse()?)
+        Ok(w.request.share = Some(text(v)?.parse()?))
     }),
     list("unshare", "net,ipc,uts", "namespaces of the container's own (repeatable)", |w, v| {
         Ok(w.request.unshare.extend(parse_unshare(text(v)?)?))
@@ -81,11 +81,11 @@ pub const JOB_OPTIONS: &[JobOption] = &[
         Ok(w.request.platform = Some(text(v)?.parse()?))
     }),
     single("batch", "container|host", "where a batch script itself runs (default: container)", |w, v| {
-        Ok(w.request.batch = batch(v)?)
+        Ok(w.request.batch = Some(text(v)?.parse()?))
     }),
     single("timeout", "TIME", "how long getting the image may take, as 90s, 15m or 2h (15m)", timeout),
     single("verbose", "0|1|2|3", "from 1 on, tell how long what took; one task of a node speaks", verbose),
-    missing("profile", OptionKind::List, "NAME|FILE", "options from a profile (repeatable)"),
+    of_launcher("profile", OptionKind::List, "NAME|FILE", "options from a profile (repeatable)"),
     missing("name", OptionKind::Single, "NAME", "use or create a container of this name"),
     missing("save", OptionKind::Single, "FILE|store:NAME", "keep what was written at the end"),
     missing("gpu", OptionKind::Single, "auto|none|all|LIST", "which of the granted GPUs are visible"),
@@ -93,20 +93,23 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     missing("mpi", OptionKind::Single, "auto|none|image|host:NAME", "whose MPI is used"),
     missing("fabric", OptionKind::List, "NAME", "a network's libraries, as the site says (repeatable)"),
     missing("module", OptionKind::List, "NAME", "a bundle of settings, as the site says (repeatable)"),
-    missing("explain", OptionKind::Flag, "", "print the plan and run nothing"),
+    of_launcher("explain", OptionKind::Flag, "", "print the plan, and who asked for each part, and run nothing"),
 ];
 
 const fn flag(name: &'static str, help: &'static str, apply: Apply) -> JobOption {
-    JobOption { name, kind: OptionKind::Flag, value: "", help, apply: Some(apply) }
+    JobOption { name, kind: OptionKind::Flag, value: "", help, apply: Some(apply), of_launcher: false }
 }
 const fn single(name: &'static str, value: &'static str, help: &'static str, apply: Apply) -> JobOption {
-    JobOption { name, kind: OptionKind::Single, value, help, apply: Some(apply) }
+    JobOption { name, kind: OptionKind::Single, value, help, apply: Some(apply), of_launcher: false }
 }
 const fn list(name: &'static str, value: &'static str, help: &'static str, apply: Apply) -> JobOption {
-    JobOption { name, kind: OptionKind::List, value, help, apply: Some(apply) }
+    JobOption { name, kind: OptionKind::List, value, help, apply: Some(apply), of_launcher: false }
 }
 const fn missing(name: &'static str, kind: OptionKind, value: &'static str, help: &'static str) -> JobOption {
-    JobOption { name, kind, value, help, apply: None }
+    JobOption { name, kind, value, help, apply: None, of_launcher: false }
+}
+const fn of_launcher(name: &'static str, kind: OptionKind, value: &'static str, help: &'static str) -> JobOption {
+    JobOption { name, kind, value, help, apply: None, of_launcher: true }
 }
 
 /// An option or its value cannot be taken.
@@ -135,9 +138,6 @@ pub enum OptionError {
     /// A level.
     #[error("`{0}` is no level of verbosity: expected 0 to 3")]
     Verbose(String),
-    /// A place.
-    #[error("cannot read where the batch script runs from `{0}`: expected container or host")]
-    Batch(String),
     /// A value of one of a request's types.
     #[error(transparent)]
     Wish(#[from] WishError),
@@ -147,6 +147,14 @@ pub enum OptionError {
     /// A platform.
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    /// Any of these, in a file.
+    #[error("{at}: {error}")]
+    At {
+        /// `FILE:LINE:COLUMN`.
+        at: String,
+        /// What is wrong.
+        error: Box<OptionError>,
+    },
     /// Any of these, in a variable.
     #[error("variable {variable}: {error}")]
     Variable {
@@ -164,7 +172,7 @@ impl Explain for OptionError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Wish(error) => error.hints(),
-            Self::Variable { error, .. } => error.hints(),
+            Self::Variable { error, .. } | Self::At { error, .. } => error.hints(),
             _ => Vec::new(),
         }
     }
@@ -210,26 +218,18 @@ impl Wish {
         Self { request, file_env: Vec::new() }
     }
 
-    /// Applies the variables `UDOCKER_NAME` of `env`. An empty one is as good as none.
+    /// Applies `variables`, some of [`option_variables`].
     ///
     /// # Errors
     /// [`OptionError::Variable`].
-    pub fn take_variables(&mut self, env: &[(OsString, OsString)]) -> Result<(), OptionError> {
-        let ours: Vec<_> = option_variables(env).collect();
-        for option in JOB_OPTIONS {
-            let Some((_, value)) = ours.iter().find(|(variable, _)| names(variable, option.name)) else { continue };
-            let taken = match option.kind {
-                _ if value.is_empty() => Ok(()),
-                OptionKind::Flag if matches!(value.as_bytes(), b"0" | b"false" | b"no") => Ok(()),
-                OptionKind::Flag | OptionKind::Single => option.apply(self, value),
-                OptionKind::List => {
-                    let mut parts = value.as_bytes().split(|byte| *byte == b';').filter(|part| !part.is_empty());
-                    parts.try_for_each(|part| option.apply(self, OsStr::from_bytes(part)))
-                }
-            };
-            taken.map_err(|error| OptionError::Variable { variable: option.variable(), error: error.into() })?;
-        }
-        Ok(())
+    pub fn take_variables<'a>(
+        &mut self,
+        variables: impl Iterator<Item = (&'a [u8], &'a OsStr)>,
+    ) -> Result<(), OptionError> {
+        in_variables(variables, |option, value| {
+            let taken = option.apply(self, value);
+            taken.map_err(|error| OptionError::Variable { variable: option.variable(), error: error.into() })
+        })
     }
 
     /// The whole request.
@@ -238,6 +238,31 @@ impl Wish {
         request.env.splice(..0, file_env);
         request
     }
+}
+
+/// Each option that one of `variables` ([`option_variables`]) gives, and its value. An empty one gives none.
+///
+/// # Errors
+/// Those of `each`.
+pub fn in_variables<'a, E>(
+    variables: impl Iterator<Item = (&'a [u8], &'a OsStr)>,
+    mut each: impl FnMut(&'static JobOption, &'a OsStr) -> Result<(), E>,
+) -> Result<(), E> {
+    let ours: Vec<_> = variables.collect();
+    for option in JOB_OPTIONS {
+        let Some((_, value)) = ours.iter().find(|(variable, _)| names(variable, option.name)) else { continue };
+        match option.kind {
+            _ if value.is_empty() => {}
+            OptionKind::Flag if matches!(value.as_bytes(), b"0" | b"false" | b"no") => {}
+            OptionKind::Flag => each(option, OsStr::new(""))?,
+            OptionKind::Single => each(option, value)?,
+            OptionKind::List => {
+                let mut parts = value.as_bytes().split(|byte| *byte == b';').filter(|part| !part.is_empty());
+                parts.try_for_each(|part| each(option, OsStr::from_bytes(part)))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The variables of `env` that may stand for options, without their common beginning: of a job's hundred variables there
@@ -268,7 +293,11 @@ pub fn options_page() -> String {
     for option in JOB_OPTIONS {
         let value = option.value.replace('|', "\\|");
         let value = if value.is_empty() { String::new() } else { format!("`{value}`") };
-        let built = if option.is_built() { "" } else { "; not in this version" };
+        let built = match (option.is_built(), option.of_launcher) {
+            (true, _) => "",
+            (false, true) => "; not of Slurm's commands",
+            (false, false) => "; not in this version",
+        };
         let (name, variable, help) = (option.name, option.variable(), option.help);
         out.push_str(&format!("| `{name}` | {value} | `{variable}` | {help}{built} |\n"));
     }
@@ -313,14 +342,6 @@ fn mode(wish: &mut Wish, value: &OsStr) -> Result<(), OptionError> {
     Ok(())
 }
 
-fn batch(value: &OsStr) -> Result<Batch, OptionError> {
-    match text(value)? {
-        "container" => Ok(Batch::Container),
-        "host" => Ok(Batch::Host),
-        other => Err(OptionError::Batch(other.to_owned())),
-    }
-}
-
 fn timeout(wish: &mut Wish, value: &OsStr) -> Result<(), OptionError> {
     let seconds = parse_time(text(value)?);
     wish.request.timeout = Some(seconds.ok_or_else(|| OptionError::Time(value.display().to_string()))?);
@@ -348,7 +369,8 @@ mod tests {
 
     fn wish(words: &[(&str, &str)], env: &[(&str, &str)]) -> Result<RunRequest, String> {
         let mut wish = Wish::over(RunRequest::of_job(""));
-        wish.take_variables(&pairs(env)).map_err(|error| error.to_string())?;
+        let env = pairs(env);
+        wish.take_variables(option_variables(&env)).map_err(|error| error.to_string())?;
         for (name, value) in words {
             let option = JobOption::find(name).unwrap();
             option.apply(&mut wish, OsStr::new(value)).map_err(|error| error.to_string())?;

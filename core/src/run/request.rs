@@ -39,14 +39,14 @@ pub struct RunRequest {
     pub host_env: bool,
     /// Working directory inside.
     pub workdir: Option<PathBuf>,
-    /// What runs before `argv`.
-    pub entrypoint: Entrypoint,
+    /// What runs before `argv`; of this and the four others that may be `None`, nothing was said then ([`super::RunDefaults`]).
+    pub entrypoint: Option<Entrypoint>,
     /// The user's home is visible.
     pub home: Option<bool>,
     /// Who the program is.
-    pub user: UserSpec,
+    pub user: Option<UserSpec>,
     /// Where writes to the root go.
-    pub write: WriteSpec,
+    pub write: Option<WriteSpec>,
     /// No default mounts (`--nosysdirs`).
     pub no_system_mounts: bool,
     /// The image's Env, Cmd, Entrypoint, WorkingDir and User are ignored (`--nometa`).
@@ -58,11 +58,11 @@ pub struct RunRequest {
     /// When the registry is asked.
     pub pull: PullPolicy,
     /// Which processes share a container.
-    pub share: Share,
+    pub share: Option<Share>,
     /// Namespaces of its own beside user and mount.
     pub unshare: Vec<Unshare>,
     /// Where the batch script of a job itself runs.
-    pub batch: Batch,
+    pub batch: Option<Batch>,
     /// Getting the image may take so many seconds; `None`: what is configured ([`crate::settings::Limits::wait`]).
     pub timeout: Option<u32>,
     /// 0: failures alone are told; 1: how long what took, besides; up to 3.
@@ -76,7 +76,7 @@ impl RunRequest {
     /// The version that this code writes.
     pub const VERSION: u32 = 1;
 
-    /// A wish for `image` with nothing else said, as `udocker run` means it.
+    /// A wish for `image` with nothing else said.
     pub fn new(image: impl Into<String>) -> Self {
         Self {
             version: Self::VERSION,
@@ -91,33 +91,27 @@ impl RunRequest {
             clean_env: false,
             host_env: false,
             workdir: None,
-            entrypoint: Entrypoint::Image,
+            entrypoint: None,
             home: None,
-            user: UserSpec::Image,
-            write: WriteSpec::Tmpfs { size: None },
+            user: None,
+            write: None,
             no_system_mounts: false,
             no_image_config: false,
             accounts: Accounts::Generated,
             platform: None,
             pull: PullPolicy::Missing,
-            share: Share::Node,
+            share: None,
             unshare: Vec::new(),
-            batch: Batch::Container,
+            batch: None,
             timeout: None,
             verbose: 0,
             job: None,
         }
     }
 
-    /// A wish for `image` with nothing else said, as the front ends of jobs mean it.
+    /// A wish for `image` with nothing else said, from the front ends of jobs.
     pub fn of_job(image: impl Into<String>) -> Self {
-        Self {
-            user: UserSpec::Caller,
-            entrypoint: Entrypoint::None,
-            write: WriteSpec::None,
-            host_env: true,
-            ..Self::new(image)
-        }
+        Self { host_env: true, ..Self::new(image) }
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{ExecMode, ImageFiles, RunRequest, SiteEnv};
+use super::{EnvOrigin, ExecMode, ImageFiles, RunRequest, SiteEnv};
 use crate::engine::{Cwd, GeneratedFile, IdMap, KeepFds, MountPlan, Unshare};
 use crate::image_config::ImageConfig;
 use crate::policy::{MountDenied, MountPolicy};
@@ -205,6 +205,26 @@ impl RunSpec {
                 Defaults::Job => KeepFds::Only(caller.sockets.clone()),
             },
         })
+    }
+}
+
+impl RunSpec {
+    /// The environment of [`build`](Self::build), and who set each variable.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub fn variables(
+        request: &RunRequest,
+        config: &ImageConfig,
+        files: &ImageFiles,
+        caller: &Caller,
+        defaults: Defaults,
+        container: &ContainerFacts,
+    ) -> Result<Vec<(OsString, OsString, EnvOrigin)>, SpecError> {
+        let config = if request.no_image_config { &ImageConfig::default() } else { config };
+        let identity = super::identity::decide(request, config, files, caller, defaults)?;
+        let mounts = super::mount::collect(request, caller, defaults, &container.root)?;
+        Ok(super::env::variables(request, config, caller, defaults, container, &identity, &mounts))
     }
 }
 

@@ -92,9 +92,8 @@ impl RunRequest {
         let image = (!self.image.is_empty() && check_image(&self.image).is_err()).then(|| self.image.clone());
         let mount = || self.mounts.iter().find(|mount| !read_again(mount)).map(ToString::to_string);
         let entry = || self.env.iter().find(|entry| !is_entry(entry)).map(ToString::to_string);
-        let user = || (self.user.to_string().parse().ok().as_ref() != Some(&self.user)).then(|| self.user.to_string());
-        let write =
-            || (self.write.to_string().parse().ok().as_ref() != Some(&self.write)).then(|| self.write.to_string());
+        let user = || self.user.as_ref().map(ToString::to_string).filter(|text| text.parse().ok() != self.user);
+        let write = || self.write.as_ref().map(ToString::to_string).filter(|text| text.parse().ok() != self.write);
         let verbose = || (self.verbose > 3).then(|| self.verbose.to_string());
         image.or_else(mount).or_else(entry).or_else(user).or_else(write).or_else(verbose)
     }
@@ -128,7 +127,7 @@ mod tests {
         RunRequest {
             mounts: vec!["/a:/b:ro".parse().unwrap(), "tmpfs:/t:size=1M".parse().unwrap()],
             env: vec!["A=b=%".parse().unwrap(), "SLURM_*".parse().unwrap()],
-            write: WriteSpec::Directory("/w".into()),
+            write: Some(WriteSpec::Directory("/w".into())),
             job: Some("5".into()),
             verbose: 1,
             ..RunRequest::of_job("docker.io/library/alpine:3.19")
@@ -157,8 +156,8 @@ mod tests {
         assert_eq!(json(|request| request.mounts[0].target = "/".into()), impossible("/a:/:ro"));
         assert_eq!(json(|request| request.mounts[0].source = Some("a".into())), impossible("a:/b:ro"));
         assert_eq!(json(|request| request.env[1] = EnvSpec::Host("A=1".into())), impossible("A=1"));
-        assert_eq!(json(|request| request.user = UserSpec::Named("a b".into())), impossible("a b"));
-        assert_eq!(json(|request| request.write = WriteSpec::Directory("w".into())), impossible("dir:w"));
+        assert_eq!(json(|request| request.user = Some(UserSpec::Named("a b".into()))), impossible("a b"));
+        assert_eq!(json(|request| request.write = Some(WriteSpec::Directory("w".into()))), impossible("dir:w"));
         assert_eq!(json(|request| request.verbose = 4), impossible("4"));
         assert_eq!(
             json(|request| request.version = 2),

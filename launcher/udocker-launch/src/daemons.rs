@@ -4,8 +4,13 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use udocker_core::env_vars::{SLURM_UDOCKER_INSIDE, SLURM_UDOCKER_REQUEST};
+use udocker_core::error::Failure;
 use udocker_core::run::RunRequest;
 use udocker_core::settings::{MPI_DAEMONS, MpiSettings};
+
+use crate::error::LaunchError;
+use crate::host::become_program;
+use crate::report::Voice;
 
 /// The name of the program of `request`, if it is such a daemon: Slurm's plugin has it start in a container, and no script
 /// inside asked for it.
@@ -20,8 +25,29 @@ pub fn name<'a>(request: &'a RunRequest, env: &[(OsString, OsString)], settings:
     (is_daemon && has(SLURM_UDOCKER_REQUEST) && !has(SLURM_UDOCKER_INSIDE)).then_some(name)
 }
 
+/// Refuses the daemon `name`, or becomes it on the host.
+pub fn on_host(
+    name: &OsStr,
+    request: &RunRequest,
+    settings: &MpiSettings,
+    env: Vec<(OsString, OsString)>,
+    voice: &Voice<'_>,
+) -> Result<u8, Failure> {
+    let name = name.display().to_string();
+    if settings.require {
+        return Err(LaunchError::Daemon { name, image: request.image.clone() }.into());
+    }
+    if speaks(&env) {
+        voice.say(&format!(
+            "warning: {name} of an mpirun runs on the host, and so do its ranks unless `udocker-launch IMAGE` stands before \
+             their program"
+        ));
+    }
+    Err(become_program(&request.argv, env).into())
+}
+
 /// Whether this process speaks for all of a step: it is on the first node.
-pub fn speaks(env: &[(OsString, OsString)]) -> bool {
+fn speaks(env: &[(OsString, OsString)]) -> bool {
     env.iter().find(|(name, _)| name == "SLURM_NODEID").is_none_or(|(_, value)| value == "0")
 }
 

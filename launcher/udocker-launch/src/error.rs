@@ -40,6 +40,14 @@ pub enum LaunchError {
     NeedsOverlay { mode: ExecMode, write: WriteSpec },
     #[error("cannot run container {id} in mode {mode}: it is a layer over its image, and the mode has no layers")]
     IsLayered { id: String, mode: ExecMode },
+    #[error("cannot run a login shell on the host: `run.batch` is \"host\", which is for batch scripts of Slurm")]
+    HostScript,
+    #[error("cannot run {} on the host", program.display())]
+    NotOnHost {
+        program: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot make {}, where writes should go", path.display())]
     WriteDirectory {
         path: PathBuf,
@@ -63,12 +71,6 @@ pub enum LaunchError {
     NumberTaken(i32, &'static str),
     #[error("cannot start {name} in {image}: it belongs to an mpirun on the host, and the image has an MPI of its own")]
     Daemon { name: String, image: String },
-    #[error("cannot run {name} on the host")]
-    NotRunHere {
-        name: String,
-        #[source]
-        source: std::io::Error,
-    },
     #[error("cannot make the scheduler's commands work inside: {}", path.display())]
     Relay {
         path: PathBuf,
@@ -101,7 +103,8 @@ impl Explain for LaunchError {
             Self::WriteDirectory { .. }
             | Self::NoRunDirectory(_)
             | Self::Relay { .. }
-            | Self::NotRunHere { .. }
+            | Self::HostScript
+            | Self::NotOnHost { .. }
             | Self::Descriptors(_)
             | Self::IsInside(_) => ErrorKind::System,
             Self::NotPinned(_) => ErrorKind::Forbidden,
@@ -145,7 +148,8 @@ impl Explain for LaunchError {
                 "`--udocker-batch=container` lets the script and its mpirun run in the image".into(),
             ],
             Self::Relay { .. } => vec!["`[relay] enabled = false` in the site's site.toml does without".into()],
-            Self::Descriptors(_) | Self::NotRunHere { .. } => Vec::new(),
+            Self::HostScript => vec!["`--batch=container`, as the variable UDOCKER_BATCH, asks for the container".into()],
+            Self::Descriptors(_) | Self::NotOnHost { .. } => Vec::new(),
             Self::IsContainer(_) => vec!["leave them away, or name the image".into()],
             Self::StillMissing(_) => vec!["check UDOCKER_DIR: both programs must use the same store".into()],
         }

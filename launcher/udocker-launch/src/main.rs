@@ -9,6 +9,8 @@ mod daemons;
 mod descriptors;
 mod error;
 mod exec;
+mod host;
+mod host_script;
 mod options;
 mod pin;
 mod relay;
@@ -16,19 +18,21 @@ mod report;
 mod staging;
 mod target;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 #[cfg(not(test))]
 use std::ffi::{c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::time::Instant;
 
 use udocker_core::engine::{self, ExecPlan, KeepFds, RootWrite};
 use udocker_core::env_vars::{self, matches_any};
 use udocker_core::error::{ErrorKind, Failure};
 use udocker_core::rendezvous::{Meeting, NO_ENVIRONMENT, NoSettings, Step, reap, starter};
-use udocker_core::run::{Accounts, Caller, Defaults, ImageFiles, RunRequest, RunSpec, Share, UserSpec, host_shell};
-use udocker_core::settings::{MpiSettings, Settings};
+use udocker_core::run::{
+    Accounts, Asked, Caller, Defaults, Explaining, ImageFiles, RunRequest, RunSpec, Share, UserSpec, host_shell,
+    is_path,
+};
+use udocker_core::settings::Settings;
 use udocker_core::start::{StartError, start};
 use udocker_core::store::{RunDirectory, Stores, TreeUse};
 use udocker_core::sys::{fds, namespace};
@@ -36,7 +40,7 @@ use udocker_site_config::Sources;
 
 use error::LaunchError;
 use exec::Exec;
-use options::{Here, Invocation};
+use options::{Form, Here, Invocation};
 use relay::Relay;
 use report::Voice;
 use target::Places;
@@ -98,7 +102,7 @@ fn run() -> u8 {
             Ok(()) => 0,
             Err(failure) => voice.fail(&failure, status_of(&failure)),
         },
-        Invocation::Run { request, here } => match launch(&request, &here, env, &mut voice) {
+        Invocation::Run { request, here } => match launch(*request, &here, env, &mut voice) {
             Ok(status) => status,
             Err(failure) => voice.fail(&failure, status_of(&failure)),
         },
@@ -116,7 +120,7 @@ fn status_of(failure: &Failure) -> u8 {
 }
 
 fn launch(
-    request: &RunRequest,
+    mut request: RunRequest,
     here: &Here,
     env: Vec<(OsString, OsString)>,
     voice: &mut Voice<'_>,
@@ -129,11 +133,12 @@ fn launch(
     }
     let is_manager_s = |name: &OsString| matches_any(env_vars::PROCESS_MANAGER, name.as_bytes());
     let env = env.into_iter().filter(|(name, _)| !(here.without_pmi && is_manager_s(name))).collect();
-    let mut caller = Caller::gather(env, &request.user);
+    let mut caller = Caller::gather(env, request.user(Defaults::Job));
     caller.shell = request.login.then(|| host_shell(caller.uid)).flatten();
     descriptors::sort(&here.fds, &caller.sockets)?;
     let (mut looked, mut plain) = (None, None);
-    let loaded = udocker_site_config::load_with(&Sources::of_caller(&caller), &mut |settings, places| {
+    let sources = Sources { in_detail: here.explain, ..Sources::of_caller(&caller) };
+    let loaded = udocker_site_config::load_with(&sources, &mut |settings, places| {
         let (run, _) = looked.insert(RunDirectory::look(&settings.run_dirs));
         let left =
             run.as_ref().filter(|_| voice.step.rank.is_some()).map(|run| NoSettings::of(run, voice.step, places));
@@ -141,12 +146,18 @@ fn launch(
         plain = left.filter(|_| !is_left);
         is_left
     })?;
-    let settings = loaded.settings;
+    let settings = &loaded.settings;
+    request.complete(&settings.run);
+    let shows = here.dry_run || here.explain;
+    if !shows && host_script::is_one(&request, here, &caller.env)? {
+        return Ok(host_script::become_it(&request, caller.env, voice));
+    }
+    caller.look_up_subordinate(request.user(Defaults::Job));
     caller.site_mounts.clone_from(&settings.mounts);
     caller.site_env.clone_from(&settings.env);
     voice.run_dirs.clone_from(&settings.run_dirs);
-    if let Some(name) = daemons::name(request, &caller.env, &settings.mpi) {
-        return on_host(name, request, &settings.mpi, &caller.env, voice);
+    if !shows && let Some(name) = daemons::name(&request, &caller.env, &settings.mpi) {
+        return daemons::on_host(name, &request, &settings.mpi, caller.env, voice);
     }
     let (run, foreign) = looked.unwrap_or_else(|| RunDirectory::look(&settings.run_dirs));
     if let Some(foreign) = foreign {
@@ -156,10 +167,12 @@ fn launch(
         plain.leave();
     }
     caller.runtime_dir = run.as_ref().and_then(RunDirectory::for_programs);
-    let places = Places { settings: &settings, run: run.as_ref(), env: &caller.env, voice };
-    let target = target::find(request, &places)?;
+    let places = Places { settings, run: run.as_ref(), env: &caller.env, voice };
+    let target = target::find(&request, &places)?;
     voice.phase(&format!("found {}", request.image));
-    if let RootWrite::Layer { upper, work } = &target.root.write {
+    if let RootWrite::Layer { upper, work } = &target.root.write
+        && !shows
+    {
         for path in [upper, work] {
             let made = std::fs::create_dir_all(path);
             made.map_err(|source| LaunchError::WriteDirectory { path: path.clone(), source })?;
@@ -169,12 +182,33 @@ fn launch(
         Accounts::Host => ImageFiles::of_host()?,
         Accounts::Generated | Accounts::Container => target.files,
     };
-    let spec = RunSpec::build(request, &target.config, &files, &caller, Defaults::Job, &target.facts)?;
+    let spec = RunSpec::build(&request, &target.config, &files, &caller, Defaults::Job, &target.facts)?;
     let mut plan = engine::plan(&spec, &target.choice, target.root);
     if let KeepFds::Only(kept) = &mut plan.keep_fds {
         kept.extend(here.fds.iter().map(|(_, to)| *to).filter(|fd| *fd > 2));
     }
     let relay = Relay::prepare(&settings.relay, voice.step, run.as_ref(), &caller.env, &mut plan)?;
+    if here.explain {
+        let setup = target.container.as_ref().filter(|(_, container)| container.mode().is_some());
+        let explaining = Explaining {
+            request: &request,
+            asked: &Asked::of(std::slice::from_ref(&here.said)),
+            configured: &|key| loaded.set_by(key),
+            defaults: Defaults::Job,
+            caller: &caller,
+            config: &target.config,
+            plan: &plan,
+            variables: RunSpec::variables(&request, &target.config, &files, &caller, Defaults::Job, &target.facts)?,
+            root: if is_path(&request.image) { "a directory" } else { "store" }.into(),
+            setup: setup.map(|(_, container)| format!("the setup of container {}", container.id())),
+            why: target.choice.why.as_deref(),
+        };
+        let explanation = explaining.explain();
+        return Ok(report::print(&match here.form {
+            Form::Text => explanation.to_text(),
+            Form::Json => explanation.to_json(),
+        }));
+    }
     if here.dry_run {
         let text = serde_json::to_string_pretty(&plan).expect("a plan serialises");
         return Ok(report::print(&(text + "\n")));
@@ -183,30 +217,7 @@ fn launch(
         store.mark_in_use(container, false, &settings.run_dirs)?;
     }
     relay.map(Relay::start).transpose()?;
-    enter(request, &plan, target.tree.as_ref(), run.as_ref(), voice)
-}
-
-/// Refuses a daemon of an mpirun on the host, or becomes it there.
-fn on_host(
-    name: &OsStr,
-    request: &RunRequest,
-    settings: &MpiSettings,
-    env: &[(OsString, OsString)],
-    voice: &Voice<'_>,
-) -> Result<u8, Failure> {
-    let (name, image) = (name.display().to_string(), request.image.clone());
-    if settings.require {
-        return Err(LaunchError::Daemon { name, image }.into());
-    }
-    if daemons::speaks(env) {
-        voice.say(&format!(
-            "warning: {name} of an mpirun runs on the host, and so do its ranks unless `udocker-launch IMAGE` stands before \
-             their program"
-        ));
-    }
-    let mut command = std::process::Command::new(&request.argv[0]);
-    command.args(&request.argv[1..]).env_clear().envs(env.iter().cloned());
-    Err(LaunchError::NotRunHere { name, source: command.exec() }.into())
+    enter(&request, &plan, target.tree.as_ref(), run.as_ref(), voice)
 }
 
 /// Starts the program, in one container with the other ranks of this node where they share one.
@@ -217,15 +228,15 @@ fn enter(
     run: Option<&RunDirectory>,
     voice: &Voice<'_>,
 ) -> Result<u8, Failure> {
-    if request.share == Share::Task && voice.step.rank.is_some() && plan.engine.is_in_place() {
+    if request.share() == Share::Task && voice.step.rank.is_some() && plan.engine.is_in_place() {
         voice.say("warning: with --share=task MPI ranks cannot read each other's memory (CMA)");
     }
     let mut notice = |notice| voice.notice(notice);
     let writes = matches!(plan.root.write, RootWrite::Layer { .. });
-    if request.share == Share::Task && voice.step.rank.is_some() && writes {
-        return Err(LaunchError::SharedDirectory(request.write.clone()).into());
+    if request.share() == Share::Task && voice.step.rank.is_some() && writes {
+        return Err(LaunchError::SharedDirectory(request.write(Defaults::Job).clone()).into());
     }
-    let shares = writes || request.share == Share::Node && plan.engine.is_in_place();
+    let shares = writes || request.share() == Share::Node && plan.engine.is_in_place();
     if let (Some(run), Some(tree)) = (run, tree.filter(|tree| !tree.is_listed && (writes || !shares))) {
         run.mark_tree(&tree.root)?;
     }

@@ -7,26 +7,41 @@ use crate::exec::Exec;
 use udocker_core::env_vars;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::run::{
-    Batch, EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Wish, names, option_variables, variable_of,
+    Batch, Caller, EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Said, UserSpec, Wish, in_variables, names,
+    option_variables, variable_of,
 };
+use udocker_site_config::Sources;
 
 /// The command line or a variable is wrong.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(String);
+#[error("{text}")]
+pub struct UsageError {
+    text: String,
+    /// What to do next; empty: look at the help.
+    hints: Vec<String>,
+}
+
+impl UsageError {
+    fn new(text: String) -> Self {
+        Self { text, hints: Vec::new() }
+    }
+}
 
 impl Explain for UsageError {
     fn kind(&self) -> ErrorKind {
         ErrorKind::Usage
     }
     fn hints(&self) -> Vec<String> {
-        vec!["`udocker-launch --help` lists the options".into()]
+        match self.hints.is_empty() {
+            true => vec!["`udocker-launch --help` lists the options".into()],
+            false => self.hints.clone(),
+        }
     }
 }
 
 /// An error of a parser as one of usage.
 pub fn usage(error: impl std::fmt::Display) -> UsageError {
-    UsageError(error.to_string())
+    UsageError::new(error.to_string())
 }
 
 /// What is to be done.
@@ -48,12 +63,31 @@ pub struct Here {
     pub fds: Vec<(i32, i32)>,
     /// The program is no rank of the process manager's.
     pub without_pmi: bool,
+    /// A batch system's plugin left the request.
+    pub is_handed_over: bool,
+    /// Files with options.
+    pub profiles: Vec<OsString>,
+    /// Print the plan with its origins and run nothing.
+    pub explain: bool,
+    /// See [`Form`].
+    pub form: Form,
+    /// Who asked for what, for that.
+    pub said: Vec<Said>,
+}
+
+/// How `--explain` tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    #[default]
+    Text,
+    Json,
 }
 
 const HELP_HEAD: &str = "\
 udocker-launch [OPTIONS] IMAGE [--] [COMMAND [ARGUMENT…]]
 udocker-launch exec [--job=JOB] [--step=STEP] [--workdir=DIR] [--env=…] [--] COMMAND [ARGUMENT…]
 udocker-launch reap
+udocker-launch explain [OPTIONS] IMAGE [--] [COMMAND [ARGUMENT…]]
 
 Runs COMMAND in IMAGE: as the calling user, on a read-only root, in this process (beside it in the modes P1 and P2).
 
@@ -63,6 +97,7 @@ const HELP_TAIL: &str = "  --help, --version
 
 `exec` runs COMMAND in a container that runs on this node: of this job, or of the one that is named.
 `reap` removes what dead processes of yours left on this node.
+`explain` is `--explain`.
 Without IMAGE it is UDOCKER_IMAGE's, or that of the job whose options Slurm's plugin has read.
 
 Each option is also a variable UDOCKER_NAME (upper case, `_` for `-`); lists there are separated by `;`.
@@ -93,7 +128,28 @@ struct Own {
 }
 
 #[expect(clippy::unit_arg, reason = "a table of one-line setters reads better")]
-const OPTIONS: [Own; 3] = [
+const OPTIONS: [Own; 6] = [
+    Own {
+        name: "explain",
+        kind: OptionKind::Flag,
+        value: "",
+        help: "print the plan, and who asked for each part, and run nothing",
+        apply: |here, _| Ok(here.explain = true),
+    },
+    Own {
+        name: "format",
+        kind: OptionKind::Single,
+        value: "text|json",
+        help: "how --explain tells it (default: text)",
+        apply: |here, value| Ok(here.form = form(text(value)?)?),
+    },
+    Own {
+        name: "profile",
+        kind: OptionKind::List,
+        value: "NAME|FILE",
+        help: "options from a profile (repeatable)",
+        apply: |here, value| Ok(here.profiles.push(value.to_owned())),
+    },
     Own {
         name: "fd",
         kind: OptionKind::List,
@@ -117,14 +173,19 @@ const OPTIONS: [Own; 3] = [
     },
 ];
 
-/// Its commands that are not built.
-const NOT_BUILT_COMMANDS: [&str; 1] = ["explain"];
-
 /// Variables that hold whole requests.
 const REQUESTS: [&str; 2] = [env_vars::SLURM_UDOCKER_REQUEST, env_vars::UDOCKER_REQUEST];
 
 fn text(value: &OsStr) -> Result<&str, UsageError> {
-    value.to_str().ok_or_else(|| UsageError(format!("`{}` is not UTF-8", value.display())))
+    value.to_str().ok_or_else(|| UsageError::new(format!("`{}` is not UTF-8", value.display())))
+}
+
+fn form(value: &str) -> Result<Form, UsageError> {
+    match value {
+        "text" => Ok(Form::Text),
+        "json" => Ok(Form::Json),
+        other => Err(UsageError::new(format!("`{other}` is neither `text` nor `json` (--format)"))),
+    }
 }
 
 /// `N` or `N:M`; M is above the standard streams, which the shell redirects.
@@ -133,7 +194,7 @@ fn descriptor(value: &str) -> Result<(i32, i32), UsageError> {
     let (from, to) = value.split_once(':').unwrap_or((value, value));
     match (number(from), number(to)) {
         (Some(from), Some(to)) if from == to || to > 2 => Ok((from, to)),
-        _ => Err(UsageError(format!("`{value}` names no descriptor: expected N or N:M, with M above 2"))),
+        _ => Err(UsageError::new(format!("`{value}` names no descriptor: expected N or N:M, with M above 2"))),
     }
 }
 
@@ -141,7 +202,7 @@ fn pass_pmi(here: &mut Here, value: &OsStr) -> Result<(), UsageError> {
     here.without_pmi = match text(value)? {
         "auto" => false,
         "none" => true,
-        other => return Err(UsageError(format!("`{other}` is neither `auto` nor `none` (--pass-pmi)"))),
+        other => return Err(UsageError::new(format!("`{other}` is neither `auto` nor `none` (--pass-pmi)"))),
     };
     Ok(())
 }
@@ -154,20 +215,14 @@ enum Known {
 
 impl Known {
     fn find(name: &str) -> Result<Self, UsageError> {
-        let own = || OPTIONS.iter().find(|option| option.name == name).map(Self::Own);
-        let known = JobOption::find(name).map(Self::Job).or_else(own);
-        known.ok_or_else(|| UsageError(format!("unknown option --{name}")))
+        let own = OPTIONS.iter().find(|option| option.name == name).map(Self::Own);
+        let known = own.or_else(|| JobOption::find(name).map(Self::Job));
+        known.ok_or_else(|| UsageError::new(format!("unknown option --{name}")))
     }
     fn kind(&self) -> OptionKind {
         match self {
             Self::Job(option) => option.kind,
             Self::Own(option) => option.kind,
-        }
-    }
-    fn apply(&self, wish: &mut Wish, here: &mut Here, value: &OsStr) -> Result<(), UsageError> {
-        match self {
-            Self::Job(option) => option.apply(wish, value).map_err(usage),
-            Self::Own(option) => (option.apply)(here, value),
         }
     }
 }
@@ -198,21 +253,52 @@ pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -
     let request = REQUESTS.iter().find_map(|name| Some((name, variable(name)?)));
     let request = request.filter(|_| !is_login && words.image.is_none());
     let is_handed_over = request.is_some();
-    let mut here = Here::default();
+    let mut here = Here { is_handed_over, ..Here::default() };
+    own_variables(&mut here, env)?;
+    if is_handed_over {
+        // Whoever made the request has read them.
+        here.profiles.clear();
+    }
+    for (option, value) in &words.options {
+        if let Known::Own(option) = option {
+            (option.apply)(&mut here, value)?;
+        }
+    }
     let mut wish = match request {
-        Some((name, value)) => Wish::over(handed_over(name, value, env)?),
+        Some((name, _)) if !here.profiles.is_empty() => {
+            return Err(UsageError::new(format!(
+                "--profile lies beneath all other options, and {name} holds all of them"
+            )));
+        }
+        Some((name, value)) => {
+            let request = handed_over(name, value, env)?;
+            if here.explain {
+                here.said = Said::of_request(&request, name);
+            }
+            Wish::over(request)
+        }
         None if program.is_some() => {
-            return Err(UsageError(format!("no request: {} is set without one", env_vars::SLURM_UDOCKER_PROGRAM)));
+            return Err(UsageError::new(format!("no request: {} is set without one", env_vars::SLURM_UDOCKER_PROGRAM)));
         }
         None => {
             let mut wish = Wish::over(RunRequest::of_job(""));
-            wish.take_variables(env).map_err(usage)?;
+            let said = profiles(&here.profiles, env)?;
+            said.iter().try_for_each(|said| said.apply(&mut wish)).map_err(usage)?;
+            if here.explain {
+                here.said = said;
+                here.said.extend(said_in_variables(env));
+            }
+            wish.take_variables(option_variables(env).filter(|(name, _)| !is_own(name))).map_err(usage)?;
             wish
         }
     };
-    own_variables(&mut here, env)?;
     for (option, value) in &words.options {
-        option.apply(&mut wish, &mut here, value)?;
+        if let Known::Job(option) = option {
+            option.apply(&mut wish, value).map_err(usage)?;
+        }
+    }
+    if here.explain {
+        here.said.extend(said_in(&words));
     }
     let mut request = wish.into_request();
     if let Some(image) = words.image {
@@ -221,31 +307,72 @@ pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -
     request.login = is_login;
     request.argv = program.into_iter().chain(words.argv).cloned().collect();
     if request.image.is_empty() && is_login {
-        return Err(UsageError("no image: a login shell runs in the one that UDOCKER_IMAGE names".into()));
+        return Err(UsageError::new("no image: a login shell runs in the one that UDOCKER_IMAGE names".into()));
     }
     if request.image.is_empty() {
-        return Err(UsageError("no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…".into()));
+        return Err(UsageError::new("no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…".into()));
     }
-    if request.batch == Batch::Host && !is_handed_over {
-        return Err(UsageError(
+    if request.batch() == Batch::Host && !is_handed_over {
+        return Err(UsageError::new(
             "--batch=host is for the options of a job: this program runs nothing on the host".into(),
         ));
     }
     if request.image == "none" {
-        return Err(UsageError("image `none` (no container) is not supported by this version".into()));
+        return Err(UsageError::new("image `none` (no container) is not supported by this version".into()));
     }
     Ok(Invocation::Run { request: Box::new(request), here })
+}
+
+/// What the profiles `names` ask for.
+fn profiles(names: &[OsString], env: &[(OsString, OsString)]) -> Result<Vec<Said>, UsageError> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sources = Sources::of_caller(&Caller::gather(env.to_vec(), &UserSpec::Caller));
+    let mut all = Vec::new();
+    for name in names {
+        let said = udocker_site_config::profile(name, &sources);
+        all.extend(said.map_err(|error| UsageError { text: error.to_string(), hints: error.hints() })?);
+    }
+    Ok(all)
+}
+
+/// What the variables of `env` ask for.
+fn said_in_variables(env: &[(OsString, OsString)]) -> Vec<Said> {
+    let mut said = Vec::new();
+    let _: Result<(), std::convert::Infallible> = in_variables(option_variables(env), |option, value| {
+        said.push(Said { option: option.name, value: value.into(), origin: option.variable() });
+        Ok(())
+    });
+    said
+}
+
+/// What the words ask for.
+fn said_in(words: &Words<'_>) -> Vec<Said> {
+    let options = words.options.iter().filter_map(|(option, value)| match option {
+        Known::Job(option) => {
+            Some(Said { option: option.name, value: (*value).into(), origin: format!("--{}", option.name) })
+        }
+        Known::Own(_) => None,
+    });
+    let image = words.image.map(|image| Said { option: "image", value: image.into(), origin: "command line".into() });
+    options.chain(image).collect()
+}
+
+/// Whether a variable's name, less the beginning, is that of an option of ours alone.
+fn is_own(variable: &[u8]) -> bool {
+    OPTIONS.iter().any(|option| names(variable, option.name))
 }
 
 /// The request in a variable.
 fn handed_over(name: &str, value: &OsStr, env: &[(OsString, OsString)]) -> Result<RunRequest, UsageError> {
     let request = RunRequest::from_json(value.as_bytes()).map_err(|error| {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        UsageError(format!("variable {name}: {error}{cause}"))
+        UsageError::new(format!("variable {name}: {error}{cause}"))
     })?;
     if !request.is_for(env) {
         let job = request.job.unwrap_or_default();
-        return Err(UsageError(format!("variable {name}: the request is of job {job}, and this process is not")));
+        return Err(UsageError::new(format!("variable {name}: the request is of job {job}, and this process is not")));
     }
     Ok(request)
 }
@@ -259,12 +386,13 @@ fn take_apart(words: &[OsString]) -> Result<Result<Words<'_>, Invocation>, Usage
             let word = text(word)?;
             match word {
                 "reap" if rest.len() == 0 => return Ok(Err(Invocation::Reap)),
-                "reap" => return Err(UsageError("`reap` takes no words".into())),
+                "reap" => return Err(UsageError::new("`reap` takes no words".into())),
+                "explain" => {
+                    found.options.push((Known::find(word)?, OsStr::new("")));
+                    continue;
+                }
                 "exec" => return Ok(Err(Invocation::Exec(exec(rest)?))),
                 _ => {}
-            }
-            if NOT_BUILT_COMMANDS.contains(&word) {
-                return Err(UsageError(format!("command `{word}` is not supported by this version")));
             }
             found.image = Some(word);
             found.argv = rest.as_slice().strip_prefix(&["--".into()]).unwrap_or(rest.as_slice());
@@ -286,9 +414,9 @@ fn take_apart(words: &[OsString]) -> Result<Result<Words<'_>, Invocation>, Usage
         let option = Known::find(&name)?;
         let value = match (option.kind(), value) {
             (OptionKind::Flag, None) => OsStr::new(""),
-            (OptionKind::Flag, Some(_)) => return Err(UsageError(format!("option --{name} takes no value"))),
+            (OptionKind::Flag, Some(_)) => return Err(UsageError::new(format!("option --{name} takes no value"))),
             (_, Some(value)) => value,
-            (_, None) => rest.next().ok_or_else(|| UsageError(format!("option --{name} needs a value")))?,
+            (_, None) => rest.next().ok_or_else(|| UsageError::new(format!("option --{name} needs a value")))?,
         };
         found.options.push((option, value));
     }
@@ -313,10 +441,10 @@ fn exec<'a>(mut rest: impl Iterator<Item = &'a OsString>) -> Result<Exec, UsageE
         };
         let name = String::from_utf8_lossy(name);
         if !["job", "step", "workdir", "env"].contains(&&*name) {
-            return Err(UsageError(format!("unknown option --{name} of `exec`")));
+            return Err(UsageError::new(format!("unknown option --{name} of `exec`")));
         }
         let value = value.or_else(|| rest.next().map(OsString::as_os_str));
-        let value = value.ok_or_else(|| UsageError(format!("option --{name} needs a value")))?;
+        let value = value.ok_or_else(|| UsageError::new(format!("option --{name} needs a value")))?;
         match &*name {
             "job" => exec.job = Some(text(value)?.to_owned()),
             "step" => exec.step = Some(text(value)?.to_owned()),
@@ -326,7 +454,7 @@ fn exec<'a>(mut rest: impl Iterator<Item = &'a OsString>) -> Result<Exec, UsageE
     }
     exec.argv.extend(rest.cloned());
     if exec.argv.is_empty() {
-        return Err(UsageError("no command: expected udocker-launch exec [OPTIONS] COMMAND…".into()));
+        return Err(UsageError::new("no command: expected udocker-launch exec [OPTIONS] COMMAND…".into()));
     }
     Ok(exec)
 }
@@ -345,7 +473,7 @@ fn own_variables(here: &mut Here, env: &[(OsString, OsString)]) -> Result<(), Us
                 parts.try_for_each(|part| (option.apply)(here, OsStr::from_bytes(part)))
             }
         };
-        taken.map_err(|error| UsageError(format!("variable {}: {error}", variable_of(option.name))))?;
+        taken.map_err(|error| UsageError::new(format!("variable {}: {error}", variable_of(option.name))))?;
     }
     Ok(())
 }
@@ -397,8 +525,9 @@ mod tests {
 
     #[test]
     fn a_whole_request_stands_in_for_variables_where_no_word_names_an_image() {
-        let text =
-            RunRequest { job: Some("5".into()), batch: Batch::Host, ..RunRequest::of_job("asked") }.to_json().unwrap();
+        let text = RunRequest { job: Some("5".into()), batch: Some(Batch::Host), ..RunRequest::of_job("asked") }
+            .to_json()
+            .unwrap();
         let env = [("UDOCKER_IMAGE", "x"), ("SLURM_UDOCKER_REQUEST", text.as_str()), ("SLURM_JOB_ID", "5")];
         let (request, _) = run(&["--", "--", "true"], &env).unwrap();
         assert_eq!((request.image.as_str(), request.argv), ("asked", vec!["--".into(), "true".into()]));
@@ -460,7 +589,8 @@ mod tests {
             (&["--timeout=15", "i"], &[], "`15` is no time: expected a number above 0 with s, m or h, as 15m"),
             (&["--pass-pmi=x", "i"], &[], "`x` is neither `auto` nor `none` (--pass-pmi)"),
             (&["i"], &[("UDOCKER_GPU", "all")], "variable UDOCKER_GPU: option --gpu is not supported by this version"),
-            (&["explain"], &[], "command `explain` is not supported by this version"),
+            (&["explain"], &[], "no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…"),
+            (&["--format=xml", "i"], &[], "`xml` is neither `text` nor `json` (--format)"),
             (&["reap", "i"], &[], "`reap` takes no words"),
             (&["exec", "--job=5"], &[], "no command: expected udocker-launch exec [OPTIONS] COMMAND…"),
             (&["exec", "--user=root", "sh"], &[], "unknown option --user of `exec`"),

@@ -14,7 +14,7 @@ use udocker_core::platform::Platform;
 use udocker_core::policy::{self, Name, Permit, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{StepImage, image_name};
-use udocker_core::run::{ContainerFacts, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
+use udocker_core::run::{ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
 use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, Patience, RunDirectory, Store, StoreError, Stores, TreeUse};
 
@@ -208,7 +208,7 @@ fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Pl
 }
 
 fn root_write(request: &RunRequest, settings: &Settings) -> RootWrite {
-    match &request.write {
+    match request.write(Defaults::Job) {
         WriteSpec::None => RootWrite::ReadOnly,
         WriteSpec::Tmpfs { size } => {
             RootWrite::Tmpfs { size: size.or(settings.limits.tmpfs_bytes).unwrap_or_else(host::half_of_memory) }
@@ -249,9 +249,10 @@ fn choose(
     namespaces: Option<Result<(), String>>,
     places: &Places<'_>,
 ) -> Result<Choice, Failure> {
-    permit.check_use(false, request.write != WriteSpec::None)?;
-    if let (Some(mounts), WriteSpec::Directory(path)) = (&places.settings.mounts, &request.write) {
-        mounts.judge_directory(&format!("--write={}", request.write), path, true)?;
+    let write = request.write(Defaults::Job);
+    permit.check_use(false, *write != WriteSpec::None)?;
+    if let (Some(mounts), WriteSpec::Directory(path)) = (&places.settings.mounts, write) {
+        mounts.judge_directory(&format!("--write={write}"), path, true)?;
     }
     let of_container = || container.and_then(|container| Some((container.mode()?, container.id())));
     let (mode, asked) = match (request.mode, of_container()) {
@@ -266,8 +267,8 @@ fn choose(
     if let Some(why) = &choice.why {
         places.voice.say(&format!("running in mode {}, since {why}", choice.mode));
     }
-    if !choice.engine.is_in_place() && request.write != WriteSpec::None {
-        return Err(LaunchError::NeedsOverlay { mode: choice.mode, write: request.write.clone() }.into());
+    if !choice.engine.is_in_place() && *write != WriteSpec::None {
+        return Err(LaunchError::NeedsOverlay { mode: choice.mode, write: write.clone() }.into());
     }
     if let Some(namespace) = request.unshare.first().filter(|_| !choice.engine.is_in_place()) {
         return Err(LaunchError::NeedsNamespaces { namespace: *namespace, mode: choice.mode }.into());

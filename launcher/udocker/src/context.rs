@@ -76,6 +76,7 @@ impl Context {
             config: absolute(&general.config).map_err(crate::usage)?,
             insecure: general.insecure,
             verbosity: general.verbosity(),
+            in_detail: true,
             ..Sources::of_caller(&caller)
         };
         let configuration = udocker_site_config::load(&sources)?;

@@ -15,7 +15,7 @@ pub(crate) use keys::{KEYS, Role};
 use value::Value;
 
 use crate::file::{Trust, read_conf};
-use crate::{ConfigError, Loaded, Origin, Position, Sources, variable};
+use crate::{ConfigError, Loaded, Origin, Position, Sources, run, variable};
 
 /// Variables and the keys that they set. `true`: an empty value is one.
 const VARIABLES: &[(&str, &str, bool)] = &[
@@ -50,11 +50,11 @@ const SWITCHES: &[(&str, &str)] =
 
 /// Reads udocker.conf of the machine, of the user, of the store, and the one that was named; later ones win.
 ///
-/// `is_known`: whether the user has no such file at his two places; it is asked before they are looked at.
+/// `is_known`: whether the user has no file at his three places; it is asked before they are looked at.
 pub(crate) fn apply_files(
     loaded: &mut Loaded,
     sources: &Sources,
-    is_known: &mut dyn FnMut(&Settings, [&Path; 2]) -> bool,
+    is_known: &mut dyn FnMut(&Settings, [&Path; 3]) -> bool,
 ) -> Result<(), ConfigError> {
     if variable(sources, env::UDOCKER_NOSYSCONF).is_none() {
         let trust = Trust::Site { owner: sources.site_owner };
@@ -64,10 +64,12 @@ pub(crate) fn apply_files(
     let user_file = loaded.own_directory.join(FILE_NAME);
     // What a file at the first place says may change the second, but then there is a file.
     let store_file = top_directory(loaded, sources).join(FILE_NAME);
-    if is_known(&loaded.settings, [&user_file, &store_file]) {
+    let toml_file = sources.home.join(run::OF_USER);
+    if is_known(&loaded.settings, [&toml_file, &user_file, &store_file]) {
         loaded.has_user_files = false;
     } else {
-        loaded.has_user_files = apply_user_files(loaded, &user_file, own, sources)?;
+        let has_toml = run::apply_user_file(loaded, &toml_file, own, sources)?;
+        loaded.has_user_files = apply_user_files(loaded, &user_file, own, sources)? || has_toml;
     }
     match &sources.config {
         Some(path) if !apply_file(loaded, path, Trust::Named, sources)? => {

@@ -41,6 +41,7 @@ impl Machine {
             config: None,
             insecure: false,
             verbosity: None,
+            in_detail: false,
             site_dir: self.path("site"),
             system_conf: self.path("udocker.conf"),
             site_owner: own,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::{PullPolicy, Share, UserSpec, WriteSpec};
+use super::{Batch, PullPolicy, Share, UserSpec, WriteSpec};
 use crate::engine::Unshare;
 use crate::error::{ErrorKind, Explain};
 
@@ -61,6 +61,9 @@ pub enum WishError {
     /// Who shares a container.
     #[error("cannot read who shares a container from `{0}`: expected node or task")]
     Share(String),
+    /// A place.
+    #[error("cannot read where the batch script runs from `{0}`: expected container or host")]
+    Batch(String),
     /// Namespaces.
     #[error("cannot read the namespaces `{0}`: expected some of pid,net,ipc,uts")]
     Unshare(String),
@@ -166,6 +169,35 @@ impl FromStr for Share {
             "task" => Ok(Self::Task),
             _ => Err(WishError::Share(quote(text))),
         }
+    }
+}
+
+impl FromStr for Batch {
+    type Err = WishError;
+    fn from_str(text: &str) -> Result<Self, WishError> {
+        match text {
+            "container" => Ok(Self::Container),
+            "host" => Ok(Self::Host),
+            _ => Err(WishError::Batch(quote(text))),
+        }
+    }
+}
+
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Container => "container",
+            Self::Host => "host",
+        })
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Node => "node",
+            Self::Task => "task",
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use udocker_core::container::ContainerName;
 use udocker_core::error::Failure;
 use udocker_core::platform::Platform;
 use udocker_core::run::{
-    Accounts, Entrypoint, EnvSpec, ExecMode, MountSpec, PullPolicy, RunRequest, UserSpec, WriteSpec, parse_env_file,
+    Accounts, Entrypoint, EnvSpec, ExecMode, MountSpec, PullPolicy, RunRequest, Said, WriteSpec, parse_env_file,
 };
 
 use super::docker::DockerArgs;
@@ -93,6 +93,9 @@ pub struct Args {
     /// Enter the container in this mode: auto, N1, P1, P2 [default: the one set by `udocker setup`, else UDOCKER_DEFAULT_EXECUTION_MODE, else auto].
     #[arg(long, value_name = "MODE", help_heading = "Program")]
     pub mode: Option<Mode>,
+    /// Options of a job from a profile, NAME or FILE, beneath all others; may be given again.
+    #[arg(long, value_name = "NAME|FILE", help_heading = "Program")]
+    pub profile: Vec<OsString>,
     /// Keep the container under this name.
     #[arg(long, value_name = "NAME", help_heading = "Container")]
     pub name: Option<ContainerName>,
@@ -114,9 +117,12 @@ pub struct Args {
     /// Print what would be done and do nothing.
     #[arg(long, help_heading = "Output")]
     pub dry_run: bool,
-    /// Format of --dry-run: json.
-    #[arg(long, value_name = "FORMAT", default_value = "json", value_parser = ["json"], help_heading = "Output")]
-    pub format: String,
+    /// Print what would be done, and who asked for each part, and do nothing.
+    #[arg(long, help_heading = "Output")]
+    pub explain: bool,
+    /// Format of --explain: text or json [default: text]; --dry-run prints json.
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], help_heading = "Output")]
+    pub format: Option<String>,
     /// Accepted; there is no banner.
     #[arg(long, help_heading = "Output")]
     pub nobanner: bool,
@@ -194,8 +200,8 @@ impl Cpus {
 }
 
 impl Args {
-    /// What the options say that are right or wrong whatever the host is.
-    pub fn request(&self) -> Result<RunRequest, Failure> {
+    /// What the options say that are right or wrong whatever the host is, over `base`: what profiles say.
+    pub fn request(&self, base: RunRequest) -> Result<RunRequest, Failure> {
         let mut words = self.words.iter().cloned();
         let image = match words.next() {
             Some(word) => word.into_string().map_err(|w| usage_text(&format!("`{}` is no image name", w.display())))?,
@@ -205,21 +211,27 @@ impl Args {
                 return Err(UsageError("must specify container_id or image:tag".into(), hints).into());
             }
         };
-        let mut request = RunRequest::new(image);
+        let mut request = RunRequest { image, ..base };
         request.argv = words.collect();
         if request.argv.first().is_some_and(|word| word == "--") {
             request.argv.remove(0);
         }
-        request.umounts = self.novol.clone();
+        request.umounts.extend(self.novol.iter().cloned());
         request.host_env = self.hostenv;
-        request.workdir = self.workdir.clone();
-        request.entrypoint = match &self.entrypoint {
-            None => Entrypoint::Image,
-            Some(program) if program.is_empty() => Entrypoint::None,
-            Some(program) => Entrypoint::Program(program.clone()),
+        request.workdir = self.workdir.clone().or(request.workdir);
+        let entrypoint = match &self.entrypoint {
+            None => None,
+            Some(program) if program.is_empty() => Some(Entrypoint::None),
+            Some(program) => Some(Entrypoint::Program(program.clone())),
         };
-        request.home = self.bindhome.then_some(true);
-        request.write = self.write()?.unwrap_or(request.write);
+        request.entrypoint = entrypoint.or(request.entrypoint);
+        request.home = self.bindhome.then_some(true).or(request.home);
+        request.write = self.write()?.or(request.write);
+        request.mode = match self.mode {
+            None => request.mode,
+            Some(Mode::Auto) => None,
+            Some(Mode::Named(mode)) => Some(mode),
+        };
         request.no_system_mounts = self.nosysdirs;
         request.no_image_config = self.nometa;
         request.accounts = match (self.hostauth, self.containerauth) {
@@ -227,16 +239,53 @@ impl Args {
             (_, true) => Accounts::Container,
             _ => Accounts::Generated,
         };
-        request.platform = self.platform.clone();
+        request.platform = self.platform.clone().or(request.platform);
         request.pull = match self.pull {
-            None | Some(Pull::Reuse) => PullPolicy::Missing,
+            None | Some(Pull::Reuse) => request.pull,
             Some(Pull::When(policy)) => policy,
         };
         Ok(request)
     }
 
+    /// Whether nothing is to be done.
+    pub fn shows(&self) -> bool {
+        self.dry_run || self.explain
+    }
+
+    /// Who asks for what, as [`request`](Self::request) and [`add_wishes`](Self::add_wishes) take it; `added`: how many mounts
+    /// they added, `dri`: how many of them for rendering.
+    pub fn said(&self, added: usize, dri: usize) -> Vec<Said> {
+        let said = |option, origin: &str| Said { option, value: OsString::new(), origin: origin.to_owned() };
+        let singles = [
+            ("image", "command line", true),
+            ("mode", "--mode", self.mode.is_some()),
+            ("user", "--user", self.user.is_some()),
+            ("entrypoint", "--entrypoint", self.entrypoint.is_some()),
+            ("write", if self.read_only { "--read-only" } else { "--write" }, self.read_only || self.write.is_some()),
+            ("home", "--bindhome", self.bindhome),
+            ("workdir", "--workdir", self.workdir.is_some()),
+        ];
+        let singles = singles.into_iter().filter(|(.., is_given)| *is_given);
+        let mut out: Vec<_> = singles.map(|(option, origin, _)| said(option, origin)).collect();
+        let dri = if self.dri { dri } else { 0 };
+        let named = self.volume.len() + self.mount.len() + self.tmpfs.len();
+        let mounts = [
+            (self.volume.len(), "--volume"),
+            (self.mount.len(), "--mount"),
+            (self.tmpfs.len(), "--tmpfs"),
+            (added.saturating_sub(named + dri), "--device"),
+            (dri, "--dri"),
+        ];
+        for (count, origin) in mounts {
+            out.extend((0..count).map(|_| said("mount", origin)));
+        }
+        out.extend(self.env_file.iter().map(|path| Said { value: path.into(), ..said("env-file", "--env-file") }));
+        out.extend(self.env.iter().map(|_| said("env", "--env")));
+        out
+    }
+
     /// `--write` or `--read-only`, if one was given.
-    pub fn write(&self) -> Result<Option<WriteSpec>, UsageError> {
+    fn write(&self) -> Result<Option<WriteSpec>, UsageError> {
         match &self.write {
             None => Ok(self.read_only.then_some(WriteSpec::None)),
             Some(text) => text.parse().map(Some).map_err(usage),
@@ -269,10 +318,9 @@ impl Args {
         for text in &self.env {
             request.env.push(EnvSpec::parse(text).map_err(refusal::of_wish)?);
         }
-        request.user = match &self.user {
-            None => UserSpec::Image,
-            Some(text) => text.parse().map_err(refusal::of_wish)?,
-        };
+        if let Some(text) = &self.user {
+            request.user = Some(text.parse().map_err(refusal::of_wish)?);
+        }
         Ok(())
     }
 }

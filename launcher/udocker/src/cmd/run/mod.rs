@@ -11,7 +11,7 @@ use udocker_core::engine::{self, ExecPlan, ModeError, RootWrite};
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::rendezvous::{Meeting, Notice, Step, starter};
 use udocker_core::run::{
-    Accounts, Caller, ContainerFacts, Defaults, ExecMode, ImageFiles, Remark, RunRequest, RunSpec, UserSpec,
+    Accounts, Caller, ContainerFacts, Defaults, ExecMode, ImageFiles, Remark, RunRequest, RunSpec, Said, UserSpec,
     has_program,
 };
 use udocker_core::start::StartError;
@@ -19,10 +19,13 @@ use udocker_core::store::{RunDirectory, Store, TreeUse};
 
 use super::Outcome;
 use crate::context::Context;
+use crate::usage_text;
 use target::Target;
 
 mod args;
 mod docker;
+mod explain;
+mod profiles;
 pub mod refusal;
 mod target;
 
@@ -101,23 +104,33 @@ impl Explain for RunError {
 
 pub fn run(args: &Args, context: &mut Context) -> Outcome {
     args.registry.apply(&mut context.settings)?;
-    let request = args.request()?;
+    if args.dry_run && args.format.as_deref() == Some("text") {
+        return Err(usage_text("--dry-run prints JSON; --explain prints text").into());
+    }
+    let said = profiles::said(&args.profile)?;
+    let request = args.request(profiles::request(&said)?)?;
     // From here on the command line is right, and what fails fails with Docker's status.
-    begin(args, context, request).or_else(|failure| Ok(context.ui.failed(&failure, NOT_STARTED)))
+    begin(args, context, request, said).or_else(|failure| Ok(context.ui.failed(&failure, NOT_STARTED)))
 }
 
-fn begin(args: &Args, context: &Context, mut request: RunRequest) -> Outcome {
+/// `said`: of the profiles.
+fn begin(args: &Args, context: &Context, mut request: RunRequest, said: Vec<Said>) -> Outcome {
     for warning in args.docker.answers()? {
         context.ui.warning(&warning);
     }
-    args.add_wishes(&mut request, &context.settings.interactive.dri)?;
+    let (of_profiles, dri) = (request.mounts.len(), &context.settings.interactive.dri);
+    args.add_wishes(&mut request, dri)?;
+    let said = match args.explain {
+        true => vec![said, args.said(request.mounts.len() - of_profiles, dri.len())],
+        false => Vec::new(),
+    };
     if let Some(cpus) = &args.cpuset_cpus {
         cpus.confine()?;
     }
     let target = target::find(args, context, &request)?;
-    let outcome = enter(args, context, request, &target);
+    let outcome = enter(args, context, request, &target, said);
     // A container that was there before goes only if its program was tried.
-    if args.rm && !args.dry_run && (outcome.is_ok() || target.is_new) {
+    if args.rm && !args.shows() && (outcome.is_ok() || target.is_new) {
         let removed = remove(context, &target);
         // What became of the run matters more: it gives the status, and its error is the one to tell.
         if let (Ok(_), Err(failure)) = (&outcome, removed) {
@@ -128,10 +141,13 @@ fn begin(args: &Args, context: &Context, mut request: RunRequest) -> Outcome {
 }
 
 /// Starts the program; returns where something is to be done at its end, or if it cannot be started.
-fn enter(args: &Args, context: &Context, mut request: RunRequest, target: &Target) -> Outcome {
+fn enter(args: &Args, context: &Context, mut request: RunRequest, target: &Target, said: Vec<Vec<Said>>) -> Outcome {
     if target.container.as_ref().is_some_and(|(_, container)| container.has_nvidia()) {
         let layers: Vec<&Path> = target.root.layers().collect();
         request.mounts.extend(nvidia_mounts(Path::new("/"), &layers));
+    }
+    if args.explain {
+        return explain::explain(args, context, &request, target, said);
     }
     let plan = plan(context, &request, target)?;
     if args.dry_run {
@@ -142,11 +158,23 @@ fn enter(args: &Args, context: &Context, mut request: RunRequest, target: &Targe
         let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(target.id.as_bytes()));
         written.map_err(|source| RunError::IdFile { path: path.clone(), source })?;
     }
-    start(args, context, target, plan)
+    start(args, context, target, plan, request.write.is_none())
 }
 
 fn plan(context: &Context, request: &RunRequest, target: &Target) -> Result<ExecPlan, Failure> {
-    let mut caller = Caller::gather(std::env::vars_os().collect(), &request.user);
+    Ok(planned(context, request, target)?.plan)
+}
+
+/// A plan, and what it was made of.
+struct Planned {
+    plan: ExecPlan,
+    caller: Caller,
+    files: ImageFiles,
+    facts: ContainerFacts,
+}
+
+fn planned(context: &Context, request: &RunRequest, target: &Target) -> Result<Planned, Failure> {
+    let mut caller = Caller::gather(std::env::vars_os().collect(), request.user(Defaults::Interactive));
     caller.interactive = context.settings.interactive.clone();
     caller.site_mounts.clone_from(&context.settings.mounts);
     caller.site_env.clone_from(&context.settings.env);
@@ -178,11 +206,11 @@ fn plan(context: &Context, request: &RunRequest, target: &Target) -> Result<Exec
             other => context.ui.warning(&other.to_string()),
         }
     }
-    Ok(engine::plan(&spec, &target.choice, target.root.clone()))
+    Ok(Planned { plan: engine::plan(&spec, &target.choice, target.root.clone()), caller, files, facts })
 }
 
-fn start(args: &Args, context: &Context, target: &Target, plan: ExecPlan) -> Outcome {
-    let writes = args.write()?.is_none();
+/// `writes`: whether into the container itself.
+fn start(args: &Args, context: &Context, target: &Target, plan: ExecPlan, writes: bool) -> Outcome {
     if let Some((store, container)) = &target.container {
         store.mark_in_use(container, writes, &context.settings.run_dirs)?;
     }

@@ -9,7 +9,7 @@ use udocker_core::error::Failure;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::policy::{Name, Permit, Subject};
-use udocker_core::run::{ExecMode, RunRequest, WriteSpec};
+use udocker_core::run::{Defaults, ExecMode, RunRequest, WriteSpec};
 use udocker_core::store::{Store, StoreError, Stores, Temporary};
 use udocker_transfer::pull::DigestTag;
 
@@ -51,21 +51,21 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         None => stores.find_container(&request.image)?,
     };
     if let Some((store, container)) = found {
-        let new_name = args.name.as_ref().filter(|name| !args.dry_run && !container.names().contains(name));
+        let new_name = args.name.as_ref().filter(|name| !args.shows() && !container.names().contains(name));
         if let Some(name) = new_name {
             store.name_container(&container, name)?;
         }
         return in_container(args, store.clone(), container, request, context);
     }
     // What cannot be is told before anything is pulled for it.
-    choose(args, None, &Permit::plain(context.settings.rules(), &request.image), context)?;
+    choose(args, request, None, &Permit::plain(context.settings.rules(), &request.image), context)?;
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
     let reference = crate::image::parse_reference(Some(&request.image))?;
     let image = crate::image::ready(context, &reference, &platform, request.pull, DigestTag::Write)
         .map_err(|failure| failure.under(format!("image or container not available: {reference}")))?;
     let permit = context.permit_image(&request.image, &reference, &image)?;
     // A dry run makes no container; it shows the image that one would be made of.
-    if (args.name.is_some() || args.keep || context.settings.keep) && !args.dry_run {
+    if (args.name.is_some() || args.keep || context.settings.keep) && !args.shows() {
         let store = context.writable_store()?;
         let id = crate::cmd::create::create(context, &store, &reference, &image.record, args.name.as_ref())?;
         let stores = context.stores()?;
@@ -74,8 +74,8 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
         let target = in_container(args, store.clone(), container, request, context)?;
         return Ok(Target { is_new: true, ..target });
     }
-    permit.check_use(false, request.write != WriteSpec::None)?;
-    let choice = tell(choose(args, None, &permit, context)?, context);
+    permit.check_use(false, !is_read_only(request))?;
+    let choice = tell(choose(args, request, None, &permit, context)?, context);
     let mut target = Target {
         id: image.record.tree.hex()[..32].to_owned(),
         names: Vec::new(),
@@ -91,14 +91,18 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
     Ok(target)
 }
 
+fn is_read_only(request: &RunRequest) -> bool {
+    *request.write(Defaults::Interactive) == WriteSpec::None
+}
+
 /// A directory that is no container, written in place.
 fn location(directory: &PathBuf, request: &RunRequest, args: &Args, context: &Context) -> Result<Target, Failure> {
     let absolute = std::path::absolute(directory).ok().filter(|path| path.is_dir());
     let Some(tree) = absolute else { return Err(RunError::NoDirectory(directory.clone()).into()) };
-    let write = match (args.write()?, &request.write) {
-        (None, _) => RootWrite::InPlace,
-        (Some(_), WriteSpec::None) => RootWrite::ReadOnly,
-        (Some(_), _) => return Err(RunError::WrittenInPlace.into()),
+    let write = match &request.write {
+        None => RootWrite::InPlace,
+        Some(WriteSpec::None) => RootWrite::ReadOnly,
+        Some(_) => return Err(RunError::WrittenInPlace.into()),
     };
     let shown = tree.to_string_lossy();
     if let Some(mounts) = &context.settings.mounts {
@@ -106,7 +110,7 @@ fn location(directory: &PathBuf, request: &RunRequest, args: &Args, context: &Co
     }
     let permit = context.permit(&Subject { shown: &shown, name: Name::None, digests: Vec::new() }, &tree)?;
     permit.check_use(false, write != RootWrite::ReadOnly)?;
-    let choice = tell(choose(args, None, &permit, context)?, context);
+    let choice = tell(choose(args, request, None, &permit, context)?, context);
     Ok(Target {
         id: String::new(),
         names: Vec::new(),
@@ -129,12 +133,12 @@ fn in_container(
     context: &Context,
 ) -> Result<Target, Failure> {
     let permit = context.permit_container(&request.image, &container)?;
-    permit.check_use(container.has_nvidia(), args.write()?.is_none() || request.write != WriteSpec::None)?;
-    let choice = tell(choose(args, container.mode(), &permit, context)?, context);
+    permit.check_use(container.has_nvidia(), request.write.is_none() || !is_read_only(request))?;
+    let choice = tell(choose(args, request, container.mode(), &permit, context)?, context);
     let stores = context.stores()?;
     let config = container.config()?;
-    let elsewhere = args.write()?.is_some();
-    let container = match container.is_layered() && !choice.engine.is_in_place() && !args.dry_run {
+    let elsewhere = request.write.is_some();
+    let container = match container.is_layered() && !choice.engine.is_in_place() && !args.shows() {
         true => make_full(&store, container, &stores, &choice, context)?,
         false => container,
     };
@@ -181,13 +185,16 @@ fn make_full(
 /// where udocker's own default is P1 or P2.
 fn choose(
     args: &Args,
+    request: &RunRequest,
     of_container: Option<ExecMode>,
     permit: &Permit<'_>,
     context: &Context,
 ) -> Result<Choice, Failure> {
-    let (mode, asked) = match (args.mode, of_container, context.settings.engines.default_mode) {
-        (Some(Mode::Auto), ..) | (None, None, None) => (None, "--mode=auto".to_owned()),
-        (Some(Mode::Named(mode)), ..) => (Some(mode), "--mode".to_owned()),
+    let (mode, asked) = match (request.mode, of_container, context.settings.engines.default_mode) {
+        _ if matches!(args.mode, Some(Mode::Auto)) => (None, "--mode=auto".to_owned()),
+        (None, None, None) => (None, "--mode=auto".to_owned()),
+        (Some(mode), ..) if args.mode.is_none() => (Some(mode), "the profile".to_owned()),
+        (Some(mode), ..) => (Some(mode), "--mode".to_owned()),
         (None, Some(mode), _) => (Some(mode), "`udocker setup --execmode`".to_owned()),
         (None, None, Some(mode)) => {
             (Some(mode), context.configuration.origin("override_default_execution_mode").to_string())
@@ -208,10 +215,11 @@ fn tell(choice: Choice, context: &Context) -> Choice {
 
 /// Says where writes into a root go that is only read so far.
 fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &mut Target) -> Result<(), Failure> {
-    match &request.write {
+    let write = request.write(Defaults::Interactive);
+    match write {
         WriteSpec::None => {}
         WriteSpec::Directory(_) | WriteSpec::Tmpfs { size: Some(_) } if !target.choice.engine.is_in_place() => {
-            let (mode, write) = (target.choice.mode, request.write.to_string());
+            let (mode, write) = (target.choice.mode, write.to_string());
             return Err(RunError::NeedsOverlay { mode, write }.into());
         }
         WriteSpec::Tmpfs { .. } if !target.choice.engine.is_in_place() => {
@@ -230,10 +238,10 @@ fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &m
         },
         WriteSpec::Directory(path) => {
             if let Some(mounts) = &context.settings.mounts {
-                mounts.judge_directory(&format!("--write={}", request.write), path, true)?;
+                mounts.judge_directory(&format!("--write={write}"), path, true)?;
             }
             let (upper, work) = (path.join("upper"), path.join("work"));
-            for directory in [&upper, &work] {
+            for directory in [&upper, &work].into_iter().filter(|_| !args.shows()) {
                 std::fs::create_dir_all(directory)
                     .map_err(|source| RunError::WriteDirectory { path: directory.clone(), source })?;
             }
@@ -246,7 +254,7 @@ fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &m
 /// A copy of the tree in the user's store, where no layer can be laid over it. A dry run copies nothing; it shows the tree
 /// that would be copied.
 fn make_private(args: &Args, context: &Context, target: &mut Target, reason: &str) -> Result<(), Failure> {
-    if args.dry_run {
+    if args.shows() {
         target.root.write = RootWrite::InPlace;
         return Ok(());
     }
