@@ -10,7 +10,7 @@ use udocker_core::run::{Batch, RunRequest};
 
 use crate::error::LaunchError;
 use crate::options::Here;
-use crate::report::Voice;
+use crate::report::{self, Voice};
 
 /// Whether the program is a batch script for the host.
 ///
@@ -26,7 +26,7 @@ pub fn is_one(request: &RunRequest, here: &Here, env: &[(OsString, OsString)]) -
 
 /// Becomes the script, and returns the status where that fails. What marks it as one would mark its own runs as well.
 pub fn become_it(request: &RunRequest, env: Vec<(OsString, OsString)>, voice: &Voice<'_>) -> u8 {
-    voice.say(&format!("this script runs on the host, its srun steps in {}", request.image));
+    report::tell(&format!("udocker: this script runs on the host, its srun steps in {}\n", request.image));
     let Some((program, words)) = request.argv.split_first() else { return crate::status::USAGE };
     let env = env.into_iter().filter(|(name, _)| name != SLURM_UDOCKER_SCRIPT);
     let source = Command::new(program).args(words).env_clear().envs(env).exec();
