@@ -67,6 +67,25 @@ fn steps_of_a_script_on_the_host_inherit_change_and_opt_out() {
 }
 
 #[test]
+fn a_script_runs_on_the_host_where_that_is_configured_and_its_steps_do_not() {
+    for release in ALL {
+        let site = Site::new(release);
+        std::fs::create_dir_all(site.cluster.home().join(".config/udocker")).unwrap();
+        site.write(".config/udocker/config.toml", "[run]\nbatch = \"host\"\n");
+        let place = &site.place;
+        let script = format!("#!/bin/bash\n{place}\nsrun -Q sh -c '{place}'\n");
+        let (status, out, err) = site.batch(&[], &[&site.image], &script);
+        let says = format!("udocker: this script runs on the host, its srun steps in {}\n", site.root);
+        assert_eq!((status, err.as_str()), (0, says.as_str()), "{release:?}: {out}");
+        assert_eq!(places(&out), ["host", "inside"], "{release:?}: {out}");
+        let (status, out, err) =
+            site.batch(&[], &[&site.image, "--udocker-batch=container"], &format!("#!/bin/sh\n{place}\n"));
+        assert_eq!((status, places(&out), err.as_str()), (0, vec!["inside"], ""), "{release:?}");
+        site.down();
+    }
+}
+
+#[test]
 fn a_job_within_a_job_asks_for_itself() {
     let site = Site::new(Release::Bookworm);
     site.write("inner", &format!("#!/bin/sh\n{}\n", site.place));

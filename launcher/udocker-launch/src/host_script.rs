@@ -9,7 +9,7 @@ use udocker_core::run::{Batch, RunRequest};
 use crate::error::LaunchError;
 use crate::host::become_program;
 use crate::options::Here;
-use crate::report::Voice;
+use crate::report::{self, Voice};
 
 /// Whether the program is a batch script for the host.
 ///
@@ -19,16 +19,15 @@ pub fn is_one(request: &RunRequest, here: &Here, env: &[(OsString, OsString)]) -
     match request.batch() {
         Batch::Container => Ok(false),
         Batch::Host if request.login => Err(LaunchError::HostScript),
-        Batch::Host => Ok(here.is_handed_over && env.iter().any(|(name, _)| name == SLURM_UDOCKER_SCRIPT)),
+        Batch::Host => Ok(here.is_handed_over
+            && !request.argv.is_empty()
+            && env.iter().any(|(name, _)| name == SLURM_UDOCKER_SCRIPT)),
     }
 }
 
 /// Becomes the script, and returns the status where that fails. What marks it as one would mark its own runs as well.
 pub fn become_it(request: &RunRequest, env: Vec<(OsString, OsString)>, voice: &Voice<'_>) -> u8 {
-    voice.say(&format!("this script runs on the host, its srun steps in {}", request.image));
-    if request.argv.is_empty() {
-        return crate::status::USAGE;
-    }
+    report::tell(&format!("udocker: this script runs on the host, its srun steps in {}\n", request.image));
     let env = env.into_iter().filter(|(name, _)| name != SLURM_UDOCKER_SCRIPT);
     voice.fail(&become_program(&request.argv, env).into(), crate::status::USAGE)
 }

@@ -20,6 +20,11 @@ pub fn print(text: &str) -> u8 {
     }
 }
 
+/// Prints `text` on stderr, as it is. Nobody is left to tell if that is gone.
+pub fn tell(text: &str) {
+    let _ = without_sigpipe(|| std::io::stderr().lock().write_all(text.as_bytes()));
+}
+
 /// This rank on stderr.
 pub struct Voice<'a> {
     pub step: &'a Step,
@@ -69,8 +74,8 @@ impl Voice<'_> {
             return;
         }
         let line = format!("udocker: {}{text}\n", self.prefix());
-        // One write, so that lines of several ranks do not mix. Nobody is left to tell if stderr is gone.
-        let _ = without_sigpipe(|| std::io::stderr().lock().write_all(line.as_bytes()));
+        // One write, so that lines of several ranks do not mix.
+        tell(&line);
     }
 
     fn prefix(&self) -> String {
