@@ -62,13 +62,14 @@ def main(dist, rounds):
         (etc / "slurm/plugstack.conf").write_text(f"include {INCLUDED}\n")
         root = subprocess.run([*cluster, "root", "24.11"], check=True, capture_output=True, text=True).stdout.strip()
         options = [RELEASE, "--state", str(state)]
-        subprocess.run([*cluster, "up", *options, "--bind", root, "--bind", dist, "--etc", str(etc)], check=True)
+        subprocess.run([*cluster, "up", *options, "--bind", root, "--bind", dist, "--etc", str(etc)], check=True,
+                       stdout=subprocess.DEVNULL)
         try:
             words = ["salloc", "-Q", "-N2", "-n8", "/usr/bin/python3", str(Path(__file__).resolve()), "--inside"]
             words += [str(rounds), f"--udocker-image={root}", plugin]
             subprocess.run([*cluster, "run", *options, "--env", "SHELL=/bin/sh", "--", *words], check=True)
         finally:
-            subprocess.run([*cluster, "down", *options], check=True)
+            subprocess.run([*cluster, "down", *options], check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

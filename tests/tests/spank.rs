@@ -52,11 +52,12 @@ fn steps_of_a_script_on_the_host_inherit_change_and_opt_out() {
     for release in ALL {
         let site = Site::new(release);
         let place = &site.place;
+        // Quiet: a step that waits for the last one's processors says so.
         let script = format!(
-            "#!/bin/bash\n{place}\nsrun sh -c '{place}'\nsrun --udocker-image=none sh -c '{place}'\n\
-             srun --export=NONE /bin/sh -c '{place}'\nsrun --udocker-env=A=5 sh -c 'echo $A$UDOCKER_ENV'\n\
-             export UDOCKER_ENV=A=6\nsrun sh -c 'echo $A$UDOCKER_ENV'\n\
-             export UDOCKER_IMAGE=none\nsrun sh -c '{place}'\n"
+            "#!/bin/bash\n{place}\nsrun -Q sh -c '{place}'\nsrun -Q --udocker-image=none sh -c '{place}'\n\
+             srun -Q --export=NONE /bin/sh -c '{place}'\nsrun -Q --udocker-env=A=5 sh -c 'echo $A$UDOCKER_ENV'\n\
+             export UDOCKER_ENV=A=6\nsrun -Q sh -c 'echo $A$UDOCKER_ENV'\n\
+             export UDOCKER_IMAGE=none\nsrun -Q sh -c '{place}'\n"
         );
         let (status, out, err) = site.batch(&[], &[&site.image, "--udocker-batch=host"], &script);
         let says = format!("udocker: this script runs on the host, its srun steps in {}\n", site.root);
