@@ -53,6 +53,7 @@ fn a_tag_that_moves_retires_its_image_and_gc_deletes_it_in_time() {
     let site = Site::new("[cleanup]\nretire_after = \"10d\"\n");
     let reference = site.registry.publish(&Kind::Busybox.image(), "x");
     site.publish(&reference);
+    site.assert_readable();
     let first = Kind::Busybox.image().digest();
     let blobs = site.blobs();
     site.registry.publish(&Kind::Multi.image(), "x");

@@ -67,7 +67,8 @@ pub struct ChangedEntry {
 pub enum TreeFormat {
     /// For the user alone: files `(mode & 01777) | 0400`, directories `| 0700`.
     Private1,
-    /// For a store that others read: files `| 0444` (`| 0111` where any x), directories `| 0555`.
+    /// For a store that others read: files `| 0444` (`| 0111` where any x), directories `| 0755`; nobody but their owner may
+    /// write them, or a user could put files into everybody's image.
     Shared1,
 }
 

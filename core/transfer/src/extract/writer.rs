@@ -122,8 +122,8 @@ pub(super) fn set_xattrs(fd: impl AsFd, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result
 pub(super) fn file_mode(format: TreeFormat, mode: u32) -> u32 {
     match format {
         TreeFormat::Private1 => mode & 0o1777 | 0o400,
-        TreeFormat::Shared1 if mode & 0o111 != 0 => mode & 0o1777 | 0o555,
-        TreeFormat::Shared1 => mode & 0o1777 | 0o444,
+        TreeFormat::Shared1 if mode & 0o111 != 0 => mode & 0o1755 | 0o555,
+        TreeFormat::Shared1 => mode & 0o1755 | 0o444,
     }
 }
 
@@ -131,6 +131,6 @@ pub(super) fn file_mode(format: TreeFormat, mode: u32) -> u32 {
 pub(super) fn directory_mode(format: TreeFormat, mode: u32) -> u32 {
     match format {
         TreeFormat::Private1 => mode & 0o1777 | 0o700,
-        TreeFormat::Shared1 => mode & 0o1777 | 0o700 | 0o555,
+        TreeFormat::Shared1 => mode & 0o1755 | 0o755,
     }
 }
