@@ -118,7 +118,7 @@ impl Cluster {
         let mut command = self.script("run");
         variables.iter().for_each(|variable| _ = command.args(["--env", variable]));
         let output = limited(command.arg("--").args(words));
-        (code(&output), stdout(&output), stderr(&output))
+        (code(&output), stdout(&output), without_waits(&stderr(&output)))
     }
 
     /// `words`, to be run as by [`Self::run`].
@@ -205,4 +205,13 @@ fn read(mut file: &std::fs::File) -> String {
     let mut bytes = Vec::new();
     std::io::Seek::rewind(&mut file).and_then(|()| std::io::Read::read_to_end(&mut file, &mut bytes)).expect("a file");
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// `err` without what srun says if the step before still had its processors.
+pub fn without_waits(err: &str) -> String {
+    let waits = |line: &str| {
+        line.starts_with("srun: Step created for ")
+            || line.starts_with("srun: Job ") && line.contains(" step creation ")
+    };
+    err.split_inclusive('\n').filter(|line| !waits(line)).collect()
 }

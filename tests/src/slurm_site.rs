@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Ended, Release};
+use crate::cluster::{Cluster, Ended, Release, without_waits};
 
 /// The releases that there are.
 pub const ALL: [Release; 3] = [Release::Bookworm, Release::Trixie, Release::Forky];
@@ -86,7 +86,7 @@ impl Site {
         self.write("script", script);
         let (status, _, err) = self.cluster.run(variables, &[&["bash", "-c", WAIT, "wait"], words].concat());
         let read = |name: &str| std::fs::read_to_string(self.cluster.home().join(name)).unwrap_or_default();
-        (status, read("out"), err + &read("err"))
+        (status, read("out"), err + &without_waits(&read("err")))
     }
 
     /// Writes a file of the user's home.
