@@ -59,3 +59,26 @@ impl Directory {
         let _ = remove_tree(&self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_relay_listens_and_a_directory_that_was_removed_is_told() {
+        let own = tempfile::tempdir().unwrap();
+        // Longer than an address of a socket may be.
+        let path = own.path().join("x".repeat(120));
+        let commands = [PathBuf::from("/usr/bin/srun")];
+        Directory::make(&path, &commands).unwrap().remove();
+        let gone = Directory(path.clone()).listen().unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        let directory = Directory::make(&path, &commands).unwrap();
+        assert_eq!(fs::read_link(path.join("bin/srun")).unwrap(), Path::new("../launch"));
+        let first = directory.listen().unwrap();
+        assert!(first.is_some() && directory.listen().unwrap().is_none());
+        drop(first);
+        // A socket that nobody listens at is in nobody's way.
+        assert!(Directory::make(&path, &commands).unwrap().listen().unwrap().is_some());
+    }
+}

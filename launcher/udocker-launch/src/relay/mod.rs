@@ -100,9 +100,15 @@ impl Relay {
     /// # Errors
     /// Its directory cannot be made, or those of bind(2) and fork(2).
     pub fn start(self) -> Result<(), LaunchError> {
-        let made = Directory::make(&self.directory, &self.host.commands);
-        let started =
-            made.and_then(|directory| if self.is_ours { server::start(&directory, &self.host) } else { Ok(()) });
+        let attempt = || {
+            let directory = Directory::make(&self.directory, &self.host.commands)?;
+            if self.is_ours { server::start(&directory, &self.host) } else { Ok(()) }
+        };
+        // What is not locked yet a `reap` may remove, as at the end of another job of this user.
+        let started = attempt().or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => attempt(),
+            _ => Err(error),
+        });
         started.map_err(|source| LaunchError::Relay { path: self.directory, source })
     }
 }

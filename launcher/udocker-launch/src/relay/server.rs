@@ -132,7 +132,9 @@ impl Server<'_> {
             if self.until.is_none() && self.has_ended(&ready) {
                 self.until = Some(Instant::now() + GRACE);
                 // Nobody is there to start more.
-                self.calls.retain(|call| matches!(call.state, State::Runs(_) | State::Left(_)));
+                for call in self.calls.iter_mut().filter(|call| matches!(call.state, State::Arriving { .. })) {
+                    call.state = State::Done;
+                }
                 self.each_running(|running| running.signal(Signal::TERM));
             }
             while self.children.next().is_some() {}

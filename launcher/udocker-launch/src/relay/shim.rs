@@ -69,7 +69,11 @@ impl Explain for ShimError {
                         .into(),
                 ]
             }
-            _ => Vec::new(),
+            Self::TooLong(_) => vec!["hand large values over in files".into()],
+            Self::Lost(name) => {
+                vec![format!("what {name} was to do may be done or go on: `squeue --steps` on a login node tells")]
+            }
+            Self::System { .. } => Vec::new(),
         }
     }
 }
