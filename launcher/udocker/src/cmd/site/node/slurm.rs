@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use udocker_core::deadline::Deadline;
+use udocker_core::sys::process::wait_or_end;
 
 use super::plugstack::{self, Line};
 use super::{Finding, files};
@@ -162,20 +162,8 @@ fn answer(program: &str, words: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
     command.args(words).env("PATH", path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().ok()?;
-    let deadline = Deadline::after(LIMIT);
     // What they print is shorter than a pipe is long.
-    let status = loop {
-        match child.try_wait().ok()? {
-            Some(status) => break status,
-            None if deadline.has_passed() => {
-                // It has ended just now, else.
-                let _ = child.kill();
-                child.wait().ok()?;
-                return None;
-            }
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
+    let status = wait_or_end(&mut child, LIMIT).ok()??;
     let mut text = String::new();
     child.stdout.take()?.read_to_string(&mut text).ok()?;
     status.success().then_some(text)
