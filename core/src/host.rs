@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::engine::native::{ProbeError, probe_overlay, probe_user_namespace};
+use crate::engine::native::{ProbeError, owner_in_the_way, probe_overlay, probe_user_namespace};
 use crate::store::RunDirectory;
 
 /// Half of the memory that this process may use, in bytes: of its control group where that has a limit, else of the machine.
@@ -46,7 +46,11 @@ pub fn user_namespaces(directory: Option<&RunDirectory>) -> Result<(), String> {
 pub fn overlay_over(lower: &Path, directory: Option<&RunDirectory>) -> Result<(), String> {
     let device = fs::metadata(lower).ok().map(|status| status.dev());
     let key = device.and_then(|device| machine_key(&format!("overlay-{device:x}")));
-    remembered(directory, key, || probe_overlay(lower))
+    match owner_in_the_way(lower) {
+        Ok(Some(whose)) => Err(format!("no layer over it can be written: its files are {whose}")),
+        // What cannot be looked at is told by the probe.
+        _ => remembered(directory, key, || probe_overlay(lower)),
+    }
 }
 
 /// The answer that is kept under `key`, else that of `probe`.

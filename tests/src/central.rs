@@ -62,7 +62,7 @@ impl Site {
     }
     /// What the user's program says which [`LOOK`]s, without asking a registry.
     pub fn look(&self, reference: &str) -> String {
-        let words = [&["run", "--pull=never", reference], &LOOK[..]].concat();
+        let words = [&["run", "--pull=never", "--write=none", reference], &LOOK[..]].concat();
         stdout(&run(&mut self.user.udocker(&words)))
     }
     /// The digests of the blobs of the store, sorted.

@@ -152,7 +152,7 @@ fn a_store_of_a_stranger_is_not_run_from_and_one_for_others_is_not_seen() {
     // Its owner makes another tree of it.
     let tree = site.trees()[0].join("root");
     fs::write(tree.join("etc/truth"), "a lie\n").unwrap();
-    let words = ["run", "--pull=never", &reference, "cat", "/etc/truth"];
+    let words = ["run", "--pull=never", "--write=none", &reference, "cat", "/etc/truth"];
     let path = site.store.display().to_string();
     let set = |site: &mut Site, more: &str| {
         let toml = format!("[[store]]\nname = \"central\"\npath = {path:?}\nkind = \"site\"\n{more}\n");

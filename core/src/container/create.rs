@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::copy::{copy_layer, copy_root, copy_tree};
 use super::{Container, ContainerId, ContainerName};
-use crate::engine::native::probe_layer;
+use crate::engine::native::{owner_in_the_way, probe_layer};
 use crate::reference::ImageReference;
 use crate::store::{LockKind, Patience, Record, Store, StoreError, Stores, Temporary, io_error, remove_tree};
 
@@ -118,6 +118,9 @@ impl Store {
 
     /// Gives `new` an upper and a work directory; tells why they do not serve over `tree`, and removes them then.
     fn make_layer(&self, new: &NewContainer, tree: &Path) -> Result<Option<String>, StoreError> {
+        if let Some(whose) = owner_in_the_way(tree).map_err(io_error("look at", tree))? {
+            return Ok(Some(format!("no layer over the image can be written: its files are {whose}")));
+        }
         let (upper, work) = (new.make("upper")?, new.make("work")?);
         let refused = probe_layer(tree, &upper, &work).err().map(|error| error.to_string());
         // The probe leaves its traces in both.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
@@ -163,6 +163,8 @@ pub struct Store {
     settings: StoreSettings,
     /// Why its trees may not be run as they are.
     distrust: Option<String>,
+    /// Whether only trees that belong to the caller serve.
+    own_trees: bool,
 }
 
 impl Store {
@@ -192,7 +194,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
             Err(error) => return Err(io_error("read", &file)(error)),
         }
-        Ok(Some(Self { settings: settings.clone(), distrust: settings.distrust() }))
+        Ok(Some(Self { settings: settings.clone(), distrust: settings.distrust(), own_trees: false }))
     }
 
     /// Makes the store, or what of it is missing; several may do so at once.
@@ -211,7 +213,7 @@ impl Store {
             // Who opens the store meanwhile finds the whole number or no file.
             write_atomically(&file, format!("{FORMAT}\n").as_bytes())?;
         }
-        Ok(Self { settings: settings.clone(), distrust: settings.distrust() })
+        Ok(Self { settings: settings.clone(), distrust: settings.distrust(), own_trees: false })
     }
 
     /// TOPDIR.
@@ -225,6 +227,17 @@ impl Store {
     /// Why nothing may be run from it as it is; `None`: it may.
     pub fn distrust(&self) -> Option<&str> {
         self.distrust.as_deref()
+    }
+    /// The same store, of which only trees that belong to the caller serve: those that an overlay is to be laid over. Of
+    /// another user's file overlayfs makes no copy to write to (EOVERFLOW): no ID of a user namespace stands for its owner
+    /// (user_namespaces(7)).
+    pub fn with_own_trees(self) -> Self {
+        Self { own_trees: true, ..self }
+    }
+    /// Whether `tree`, a directory, serves.
+    pub(super) fn serves(&self, tree: &Path) -> bool {
+        let owner = fs::metadata(tree).ok().filter(fs::Metadata::is_dir).map(|status| status.uid());
+        owner.is_some_and(|owner| !self.own_trees || owner == rustix::process::geteuid().as_raw())
     }
     /// Whether this process may write it: asked of the kernel, by effective IDs.
     pub fn is_writable(&self) -> bool {

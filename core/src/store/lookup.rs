@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::{ChangedEntry, Record, Store, StoreError, TagEntry, TreeId, io_error};
@@ -51,6 +52,10 @@ impl Stores {
     pub fn only(store: Store) -> Self {
         Self { list: vec![store], has_named: true }
     }
+    /// The same, of which only trees that belong to the caller serve ([`Store::with_own_trees`]).
+    pub fn with_own_trees(self) -> Self {
+        Self { list: self.list.into_iter().map(Store::with_own_trees).collect(), ..self }
+    }
     /// In order.
     pub fn iter(&self) -> std::slice::Iter<'_, Store> {
         self.list.iter()
@@ -63,7 +68,7 @@ impl Stores {
     /// Where `tree` lies, if a store has it.
     pub fn tree(&self, tree: &TreeId) -> Option<PathBuf> {
         let trusted = self.iter().filter(|store| store.distrust().is_none());
-        trusted.map(|store| store.tree(tree)).find(|path| path.is_dir())
+        trusted.map(|store| (store, store.tree(tree))).find(|(store, path)| store.serves(path)).map(|(_, path)| path)
     }
     /// The bytes of a small blob, verified.
     pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
@@ -110,23 +115,19 @@ impl Stores {
                 return Ok(Some(FoundImage { store, key, record: None, tag_directory: Some(directory), tree: None }));
             }
         }
+        let Some(digest) = reference.digest() else { return Ok(None) };
+        for store in self.iter() {
+            let Some((key, directory)) = store.tag_of(reference.typed_name(), digest, platform)? else { continue };
+            return Ok(Some(FoundImage { store, key, record: None, tag_directory: Some(directory), tree: None }));
+        }
         Ok(None)
     }
 
     /// Whether a tag of `name` leads to `manifest`, in any store.
     pub fn has_under_name(&self, name: &str, manifest: &Digest) -> Result<bool, StoreError> {
         for store in self.iter() {
-            let directory = store.repos().join(name);
-            let list = match std::fs::read_dir(&directory) {
-                Err(error) if is_absent(&error) => continue,
-                other => other.map_err(io_error("list", &directory))?,
-            };
-            for entry in list {
-                let entry = entry.map_err(io_error("list", &directory))?;
-                // A damaged tag leads nowhere; the image's own is no worse for it.
-                if store.image_key(&entry.path()).ok().flatten().as_ref() == Some(manifest) {
-                    return Ok(true);
-                }
+            if store.tag_under_name(name, manifest)?.is_some() {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -138,7 +139,50 @@ impl Stores {
     }
 }
 
+impl FoundImage<'_> {
+    /// A directory of a tag that leads to it: where its manifest and its layers are found, also if it was found by digest.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn find_tag_directory(&self, reference: &ImageReference) -> Result<Option<PathBuf>, StoreError> {
+        match &self.tag_directory {
+            Some(directory) => Ok(Some(directory.clone())),
+            None => self.store.tag_under_name(reference.typed_name(), &self.key),
+        }
+    }
+}
+
 impl Store {
+    /// The tag of `name` that leads to `manifest`.
+    fn tag_under_name(&self, name: &str, manifest: &Digest) -> Result<Option<PathBuf>, StoreError> {
+        let directory = self.repos().join(name);
+        let list = match std::fs::read_dir(&directory) {
+            Err(error) if is_absent(&error) => return Ok(None),
+            other => other.map_err(io_error("list", &directory))?,
+        };
+        for entry in list {
+            let path = entry.map_err(io_error("list", &directory))?.path();
+            // A damaged tag leads nowhere; the image's own is no worse for it.
+            if self.image_key(&path).ok().flatten().as_ref() == Some(manifest) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What `digest`, of a manifest or an index, stands for on `platform`, and a tag of `name` that leads to it. What the
+    /// manifest of an index is, only the record of a trusted store tells.
+    fn tag_of(
+        &self,
+        name: &str,
+        digest: &Digest,
+        platform: &Platform,
+    ) -> Result<Option<(Digest, PathBuf)>, StoreError> {
+        let record = if self.distrust().is_some() { None } else { self.read_record(digest, platform)? };
+        let key = record.map_or_else(|| digest.clone(), |record| record.manifest);
+        Ok(self.tag_under_name(name, &key)?.map(|directory| (key, directory)))
+    }
+
     /// Where the tag of `reference` may lie. udocker cuts a name at its first `:`, also where that belongs to a port.
     fn tag_directories(&self, reference: &ImageReference) -> impl Iterator<Item = PathBuf> {
         let ours = self.tag_directory(reference.typed_name(), &reference.selector());
@@ -171,7 +215,21 @@ impl Store {
         }
         let Some(record) = self.read_record(key, platform)? else { return Ok(None) };
         let tree = self.tree(&record.tree);
-        Ok(tree.is_dir().then_some((record, tree)))
+        Ok(self.serves(&tree).then_some((record, tree)))
+    }
+
+    /// Who owns the tree that `key` leads to and that serves everybody but this caller: only trees of one's own were asked for.
+    ///
+    /// # Errors
+    /// A damaged record.
+    pub fn foreign_tree(&self, key: &Digest, platform: &Platform) -> Result<Option<u32>, StoreError> {
+        if self.distrust().is_some() {
+            return Ok(None);
+        }
+        let Some(record) = self.read_record(key, platform)? else { return Ok(None) };
+        let tree = self.tree(&record.tree);
+        let owner = std::fs::metadata(&tree).ok().map(|status| status.uid());
+        Ok(owner.filter(|_| !self.serves(&tree)))
     }
 
     /// The record of a manifest or an index for `platform`, without its list of changed entries.

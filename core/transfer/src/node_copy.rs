@@ -30,8 +30,8 @@ impl Explain for NodeCopyError {
     }
 }
 
-/// Copies `reference`, which a store of `stores` has flattened, into `cache`; nothing to do for an image without a tag or
-/// without its layers, which runs from its store.
+/// Copies `reference`, which a store of `stores` has flattened, into `cache`, and tells whether a copy is there; none is made
+/// of an image without a tag, which runs from its store.
 ///
 /// # Errors
 /// [`NodeCopyError`]; what is half-made does not stay.
@@ -41,7 +41,7 @@ pub fn copy_to_node(
     platform: &Platform,
     (cache, settings): (&NodeCache, &Settings),
     progress: &dyn Progress,
-) -> Result<(), NodeCopyError> {
+) -> Result<bool, NodeCopyError> {
     copy(stores, reference, platform, (cache, settings), progress).map_err(|cause| NodeCopyError {
         reference: reference.clone(),
         cache: cache.path.clone(),
@@ -55,17 +55,19 @@ fn copy(
     platform: &Platform,
     (cache, settings): (&NodeCache, &Settings),
     progress: &dyn Progress,
-) -> Result<(), StageError> {
-    let Some(found) = stores.find_image(reference, platform)? else { return Ok(()) };
-    let (Some(record), Some(directory)) = (&found.record, &found.tag_directory) else { return Ok(()) };
+) -> Result<bool, StageError> {
+    let Some(found) = stores.find_image(reference, platform)? else { return Ok(false) };
+    let (Some(record), Some(directory)) = (&found.record, &found.find_tag_directory(reference)?) else {
+        return Ok(false);
+    };
     // Without it nobody knows what runs here.
-    let Some(run) = RunDirectory::open(&settings.run_dirs) else { return Ok(()) };
+    let Some(run) = RunDirectory::open(&settings.run_dirs) else { return Ok(false) };
     let deadline = Deadline::after(settings.limits.wait);
     let told = || progress.warning("waiting for another process of yours that copies the same image to this node");
     let _lock = run.lock(&format!("copy-{}", found.key.hex()), &Patience::until(&deadline, &told))?;
     let store = Store::create_node_cache(cache)?;
     if store.flattened(&found.key, platform)?.is_some() {
-        return Ok(());
+        return Ok(true);
     }
     let room = store.make_room(record.tree_bytes, cache.bytes, &run)?;
     if room < record.tree_bytes {
@@ -76,5 +78,5 @@ fn copy(
     let options = StageOptions { deadline, ..StageOptions::of(settings, &store) };
     // What is told of the layers of a pull was told by who pulled.
     stage_stored(&store, &image, &found.key, platform, &options, &Silent)?;
-    Ok(())
+    Ok(true)
 }

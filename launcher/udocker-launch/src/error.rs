@@ -85,6 +85,8 @@ pub enum LaunchError {
         #[source]
         source: Option<std::io::Error>,
     },
+    #[error("cannot lay `--write={write}` over {}: its files are {whose}, and a layer is written over one's own only", path.display())]
+    Foreign { path: PathBuf, whose: String, write: WriteSpec },
     #[error("{0} is no image of a store, and `--pull=always` and `--platform` choose images")]
     IsContainer(String),
 }
@@ -98,7 +100,10 @@ impl Explain for LaunchError {
             | Self::NotOpen(_)
             | Self::NumberTaken(..) => ErrorKind::Usage,
             Self::Mode { source, .. } => source.kind(),
-            Self::NeedsOverlay { .. } | Self::NeedsNamespaces { .. } | Self::IsLayered { .. } => ErrorKind::Unsupported,
+            Self::NeedsOverlay { .. }
+            | Self::NeedsNamespaces { .. }
+            | Self::IsLayered { .. }
+            | Self::Foreign { .. } => ErrorKind::Unsupported,
             // 125: neither the image nor a policy stands in the way.
             Self::WriteDirectory { .. }
             | Self::NoRunDirectory(_)
@@ -139,6 +144,9 @@ impl Explain for LaunchError {
             Self::NoRoot { .. } => vec![
                 "`udocker load -i PATH` takes an archive or an OCI directory into the store, `udocker import PATH` a tar"
                     .into(),
+            ],
+            Self::Foreign { .. } => vec![
+                "leave `--write` away; `udocker run` makes a private copy where it must".into(),
             ],
             Self::IsInside(_) => vec!["leave `udocker-launch` and its options away: the command runs inside as it is".into()],
             Self::NotOpen(_) => vec!["a shell opens one by `7<FILE`, `7>FILE` or `7<>FILE` behind the command".into()],

@@ -12,7 +12,7 @@ use udocker_core::store::Stores;
 use udocker_core::sys::process;
 
 use crate::error::LaunchError;
-use crate::target::Places;
+use crate::target::{Places, is_written};
 
 /// Gets what no store has, or what was never extracted.
 pub fn stage(
@@ -28,7 +28,7 @@ pub fn stage(
     if request.pull == PullPolicy::Never && Stores::open(places.settings)?.find_image(reference, platform)?.is_none() {
         return Err(LaunchError::NotHere(reference.clone()).into());
     }
-    Ok(run_udocker(reference, platform, request.pull, deadline)?)
+    Ok(run_udocker(reference, platform, request, deadline)?)
 }
 
 /// The sibling program does it, with its messages on our stderr. It waits for others no longer than we do; at the deadline it
@@ -36,7 +36,7 @@ pub fn stage(
 fn run_udocker(
     reference: &ImageReference,
     platform: &Platform,
-    pull: PullPolicy,
+    request: &RunRequest,
     deadline: &Deadline,
 ) -> Result<(), LaunchError> {
     let beside = std::env::current_exe().ok().map(|path| path.with_file_name("udocker")).filter(|path| path.is_file());
@@ -46,7 +46,10 @@ fn run_udocker(
     }
     // A second more: its own limit never comes before ours, which knows the status of a task that waited too long.
     let wait = deadline.left().as_secs() + 1;
-    command.arg("stage").arg(format!("--pull={pull}")).arg(format!("--wait={wait}"));
+    command.arg("stage").arg(format!("--pull={}", request.pull)).arg(format!("--wait={wait}"));
+    if is_written(request) {
+        command.arg("--own");
+    }
     command.arg(format!("--platform={platform}")).arg(reference.to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null());
     process::end_with_us(&mut command);

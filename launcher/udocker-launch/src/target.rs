@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use udocker_core::container::Container;
 use udocker_core::deadline::Deadline;
+use udocker_core::engine::native::owner_in_the_way;
 use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
 use udocker_core::error::Failure;
 use udocker_core::host;
@@ -56,7 +57,8 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
     // Of a step's ranks, those that may share what one found.
     let places_of_images: Vec<_> = places.settings.stores.iter().map(|store| &store.path).collect();
-    let wish = format!("{} {platform} {:?} {places_of_images:?}", request.image, request.pull);
+    let trees = if is_written(request) { "own " } else { "" };
+    let wish = format!("{} {platform} {:?} {trees}{places_of_images:?}", request.image, request.pull);
     let step = places.voice.step;
     let shared = places.run.filter(|_| step.rank.is_some());
     let left = || StepImage::read(shared?, step, &wish);
@@ -76,13 +78,12 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     let found = match request.pull {
         // What a digest names does not change.
         PullPolicy::Always if reference.digest().is_none() => None,
-        _ => stored(&stores, &reference, &platform, Copy::Wanted, places)?,
+        _ => stored(stores, (&reference, &platform), request, Copy::Wanted, places)?,
     };
     let mut lock = None;
     let make = |reference: &ImageReference| -> Result<StepImage, Failure> {
         staging::stage(reference, &platform, &deadline, request, places)?;
-        let stores = Stores::open(places.settings)?;
-        let found = stored(&stores, reference, &platform, Copy::Welcome, places)?;
+        let found = stored(Stores::open(places.settings)?, (reference, &platform), request, Copy::Welcome, places)?;
         Ok(found.ok_or_else(|| LaunchError::StillMissing(reference.clone()))?)
     };
     let mut image = match found {
@@ -108,7 +109,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     if let Some(job) = job.filter(|_| reference.digest().is_none())
         && let Some(other) = job.pin(&image.record, places)?
     {
-        let found = stored(&Stores::open(places.settings)?, &other, &platform, Copy::Wanted, places)?;
+        let found = stored(Stores::open(places.settings)?, (&other, &platform), request, Copy::Wanted, places)?;
         image = found.map_or_else(|| make(&other), Ok)?;
     }
     if let Some(run) = shared {
@@ -132,6 +133,7 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     if let Some(mounts) = &places.settings.mounts {
         mounts.judge_directory(&request.image, Path::new(&request.image), false)?;
     }
+    check_layer(request, &tree)?;
     let subject = Subject { shown: &request.image, name: Name::None, digests: Vec::new() };
     let permit = policy::ask(places.settings, &subject, &tree, places.env)?;
     let choice = choose(request, None, &permit, None, places)?;
@@ -150,34 +152,62 @@ enum Copy {
     Welcome,
 }
 
+/// Whether a layer is laid over the root: that needs a tree of one's own.
+pub fn is_written(request: &RunRequest) -> bool {
+    *request.write(Defaults::Job) != WriteSpec::None
+}
+
+/// Whether what is written over `tree` can be, if anything is.
+fn check_layer(request: &RunRequest, tree: &Path) -> Result<(), LaunchError> {
+    if !is_written(request) {
+        return Ok(());
+    }
+    match owner_in_the_way(tree) {
+        Ok(None) => Ok(()),
+        Ok(Some(whose)) => {
+            Err(LaunchError::Foreign { path: tree.to_owned(), whose, write: request.write(Defaults::Job).clone() })
+        }
+        Err(source) => Err(LaunchError::NoRoot { path: tree.to_owned(), source: Some(source) }),
+    }
+}
+
 /// The image of a store, or its copy on this node, marked as in use by this process.
 fn stored(
-    stores: &Stores,
-    reference: &ImageReference,
-    platform: &Platform,
+    stores: Stores,
+    (reference, platform): (&ImageReference, &Platform),
+    request: &RunRequest,
     copy: Copy,
     places: &Places<'_>,
 ) -> Result<Option<StepImage>, Failure> {
-    let found = stores.find_image(reference, platform)?;
-    let Some(FoundImage { store, key, record: Some(record), tree: Some(tree), tag_directory }) = found else {
-        return Ok(None);
-    };
+    let stores = if is_written(request) { stores.with_own_trees() } else { stores };
+    let Some(found) = stores.find_image(reference, platform)? else { return Ok(None) };
     let mark = |tree: &Path| places.run.map(|run| run.mark_tree(tree)).transpose().map(Option::unwrap_or_default);
-    let mut image = (record, tree, None);
+    let mut copied = None;
     if let Some(cache) = places.settings.usable_node_cache().filter(|_| places.run.is_some()) {
-        let cached = Store::open_node_cache(cache)?.map(|cache| cache.flattened(&key, platform)).transpose()?.flatten();
-        match cached {
+        let cache = Store::open_node_cache(cache)?;
+        match cache.map(|cache| cache.flattened(&found.key, platform)).transpose()?.flatten() {
             Some((record, tree)) => match mark(&tree) {
                 // It was evicted a moment ago; its store has it.
                 Err(StoreError::TreeGone(_)) => {}
-                name => image = (record, tree, Some(name?)),
+                name => copied = Some((record, tree, name?)),
             },
-            None if copy == Copy::Wanted && tag_directory.is_some() && store.settings().keep_layers => return Ok(None),
+            None if copy == Copy::Wanted
+                && found.store.settings().keep_layers
+                && found.find_tag_directory(reference)?.is_some() =>
+            {
+                return Ok(None);
+            }
             None => {}
         }
     }
-    let (record, tree, name) = image;
-    let tree_name = name.map_or_else(|| mark(&tree), Ok)?;
+    let (record, tree, tree_name) = match (copied, found) {
+        (Some(copied), _) => copied,
+        (None, FoundImage { record: Some(record), tree: Some(tree), .. }) => {
+            let name = mark(&tree)?;
+            (record, tree, name)
+        }
+        (None, _) => return Ok(None),
+    };
     let files = ImageFiles::of_root(&RootPlan::new(&tree, RootWrite::ReadOnly))?;
     Ok(Some(StepImage { record, tree, tree_name, files, namespaces: None }))
 }
@@ -189,6 +219,7 @@ fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Pl
     let asked = (&*request.image, &reference);
     let permit = policy::ask_image(places.settings, asked, (&image.record, &image.tree), places.env)?;
     let choice = choose(request, None, &permit, image.namespaces, places)?;
+    check_layer(request, &image.tree)?;
     let facts = ContainerFacts {
         id: image.record.tree.hex()[..32].to_owned(),
         names: Vec::new(),

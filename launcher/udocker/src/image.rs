@@ -21,6 +21,11 @@ pub enum ImageError {
     /// No store has it and asking the registry was ruled out.
     #[error("image {0} is in no store, and `--pull=never` forbids asking the registry")]
     NotHere(ImageReference),
+    /// There is only a tree of another user's, which a writable layer cannot be laid over.
+    #[error(
+        "image {0} is another user's, no store has the layers to extract it anew, and `--pull=never` forbids asking the registry"
+    )]
+    NotOwn(ImageReference),
     /// No store has it.
     #[error("image {0} does not exist")]
     NotFound(ImageReference),
@@ -67,9 +72,11 @@ pub enum ImageError {
 impl Explain for ImageError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotHere(_) | Self::NotFound(_) | Self::NothingToCreate(_) | Self::Platform { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::NotHere(_)
+            | Self::NotOwn(_)
+            | Self::NotFound(_)
+            | Self::NothingToCreate(_)
+            | Self::Platform { .. } => ErrorKind::NotFound,
             Self::ReadOnly { .. } => ErrorKind::Denied,
             Self::Tagged { .. } => ErrorKind::Conflict,
             Self::Damaged { source, .. } => source.kind(),
@@ -81,6 +88,7 @@ impl Explain for ImageError {
                 vec!["`udocker images` lists what is here".into(), format!("`udocker pull {reference}` gets it")]
             }
             Self::Tagged { tag, .. } => vec![format!("`udocker rmi {tag}` removes it")],
+            Self::NotOwn(_) => vec!["`--write=none` runs it as it is".into()],
             Self::ReadOnly { .. } => vec!["ask those who keep that store".into()],
             Self::Damaged { reference, .. } => {
                 vec![format!("`udocker rmi {reference}` removes it; then `udocker pull`, `load` or `import` it anew")]
@@ -127,10 +135,24 @@ pub fn ready(
 
 /// The same of what a store has; nothing is pulled.
 pub fn stored(context: &Context, reference: &ImageReference, platform: &Platform) -> Result<Option<Ready>, Failure> {
-    let stores = context.stores()?;
+    in_stores(context, &context.stores()?, reference, platform)
+}
+
+/// The same as a tree of the caller's, for an overlay over it ([`Stores::with_own_trees`]): made once, from the layers of the
+/// store that has another user's. `None` if it kept none.
+pub fn own(context: &Context, reference: &ImageReference, platform: &Platform) -> Result<Option<Ready>, Failure> {
+    in_stores(context, &context.stores()?.with_own_trees(), reference, platform)
+}
+
+fn in_stores(
+    context: &Context,
+    stores: &Stores,
+    reference: &ImageReference,
+    platform: &Platform,
+) -> Result<Option<Ready>, Failure> {
     match stores.find_image(reference, platform).map_err(|source| damaged(reference, source))? {
         Some(FoundImage { record: Some(record), tree: Some(tree), .. }) => Ok(Some(Ready { record, tree })),
-        Some(found) => flatten_stored(context, &found, reference, platform).map(Some),
+        Some(found) => flatten_stored(context, &found, reference, platform),
         None => Ok(None),
     }
 }
@@ -140,7 +162,8 @@ pub fn find_tag<'a>(stores: &'a Stores, reference: &ImageReference) -> Result<(&
     Ok(stores.find_tag(reference).ok_or_else(|| ImageError::NotFound(reference.clone()))?)
 }
 
-fn pulled(
+/// Asks the registry.
+pub fn pulled(
     context: &Context,
     reference: &ImageReference,
     platform: &Platform,
@@ -160,13 +183,14 @@ pub fn damaged(reference: &ImageReference, error: StoreError) -> Failure {
     }
 }
 
-/// Flattens what udocker wrote, or a central store holds only as blobs, into the first writable store.
+/// Flattens what udocker wrote, or a central store holds only as blobs or as somebody else's tree, into the first writable
+/// store; `None` if a store has the tree but kept no layers.
 fn flatten_stored(
     context: &Context,
     found: &FoundImage<'_>,
     reference: &ImageReference,
     platform: &Platform,
-) -> Result<Ready, Failure> {
+) -> Result<Option<Ready>, Failure> {
     let directory = found.tag_directory.as_ref().ok_or_else(|| ImageError::NotFound(reference.clone()))?;
     let image = found.store.read_image(directory).map_err(|source| damaged(reference, source))?;
     let image = image.ok_or_else(|| ImageError::NotFound(reference.clone()))?;
@@ -177,14 +201,19 @@ fn flatten_stored(
         let (reference, wanted) = (reference.clone(), platform.clone());
         return Err(ImageError::Platform { reference, found: claimed, wanted }.into());
     }
+    let foreign = found.store.foreign_tree(&found.key, platform)?;
+    if foreign.is_some() && !image.layers.iter().all(|layer| layer.path.is_file()) {
+        return Ok(None);
+    }
     let store = context.writable_store()?;
     let options = StageOptions::of(&context.settings, &store);
-    context.ui.info(&match found.store.distrust() {
-        None => format!("extracting {reference}, which no store has as a tree yet"),
-        Some(why) => {
-            let from = found.store.path().display();
-            format!("extracting {reference} into {}: {from} is not run from, as {why}", store.path().display())
-        }
+    let (from, into) = (found.store.path().display(), store.path().display());
+    context.ui.info(&match (found.store.distrust(), foreign) {
+        (Some(why), _) => format!("extracting {reference} into {into}: {from} is not run from, as {why}"),
+        (None, Some(owner)) => format!(
+            "extracting {reference} into {into}, once: a writable layer lies over files of one's own, and those of {from} are uid {owner}'s\n  hint: `--write=none` runs it as it is"
+        ),
+        (None, None) => format!("extracting {reference}, which no store has as a tree yet"),
     });
     let progress = context.ui.progress();
     let record = match stage_stored(&store, &image, &found.key, platform, &options, progress.as_ref()) {
@@ -192,5 +221,5 @@ fn flatten_stored(
         other => other?,
     };
     let tree = store.tree(&record.tree);
-    Ok(Ready { record, tree })
+    Ok(Some(Ready { record, tree }))
 }

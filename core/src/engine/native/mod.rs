@@ -19,4 +19,4 @@ mod underlay;
 
 pub use enter::{as_mapped_root, execute, execute_in};
 pub use error::{EnterError, Step};
-pub use probe::{ProbeError, probe_layer, probe_overlay, probe_user_namespace};
+pub use probe::{ProbeError, owner_in_the_way, probe_layer, probe_overlay, probe_user_namespace};

@@ -1,6 +1,7 @@
 //! What works here, found out by doing it in a forked child; nothing stays.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, XattrFlags};
@@ -58,6 +59,22 @@ pub fn probe_overlay(lower: &Path) -> Result<(), ProbeError> {
         enter_namespaces(&caller(), &[])?;
         let plan = RootPlan::new(lower, RootWrite::Tmpfs { size: PROBE_BYTES });
         NewRoot::make(&plan, &Trees::open(&plan)?, true).map(drop)
+    })
+}
+
+/// Whose the files of `tree` are, in words, if no layer over them can be written: overlayfs copies a file up with its owner
+/// and group, and of those a user namespace without helpers knows the caller's own alone (EOVERFLOW; user_namespaces(7)). One
+/// look at the top stands for all: whoever extracted it made all of it.
+///
+/// # Errors
+/// Those of stat(2).
+pub fn owner_in_the_way(tree: &Path) -> std::io::Result<Option<String>> {
+    let status = std::fs::metadata(tree)?;
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    Ok(match (status.uid(), status.gid()) {
+        (owner, _) if owner != uid => Some(format!("uid {owner}'s")),
+        (_, group) if group != gid => Some(format!("of group {group}, not of the caller's group {gid}")),
+        _ => None,
     })
 }
 

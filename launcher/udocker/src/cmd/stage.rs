@@ -9,7 +9,7 @@ use udocker_transfer::pull::DigestTag;
 
 use super::Outcome;
 use crate::context::Context;
-use crate::image::{parse_reference, ready};
+use crate::image::{ImageError, own, parse_reference, pulled, ready};
 
 /// Make an image ready to run: extract what a store has, pull what none has.
 ///
@@ -27,6 +27,9 @@ pub struct Args {
     /// Wait no longer for others that get the image [default: `limits.wait_timeout` of site.toml, 900].
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u64>,
+    /// Make a tree that belongs to the caller, as a writable layer over it needs one.
+    #[arg(long)]
+    pub own: bool,
     /// NAME[:TAG] or NAME@DIGEST.
     #[arg(value_name = "IMAGE")]
     pub image: Option<String>,
@@ -44,12 +47,21 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
         (pull, _) => pull,
     };
     ready(context, &reference, &platform, pull, DigestTag::Omit)?;
+    let mut is_copied = false;
     if let Some(cache) = context.settings.usable_node_cache() {
         let (stores, progress) = (context.stores()?, context.ui.progress());
         let wanted = (cache, &context.settings);
-        if let Err(error) = copy_to_node(&stores, &reference, &platform, wanted, progress.as_ref()) {
-            context.ui.warning(&Failure::from(error).report());
+        match copy_to_node(&stores, &reference, &platform, wanted, progress.as_ref()) {
+            Ok(copied) => is_copied = copied,
+            Err(error) => context.ui.warning(&Failure::from(error).report()),
         }
+    }
+    // A copy on this node is the caller's as well.
+    if args.own && !is_copied && own(context, &reference, &platform)?.is_none() {
+        if pull == PullPolicy::Never {
+            return Err(ImageError::NotOwn(reference).into());
+        }
+        pulled(context, &reference, &platform, pull, DigestTag::Omit)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -63,6 +63,9 @@ pub enum RunError {
     /// A wish that needs an overlay.
     #[error("cannot run with --write={write} in mode {mode}: it lays no writable layer over an image")]
     NeedsOverlay { mode: ExecMode, write: String },
+    /// Files that a layer over them cannot copy up.
+    #[error("cannot lay --write={write} over {}: its files are {whose}, and a layer is written over one's own only", tree.display())]
+    Foreign { tree: PathBuf, whose: String, write: String },
     /// `--write=dir:` cannot be made.
     #[error("cannot make {path}, where writes should go")]
     WriteDirectory { path: PathBuf, source: std::io::Error },
@@ -84,7 +87,7 @@ impl Explain for RunError {
             | Self::IdFile { source, .. } => ErrorKind::from_io(source),
             Self::Device { .. } | Self::NoDirectory(_) | Self::ContainerGone { .. } => ErrorKind::NotFound,
             Self::Mode { source, .. } => source.kind(),
-            Self::WrittenInPlace | Self::NeedsOverlay { .. } => ErrorKind::Unsupported,
+            Self::WrittenInPlace | Self::NeedsOverlay { .. } | Self::Foreign { .. } => ErrorKind::Unsupported,
         }
     }
     fn hints(&self) -> Vec<String> {
@@ -92,6 +95,9 @@ impl Explain for RunError {
             Self::Mode { source, .. } => source.hints(),
             Self::NeedsOverlay { .. } => {
                 vec!["without `--write` a private copy is written; `--write=none` needs no copy; N1 has layers".into()]
+            }
+            Self::Foreign { .. } => {
+                vec!["without `--write` a private copy is written; `udocker create` makes one that stays".into()]
             }
             Self::Cpus { .. } => vec!["`nproc --all` tells how many there are, `taskset -p $$` which are yours".into()],
             Self::Volume { .. } => vec!["the source of a volume must exist on this host".into()],

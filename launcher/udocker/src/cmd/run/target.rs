@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use udocker_core::container::Container;
+use udocker_core::engine::native::owner_in_the_way;
 use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
 use udocker_core::error::Failure;
 use udocker_core::image_config::ImageConfig;
@@ -76,6 +77,12 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
     }
     permit.check_use(false, !is_read_only(request))?;
     let choice = tell(choose(args, request, None, &permit, context)?, context);
+    let is_laid_over = choice.engine.is_in_place() && !is_read_only(request) && !args.shows();
+    let image = match owner_in_the_way(&image.tree) {
+        // Without its layers a copy is made as long as it runs.
+        Ok(Some(_)) if is_laid_over => crate::image::own(context, &reference, &platform)?.unwrap_or(image),
+        _ => image,
+    };
     let mut target = Target {
         id: image.record.tree.hex()[..32].to_owned(),
         names: Vec::new(),
@@ -237,6 +244,10 @@ fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &m
             Ok(()) => unreachable!("taken above"),
         },
         WriteSpec::Directory(path) => {
+            let tree = target.root.tree.clone();
+            if let Some(whose) = owner_in_the_way(&tree).ok().flatten() {
+                return Err(RunError::Foreign { tree, whose, write: write.to_string() }.into());
+            }
             if let Some(mounts) = &context.settings.mounts {
                 mounts.judge_directory(&format!("--write={write}"), path, true)?;
             }
