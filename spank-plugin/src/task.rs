@@ -95,7 +95,7 @@ fn prepare(spank: &Spank<'_>, words: &[&OsStr], asked: bool) -> Result<(), Failu
         Start::Bare => Ok(spank.unset_variable(&name(SLURM_UDOCKER_REQUEST)).map_err(TaskError::from)?),
         Start::Host(request) => {
             hand_over(spank, &request)?;
-            tell(&format!("udocker: this script runs on the host, its srun steps in {}", request.image));
+            tell(request.host_script_notice().trim_end());
             Ok(())
         }
         Start::Contained(request) => {

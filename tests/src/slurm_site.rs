@@ -112,6 +112,14 @@ pub fn places(text: &str) -> Vec<&str> {
     text.lines().map(|line| line.rsplit(' ').next().expect("a word")).collect()
 }
 
+/// What a batch script on the host says first, whose steps run in `image`.
+pub fn on_the_host(image: &str) -> String {
+    format!(
+        "udocker: this script runs on the host, its srun steps in {image}\n  hint: start MPI ranks by `srun`; an mpirun of this \
+         script does not reach into the image\n"
+    )
+}
+
 /// What a command came to.
 pub fn is(status: i32, out: &str, err: &str) -> Ended {
     (status, out.into(), err.into())

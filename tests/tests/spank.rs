@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use udocker_tests::cluster::Release;
-use udocker_tests::slurm_site::{ALL, Site, is, places, plugin};
+use udocker_tests::slurm_site::{ALL, Site, is, on_the_host, places, plugin};
 use udocker_tests::stdout;
 
 #[test]
@@ -60,7 +60,7 @@ fn steps_of_a_script_on_the_host_inherit_change_and_opt_out() {
              export UDOCKER_IMAGE=none\nsrun -Q sh -c '{place}'\n"
         );
         let (status, out, err) = site.batch(&[], &[&site.image, "--udocker-batch=host"], &script);
-        let says = format!("udocker: this script runs on the host, its srun steps in {}\n", site.root);
+        let says = on_the_host(&site.root);
         assert_eq!((status, err.as_str()), (0, says.as_str()), "{release:?}: {out}");
         assert_eq!(places(&out), ["host", "inside", "host", "inside", "5", "6", "host"], "{release:?}: {out}");
         site.down();
@@ -76,7 +76,7 @@ fn a_script_runs_on_the_host_where_that_is_configured_and_its_steps_do_not() {
         let place = &site.place;
         let script = format!("#!/bin/bash\n{place}\nsrun -Q sh -c '{place}'\n");
         let (status, out, err) = site.batch(&[], &[&site.image], &script);
-        let says = format!("udocker: this script runs on the host, its srun steps in {}\n", site.root);
+        let says = on_the_host(&site.root);
         assert_eq!((status, err.as_str()), (0, says.as_str()), "{release:?}: {out}");
         assert_eq!(places(&out), ["host", "inside"], "{release:?}: {out}");
         let (status, out, err) =
@@ -94,7 +94,7 @@ fn a_job_within_a_job_asks_for_itself() {
                   UDOCKER_IMAGE=$1 sbatch -W -Q -n1 -o inner.2 inner\nsalloc -Q -n1 sh -c 'srun sh inner'\ncat inner.1 inner.2\n";
     let script = script.replace("$1", &site.root);
     let (status, out, err) = site.batch(&["SHELL=/bin/bash"], &["-n1", &site.image, "--udocker-batch=host"], &script);
-    let says = format!("udocker: this script runs on the host, its srun steps in {}\n", site.root);
+    let says = on_the_host(&site.root);
     assert_eq!((status, err.as_str()), (0, says.as_str()), "{out}");
     assert_eq!(places(&out), ["1", "host", "host", "inside"], "{out}");
     site.down();
@@ -241,7 +241,7 @@ fn components_of_a_step_share_an_image() {
             site.place
         );
         let (status, out, err) = site.batch(&[], &[&site.image, "--udocker-batch=host"], &script);
-        let says = format!("udocker: this script runs on the host, its srun steps in {}\n", site.root);
+        let says = on_the_host(&site.root);
         assert_eq!((status, err.as_str()), (0, says.as_str()), "{release:?}: {out}");
         assert_eq!(places(&out), ["host", "inside", "inside", "inside"], "{release:?}: {out}");
         site.down();

@@ -61,6 +61,14 @@ impl RunRequest {
         self.batch.unwrap_or(Batch::Container)
     }
 
+    /// What a batch script that runs on the host says first. An mpirun in it may tell nothing of why its ranks did not start.
+    pub fn host_script_notice(&self) -> String {
+        format!(
+            "udocker: this script runs on the host, its srun steps in {}\n  hint: start MPI ranks by `srun`; an mpirun of this script does not reach into the image\n",
+            self.image
+        )
+    }
+
     /// Who shares a container.
     pub fn share(&self) -> Share {
         self.share.unwrap_or(Share::Node)

@@ -1,7 +1,10 @@
 //! Daemons of an mpirun that runs on the host: they speak with it, and belong to its MPI, not to the image's.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use udocker_core::env_vars::{SLURM_UDOCKER_INSIDE, SLURM_UDOCKER_REQUEST};
 use udocker_core::error::Failure;
@@ -11,6 +14,15 @@ use udocker_core::settings::{MPI_DAEMONS, MpiSettings};
 use crate::error::LaunchError;
 use crate::host::become_program;
 use crate::report::Voice;
+use crate::status;
+
+/// What a daemon of Hydra says first (`HYD_pmcd_init_hdr` of MPICH 4.2): four bytes of signature, the numbers of its group and its
+/// own. Before, it was its own number alone, which this is not either.
+const NOBODY: [u8; 12] = [b'H', b'Y', b'D', 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+/// How long a connection to a mpirun may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a message may be on its way.
+const MESSAGE_TIME: Duration = Duration::from_millis(500);
 
 /// The name of the program of `request`, if it is such a daemon: Slurm's plugin has it start in a container, and no script
 /// inside asked for it.
@@ -35,7 +47,13 @@ pub fn on_host(
 ) -> Result<u8, Failure> {
     let name = name.display().to_string();
     if settings.require {
-        return Err(LaunchError::Daemon { name, image: request.image.clone() }.into());
+        let status = voice.fail(&LaunchError::Daemon { name, image: request.image.clone() }.into(), status::USAGE);
+        if let Some(address) = control_port(&request.argv, &env) {
+            // The message comes to it by way of srun, and who has ended shows none.
+            std::thread::sleep(MESSAGE_TIME);
+            call_off(&address);
+        }
+        return Ok(status);
     }
     if speaks(&env) {
         voice.say(&format!(
@@ -44,6 +62,20 @@ pub fn on_host(
         ));
     }
     Err(become_program(&request.argv, env).into())
+}
+
+/// Ends the mpirun of Hydra at `address`: it waits for ever for a daemon that does not call, but not for one that it cannot place.
+fn call_off(address: &SocketAddr) {
+    // Whoever does not listen any more does not wait.
+    let _ = TcpStream::connect_timeout(address, PATIENCE).and_then(|mut mpirun| mpirun.write_all(&NOBODY));
+}
+
+/// Where a daemon of Hydra calls: the node whose srun this is, at the port behind `--control-port HOST:PORT`.
+fn control_port(argv: &[OsString], env: &[(OsString, OsString)]) -> Option<SocketAddr> {
+    let at = argv.iter().position(|word| word == "--control-port")?;
+    let (_, port) = argv.get(at + 1)?.to_str()?.rsplit_once(':')?;
+    let (_, address) = env.iter().find(|(name, _)| name == "SLURM_LAUNCH_NODE_IPADDR")?;
+    Some(SocketAddr::new(address.to_str()?.parse().ok()?, port.parse().ok()?))
 }
 
 /// Whether this process speaks for all of a step: it is on the first node.
@@ -72,5 +104,24 @@ mod tests {
             let request = request(program);
             assert_eq!(name(&request, &with(env), settings), expected.map(OsStr::new), "{program} {env:?}");
         }
+    }
+
+    #[test]
+    fn a_hydra_is_where_its_srun_is() {
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let env = |address: &str| vec![("SLURM_LAUNCH_NODE_IPADDR".into(), address.into())];
+        let proxy = "hydra_pmi_proxy --control-port node1.site:40123 --rmk slurm";
+        for (argv, address, expected) in [
+            (proxy, "10.0.0.1", Some("10.0.0.1:40123")),
+            (proxy, "fe80::1", Some("[fe80::1]:40123")),
+            (proxy, "node1", None),
+            ("hydra_pmi_proxy --control-port", "10.0.0.1", None),
+            ("hydra_pmi_proxy --control-port node1:x", "10.0.0.1", None),
+            ("orted --x", "10.0.0.1", None),
+        ] {
+            let found = control_port(&words(argv), &env(address)).map(|address| address.to_string());
+            assert_eq!(found.as_deref(), expected, "{argv} {address}");
+        }
+        assert_eq!(control_port(&words(proxy), &[]), None);
     }
 }

@@ -27,7 +27,7 @@ pub fn is_one(request: &RunRequest, here: &Here, env: &[(OsString, OsString)]) -
 
 /// Becomes the script, and returns the status where that fails. What marks it as one would mark its own runs as well.
 pub fn become_it(request: &RunRequest, env: Vec<(OsString, OsString)>, voice: &Voice<'_>) -> u8 {
-    report::tell(&format!("udocker: this script runs on the host, its srun steps in {}\n", request.image));
+    report::tell(&request.host_script_notice());
     let env = env.into_iter().filter(|(name, _)| name != SLURM_UDOCKER_SCRIPT);
     voice.fail(&become_program(&request.argv, env).into(), crate::status::USAGE)
 }
