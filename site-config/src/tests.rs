@@ -45,6 +45,7 @@ impl SiteDir {
             verbosity: None,
             in_detail: false,
             site_dir: self.0.path().into(),
+            site_file: None,
             system_conf: self.0.path().join("udocker.conf"),
             site_owner: rustix::process::geteuid().as_raw(),
         }
