@@ -134,7 +134,12 @@ impl Plugin for Udocker {
         let line = Line::of(words).map_err(report)?;
         let request = if change.is_new { answered(&line, client, *request)? } else { *request };
         if let Some(said) = change.explain {
-            end_client(submit::explain(&line, &request, &said, &command_words()).map_err(report)?);
+            let mut words = command_words();
+            if words.is_empty() {
+                // As salloc does.
+                words.push(std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into()));
+            }
+            end_client(submit::explain(&line, &request, &said, &words).map_err(report)?);
         }
         let text = request.to_json().map_err(|error| report(client::ClientError::Request(error)))?;
         set_variable(SLURM_UDOCKER_REQUEST, &text);

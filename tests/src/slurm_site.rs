@@ -70,7 +70,8 @@ impl Site {
     /// With `udocker` beside the launcher, as a site installs both, and with this site.toml. They lie in [`INSTALLED`].
     pub fn whole(release: Release, site_toml: &str) -> Self {
         // The roots of later releases have no certificates, without which no registry is asked.
-        let certificates = std::fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").expect("package ca-certificates");
+        let certificates =
+            std::fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").expect("package ca-certificates");
         let files = [("udocker/site.toml", site_toml), ("ssl/certs/ca-certificates.crt", &certificates)];
         let mut site = Self::with_files(release, "", &files);
         let installed = site.cluster.etc().join(INSTALLED.trim_start_matches("/etc/"));

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::time::Instant;
 
-use udocker_tests::cluster::{Ended, Release};
+use udocker_tests::cluster::Release;
 use udocker_tests::images::Kind;
 use udocker_tests::slurm_site::{ALL, INSTALLED, Site, is, places};
 use udocker_tests::{FaultProxy, Registry, TestEnv};
@@ -88,13 +88,13 @@ fn quiet(err: &str) -> String {
 /// The digest in the request of an allocation with `words`, and what salloc says.
 fn pinned(site: &Site, words: &[&str]) -> (Option<String>, String) {
     let command = ["sh", "-c", "echo $SLURM_UDOCKER_REQUEST"];
-    let (status, out, err) =
-        site.cluster.run(&["SHELL=/bin/sh"], &[&["salloc", "-n1"], words, &command[..]].concat());
+    let (status, out, err) = site.cluster.run(&["SHELL=/bin/sh"], &[&["salloc", "-n1"], words, &command[..]].concat());
     assert_eq!(status, 0, "{out}{err}");
     let pin = out.split("\"pin\":").nth(1).expect("a request").split(',').next().expect("a value");
     // Of a message all lines but the first are indented.
     let is_ours = |line: &&str| line.starts_with("salloc: udocker: ") || line.starts_with("  ");
-    let told: String = err.lines().filter(is_ours).map(|line| format!("{}\n", line.trim_start_matches("salloc: "))).collect();
+    let told: String =
+        err.lines().filter(is_ours).map(|line| format!("{}\n", line.trim_start_matches("salloc: "))).collect();
     (pin.strip_prefix('"').map(|pin| pin.trim_end_matches('"').to_owned()), told)
 }
 
@@ -108,7 +108,11 @@ fn a_job_runs_what_its_tag_was_when_it_was_submitted() {
         assert_eq!((tag.asked(), resolves(&site)), (1, 1), "{number:?}");
         tag.moves_to(Kind::Multi);
         release(&site, &job);
-        assert_eq!((text(&site, "out").as_str(), quiet(&text(&site, "err")).as_str()), ("first\nfirst\n", ""), "{number:?}");
+        assert_eq!(
+            (text(&site, "out").as_str(), quiet(&text(&site, "err")).as_str()),
+            ("first\nfirst\n", ""),
+            "{number:?}"
+        );
         // Nobody asked for the tag again, nor the toolkit about the step.
         assert_eq!((tag.asked(), resolves(&site)), (1, 1), "{number:?}");
         let (status, out, err) = site.run(&["srun", "-n1", "--udocker-pull=always", &tag.image(), "sh", "-c", LOOK]);
@@ -181,7 +185,11 @@ fn what_a_tag_is_may_be_required_wished_or_left_open() {
              \"require\"\n{late}"
         );
         assert_eq!((status, out.as_str()), (1, ""), "{number:?}");
-        assert_eq!(err.split_inclusive("srun: error: ").nth(1).map(|_| err.starts_with(&told)), Some(true), "{number:?} {err}");
+        assert_eq!(
+            err.split_inclusive("srun: error: ").nth(1).map(|_| err.starts_with(&told)),
+            Some(true),
+            "{number:?} {err}"
+        );
         assert!((5..12).contains(&since.elapsed().as_secs()), "{number:?} {:?}", since.elapsed());
         let (pin, told) = pinned(&site, &[&tag.image()]);
         assert_eq!((pin, told.as_str()), (Some(Kind::Busybox.image().digest()), ""), "{number:?}");
@@ -249,5 +257,313 @@ fn a_submission_without_udocker_goes_on_and_says_what_is_missing() {
     let broken = "gave no answer: the request cannot be read";
     assert_eq!(pinned(&site, &[&tag.image()]), (None, told(broken)));
     assert_eq!(tag.asked(), 0);
+    site.down();
+}
+
+/// What srun says of ours at submission, and what a node says of the same, each with its status.
+fn said(site: &Site, words: &[&str]) -> [(i32, String); 2] {
+    let program = site.etc(INSTALLED).join("udocker");
+    let away = program.with_file_name("away");
+    let ours = |text: &str, start: &str| {
+        let rest = text.split_once(start).map(|(_, rest)| rest.to_owned()).unwrap_or_default();
+        rest.split_inclusive('\n').take_while(|line| !line.starts_with("srun: ")).collect::<String>()
+    };
+    let words = [&["srun", "-n1", "-w", "n1"], words, &["true"]].concat();
+    let (status, _, err) = site.run(&words);
+    let submitted = (status, ours(&err, "srun: error: udocker: "));
+    // Nobody answers the plugin, and the node has what it needs.
+    std::fs::rename(&program, &away).unwrap();
+    let script = format!("#!/bin/sh\n[ $1 != resolve ] || kill -9 $$\nexec {INSTALLED}/away \"$@\"\n");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let (status, _, err) = site.run(&words);
+    std::fs::rename(&away, &program).unwrap();
+    [submitted, (status, ours(&err, "udocker: [n1] "))]
+}
+
+#[test]
+fn what_every_node_would_refuse_is_refused_at_submission_in_the_same_words() {
+    let (site, tag) = (Site::whole(Release::Bookworm, ""), Tag::new());
+    let host = tag.proxy.host.clone();
+    std::fs::create_dir(site.cluster.home().join("secret")).unwrap();
+    chown(site.cluster.home().join("secret"), Some(2000), Some(2000)).unwrap();
+    let (image, directory) = (tag.image(), site.image.clone());
+    let contact = "[site]\ncontact = \"help@site.example\"\n";
+    let rule = |text: &str| format!("[[policy.rule]]\nreason = \"we said so\"\n{text}\n");
+    let named = |action: &str| rule(&format!("action = \"{action}\"\nmatch.image = [\"{host}/test/x\"]"));
+    let secret = "/home/tester/secret";
+    for toml in [format!("{PREFER}[registries]\ndeny = [\"{host}\"]\n"), format!("{PREFER}{}", named("deny"))] {
+        std::fs::write(site.etc("/etc/udocker/site.toml"), toml).unwrap();
+        assert_eq!(site.run(&["srun", "-n1", &image, "true"]).0, 1);
+        assert_eq!(tag.proxy.requests(), Vec::<String>::new(), "nobody is asked for what is forbidden");
+    }
+    for (case, toml, words) in [
+        ("registry", format!("[registries]\ndeny = [\"{host}\"]\n"), vec![image.as_str()]),
+        ("image", named("deny"), vec![image.as_str()]),
+        ("default", "[policy]\ndefault = \"deny\"\n".into(), vec![directory.as_str()]),
+        ("mode", "[modes]\nallowed = [\"P2\"]\n".into(), vec![directory.as_str(), "--udocker-mode=N1"]),
+        ("mode of a rule", rule("action = \"allow\"\nmodes = [\"P2\"]"), vec![directory.as_str(), "--udocker-mode=N1"]),
+        ("writes", rule("action = \"allow\"\nwritable = false"), vec![directory.as_str(), "--udocker-write=tmpfs"]),
+        (
+            "mount",
+            format!("[mounts]\nforbidden_sources = [\"{secret}\"]\n"),
+            vec![directory.as_str(), "--udocker-mount=/home/tester/secret:/x"],
+        ),
+        (
+            "target",
+            "[mounts]\nforbidden_targets = [\"/usr\"]\n".into(),
+            vec![directory.as_str(), "--udocker-mount=/home/tester/secret:/usr/x"],
+        ),
+        (
+            "directory for writes",
+            format!("[mounts]\nforbidden_sources = [\"{secret}\"]\n"),
+            vec![directory.as_str(), "--udocker-write=dir:/home/tester/secret"],
+        ),
+        (
+            "directory as image",
+            format!("[mounts]\nforbidden_sources = [\"{secret}\"]\n"),
+            vec!["--udocker-image=/home/tester/secret"],
+        ),
+    ] {
+        std::fs::write(site.etc("/etc/udocker/site.toml"), format!("{contact}{toml}")).unwrap();
+        let [(at_submit, submitted), (on_node, node)] = said(&site, &words);
+        assert_eq!((at_submit, on_node), (1, 121), "{case}: {submitted}{node}");
+        assert_eq!(submitted, node, "{case}");
+        assert!(
+            node.contains("/etc/udocker/site.toml:") && node.ends_with("  hint: ask help@site.example\n"),
+            "{node}"
+        );
+        assert_eq!(node.contains("we said so"), toml.contains("reason"), "{case}: {node}");
+    }
+    // What another partition may is no node's certain answer.
+    let allowed = rule("action = \"allow\"\nmatch.partition = [\"other\"]");
+    let elsewhere = "[[override]]\npartition = [\"other\"]\nmodes.allowed = [\"N1\"]\n";
+    for (case, toml, words) in [
+        ("partition", format!("[policy]\ndefault = \"deny\"\n{allowed}"), vec![directory.as_str()]),
+        (
+            "override",
+            format!("[modes]\nallowed = [\"P2\"]\n{elsewhere}"),
+            vec![directory.as_str(), "--udocker-mode=N1"],
+        ),
+    ] {
+        std::fs::write(site.etc("/etc/udocker/site.toml"), format!("{contact}{toml}")).unwrap();
+        let words = [&["srun", "-n1"], &words[..], &["true"]].concat();
+        let (status, _, err) = site.run(&words);
+        assert_eq!((status, err.contains("udocker: [n1] cannot ")), (121, true), "{case}: {err}");
+        site.idle();
+        let (status, out, err) = site.run(&[&["salloc", "-Q", "-n1", "-pmain"], &words[2..]].concat());
+        assert_eq!((status, out, err), is(0, "", ""), "{case}");
+    }
+    site.down();
+}
+
+#[test]
+fn stores_platforms_and_the_pull_policy_count_as_on_the_node() {
+    let (site, tag) = (Site::whole(Release::Bookworm, PREFER), Tag::new());
+    let udocker = format!("{INSTALLED}/udocker");
+    let image = tag.image();
+    let first = Kind::Busybox.image().digest();
+    let saw = |words: &[&str]| {
+        let (status, out, err) = site.run(&[&["srun", "-n1"], words, &["sh", "-c", LOOK]].concat());
+        assert_eq!(status, 0, "{words:?}: {err}");
+        (out, quiet(&err))
+    };
+    let seen = |what: &str| (format!("{what}\n"), String::new());
+    // The user's own store is asked before the registry, of which `always` thinks otherwise.
+    assert_eq!(site.run(&[&udocker, "-q", "pull", &tag.reference]), is(0, "", ""));
+    tag.moves_to(Kind::Multi);
+    let asked = tag.asked();
+    for words in [&[image.as_str()][..], &[&image, "--udocker-pull=never"]] {
+        assert_eq!(pinned(&site, words), (Some(first.clone()), String::new()), "{words:?}");
+        assert_eq!(saw(words), seen("first"), "{words:?}");
+    }
+    assert_eq!(tag.asked(), asked);
+    let always = [image.as_str(), "--udocker-pull=always"];
+    assert_eq!(pinned(&site, &always), (Some(Kind::Multi.image().digest()), String::new()));
+    let script = format!("#!/bin/sh\n#SBATCH -n1 -o out -e err\n{LOOK}\n");
+    let job = hold(&site, &always, &script);
+    tag.moves_to(Kind::Busybox);
+    let asked = tag.asked();
+    release(&site, &job);
+    assert_eq!((text(&site, "out").as_str(), tag.asked()), ("second\n", asked), "{}", text(&site, "err"));
+    // A store's tag that moves after the submission moves no job.
+    let job = hold(&site, &[&image], &script);
+    tag.moves_to(Kind::Multi);
+    assert_eq!(site.run(&[&udocker, "-q", "pull", &tag.reference]), is(0, "", ""));
+    release(&site, &job);
+    assert_eq!(text(&site, "out"), "first\n", "{}", text(&site, "err"));
+    assert_eq!(saw(&[&image]), seen("second"));
+    // What was never extracted is found by its tag, without a registry.
+    let reference = "local:1";
+    assert_eq!(site.run(&[&udocker, "-q", "tag", &tag.reference, reference]).0, 0);
+    for name in ["records", "rootfs"] {
+        let from = site.cluster.home().join(".udocker").join(name);
+        std::fs::rename(from, site.cluster.home().join(name)).unwrap();
+    }
+    let local = format!("--udocker-image={reference}");
+    let (pin, told) = pinned(&site, &[&local, "--udocker-pull=never"]);
+    assert_eq!((pin.is_some(), told.as_str()), (true, ""));
+    assert_eq!(saw(&[&local, "--udocker-pull=never"]), seen("second"));
+    // Containers are none's to pin.
+    assert_eq!(site.run(&[&udocker, "-q", "create", "--name=mine", reference]).0, 0);
+    assert_eq!(pinned(&site, &["--udocker-image=mine"]), (None, String::new()));
+    site.down();
+}
+
+#[test]
+fn the_plugin_s_line_names_the_site_s_file_and_no_user_does() {
+    for number in [Release::Bookworm, Release::Trixie] {
+        let site = Site::whole(number, "");
+        let installed = site.etc(INSTALLED);
+        let file = installed.join("site.toml");
+        let named = format!("{INSTALLED}/site.toml");
+        std::fs::write(&file, "[modes]\nallowed = [\"P2\"]\n").unwrap();
+        std::fs::create_dir(installed.join("open")).unwrap();
+        std::fs::write(installed.join("open/site.toml"), "").unwrap();
+        let users = format!("SLURM_UDOCKER_CONFIG={INSTALLED}/open/site.toml");
+        let words = [site.image.as_str(), "--udocker-mode=N1"];
+        let denied = format!(
+            "cannot run in the mode that `--mode` asks for\n  caused by: cannot use {}: the site forbids mode N1 \
+             ({named}:2:11)\n  hint: allowed: P2\n",
+            site.root
+        );
+        // Without the word it is the file in /etc, whatever the user says.
+        let run = |words: &[&str]| site.cluster.run(&[&users], &[&["srun", "-n1", "-w", "n1"], words].concat());
+        let shows = "echo ${SLURM_UDOCKER_CONFIG-none}";
+        assert_eq!(run(&[words[0], words[1], "sh", "-c", shows]), is(0, "none\n", ""), "{number:?}");
+        site.line(&format!("config={named}"));
+        let denies = |told: &str, status: i32| {
+            assert_eq!(said(&site, &words), [(1, told.to_owned()), (status, told.to_owned())], "{number:?}");
+        };
+        denies(&denied, 121);
+        let (status, _, err) = run(&[words[0], words[1], "true"]);
+        assert!(status == 1 && err.contains(&denied), "{number:?}: {err}");
+        std::fs::rename(installed.join("udocker"), installed.join("away")).unwrap();
+        let (status, _, err) = run(&[words[0], words[1], "true"]);
+        std::fs::rename(installed.join("away"), installed.join("udocker")).unwrap();
+        assert_eq!((status, err.contains(&format!("udocker: [n1] {denied}"))), (121, true), "{number:?}: {err}");
+        // Of the script on the host, and not of the program inside, which knows no such path.
+        std::fs::write(&file, "[policy]\npin = \"prefer\"\n").unwrap();
+        let script = format!("#!/bin/sh\n{shows}\nsrun -Q sh -c '{shows}'\n");
+        let (status, out, err) = site.batch(&[], &[&site.image, "--udocker-batch=host"], &script);
+        assert_eq!((status, out.as_str()), (0, format!("{named}\nnone\n").as_str()), "{number:?}: {err}");
+        // Broken, another's, everybody's, missing, and no site.toml: nothing that asks for a container runs.
+        let cannot = |why: &str| format!("cannot {why}\n");
+        std::fs::write(&file, "[policy]\npin = \"perhaps\"\n").unwrap();
+        let [(at_submit, submitted), (on_node, node)] = said(&site, &words);
+        assert_eq!((at_submit, on_node, &submitted), (1, 125, &node), "{number:?}");
+        assert!(node.starts_with(&format!("{named}:2:7: ")), "{node}");
+        std::fs::write(&file, "").unwrap();
+        chown(&file, Some(2000), None).unwrap();
+        let hint = format!("  hint: `chown 0 {named}`\n");
+        let owner = format!("trust the configuration {named}: it belongs to uid 2000, not to uid 0");
+        denies(&(cannot(&owner) + &hint), 122);
+        chown(&file, Some(0), None).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o666)).unwrap();
+        let hint = format!("  hint: `chmod go-w {named}`\n");
+        denies(
+            &(cannot(&format!("trust the configuration {named}: mode 0666 lets group or others write it")) + &hint),
+            122,
+        );
+        std::fs::remove_file(&file).unwrap();
+        denies(&cannot(&format!("read the configuration {named}: it does not exist")), 122);
+        site.line("config=/etc/environment");
+        let expected = "use the variable SLURM_UDOCKER_CONFIG, `/etc/environment`: expected the absolute path of a file that \
+                        is called site.toml, by `config=` in plugstack.conf";
+        denies(&cannot(expected), 125);
+        // Others' jobs know nothing of it.
+        assert_eq!(site.run(&["srun", "-n1", "echo", "bare"]), is(0, "bare\n", ""), "{number:?}");
+        site.down();
+    }
+}
+
+#[test]
+fn profiles_and_plans_are_read_where_they_are_typed() {
+    for number in ALL {
+        let site = Site::whole(number, "");
+        let profiles = site.cluster.home().join(".config/udocker/profiles");
+        std::fs::create_dir_all(&profiles).unwrap();
+        let of_site = site.etc("/etc/udocker/profiles");
+        std::fs::create_dir_all(&of_site).unwrap();
+        let profile = |value: &str| format!("image = \"{}\"\nenv = \"A={value}\"\n", site.root);
+        std::fs::write(profiles.join("mine.toml"), profile("mine")).unwrap();
+        std::fs::write(of_site.join("site.toml"), profile("site")).unwrap();
+        std::fs::create_dir(site.cluster.home().join("dir")).unwrap();
+        site.write("dir/here.toml", &profile("here"));
+        let shows = format!("{}; echo - - $A", site.place);
+        let runs = |variables: &[&str], words: &[&str]| {
+            let words = [&["srun", "-Q", "-n1"], words, &["sh", "-c", &shows]].concat();
+            let (status, out, err) = site.cluster.run(variables, &words);
+            assert_eq!((status, err.as_str()), (0, ""), "{number:?} {words:?}");
+            places(&out).join(" ")
+        };
+        assert_eq!(runs(&[], &["--udocker-profile=mine"]), "inside mine", "{number:?}");
+        assert_eq!(runs(&[], &["--udocker-profile=site"]), "inside site", "{number:?}");
+        assert_eq!(runs(&["UDOCKER_PROFILE=site;mine"], &[]), "inside mine", "{number:?}");
+        assert_eq!(runs(&["UDOCKER_PROFILE=mine"], &["--udocker-env=A=option"]), "inside option", "{number:?}");
+        assert_eq!(runs(&["UDOCKER_PROFILE=mine"], &["--udocker-image=none"]), "host -", "{number:?}");
+        // A file is that of the directory where it is typed, as it is then; and a step may have a profile of its own.
+        let script = format!(
+            "#!/bin/sh\n#SBATCH -n1\ncd /tmp\necho $A\nexport UDOCKER_PROFILE=mine\nsrun -Q --export=ALL sh -c 'echo $A'\n\
+             unset UDOCKER_PROFILE\nsrun -Q sh -c 'echo $A'\n"
+        );
+        let (status, out, err) =
+            site.batch(&[], &["--udocker-profile=./dir/here.toml", "--udocker-batch=host"], &script);
+        let says = format!("udocker: this script runs on the host, its srun steps in {}\n", site.root);
+        assert_eq!((status, out.as_str(), err.as_str()), (0, "\nmine\nhere\n", says.as_str()), "{number:?}");
+        let (status, _, err) = site.run(&["srun", "-n1", "--udocker-profile=gone", "true"]);
+        let told = "srun: error: udocker: cannot put the job into a container\n  caused by: cannot read the profile `gone`: there \
+                    is no /home/tester/.config/udocker/profiles/gone.toml and no /etc/udocker/profiles/gone.toml\n";
+        assert!(status == 1 && err.starts_with(told), "{number:?}: {err}");
+
+        // The plan, with who asked, and no job.
+        let words = ["--udocker-profile=mine", "--udocker-workdir=/usr", "--udocker-explain"];
+        for (command, of_it) in
+            [("srun", &["-n1", "echo", "one two"][..]), ("sbatch", &["-n1", "script"]), ("salloc", &["-n1"])]
+        {
+            let (status, out, err) =
+                site.cluster.run(&["UDOCKER_MOUNT=/home:/h"], &[&[command], &words[..], of_it].concat());
+            assert_eq!((status, err.as_str()), (0, ""), "{number:?} {command}: {out}");
+            let line = |name: &str, value: &str| {
+                let of = |line: &&str| line.split_whitespace().next() == Some(name) && line.contains(value);
+                let found = out.lines().find(of).unwrap_or_else(|| panic!("{name}: {out}"));
+                found.split_whitespace().last().unwrap_or_default().to_owned()
+            };
+            let of_profile = |at: &str| format!("/home/tester/.config/udocker/profiles/mine.toml:{at}");
+            assert_eq!(line("image", &site.root), of_profile("1:9"), "{number:?}");
+            assert_eq!(line("A", "mine"), of_profile("2:7"), "{number:?}");
+            assert_eq!(line("workdir", "/usr"), "--udocker-workdir", "{number:?}");
+            assert_eq!(line("/h", "/home"), "UDOCKER_MOUNT", "{number:?}");
+            assert!(!out.contains("SLURM_UDOCKER_SAID"), "{out}");
+            if command == "srun" {
+                assert!(out.contains("echo one two"), "{out}");
+            }
+        }
+        let jobs = "scontrol -o show job | grep -c JobId= || true";
+        let before = site.run(&["sh", "-c", jobs]).1;
+        assert_eq!(site.cluster.run(&["UDOCKER_EXPLAIN=1"], &["srun", "-n1", &site.image, "true"]).0, 0);
+        assert_eq!(site.run(&["sh", "-c", jobs]).1, before, "{number:?}");
+        let (status, _, err) = site.run(&["srun", "-n1", "--udocker-image=none", "--udocker-explain", "true"]);
+        assert!(status == 1 && err.contains("there is no container to explain: the image is `none`"), "{err}");
+        site.down();
+    }
+}
+
+/// srun has threads of its own in some releases: in a copy of it our code would meet locks whose holders are gone.
+#[test]
+fn the_toolkit_is_started_by_posix_spawn() {
+    let site = Site::whole(Release::Bookworm, "");
+    let line =
+        format!("strace -f -o /home/tester/trace -e trace=clone,clone3,fork,vfork,execve srun -n1 {} true", site.image);
+    let (status, _, err) = site.run(&["sh", "-c", &line]);
+    assert_eq!(status, 0, "{err}");
+    let trace = text(&site, "trace");
+    let is_ours = |line: &&str| line.contains("execve(") && line.contains("\"resolve\", \"--request\"");
+    assert_eq!(trace.lines().filter(is_ours).count(), 1, "{trace}");
+    let before = trace.lines().take_while(|line| !is_ours(line));
+    let makes = before.filter(|line| line.contains("fork(") || line.contains("clone") && line.contains("flags="));
+    let processes: Vec<&str> = makes.filter(|line| !line.contains("CLONE_THREAD")).collect();
+    let is_spawn = |line: &&str| line.contains("CLONE_VM|CLONE_VFORK") || line.contains("vfork(");
+    assert!(processes.len() == 1 && processes.iter().all(is_spawn), "{processes:?}");
     site.down();
 }
