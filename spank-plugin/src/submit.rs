@@ -100,6 +100,10 @@ pub fn resolve(
         Ok(Some(Heard { status, answer, refusal })) => match (status.code(), RunRequest::from_json(&answer)) {
             (Some(0), Ok(answer)) => return Ok(answer),
             (Some(0), Err(error)) => format!("gave no answer: {error}"),
+            (Some(status), _) if refusal.is_empty() => {
+                let text = format!("cannot prepare the job: {} resolve ended with status {status}", program.display());
+                return Err(SubmitError::Refused(text));
+            }
             (Some(_), _) => return Err(SubmitError::Refused(refusal)),
             (None, _) => format!("was ended ({status})"),
         },
@@ -237,8 +241,11 @@ impl Remarks {
 mod tests {
     use super::*;
 
+    /// Status, answer and refusal.
+    type Ended = (Option<i32>, String, String);
+
     /// What `script` comes to that stands for `udocker`, and what is told.
-    fn heard(script: &str, patience: u64) -> (Option<(Option<i32>, String, String)>, Vec<String>) {
+    fn heard(script: &str, patience: u64) -> (Option<Ended>, Vec<String>) {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut told = Vec::new();

@@ -378,6 +378,10 @@ fn stores_platforms_and_the_pull_policy_count_as_on_the_node() {
         assert_eq!(saw(words), seen("first"), "{words:?}");
     }
     assert_eq!(tag.asked(), asked);
+    let (_, plan, _) = site.run(&["srun", "-n1", &image, "--udocker-explain", "true"]);
+    let digest: Vec<_> = plan.lines().filter_map(|line| line.trim_start().strip_prefix("digest ")).collect();
+    let told: Vec<Vec<_>> = digest.iter().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(told, [[first.as_str(), "/etc/udocker/site.toml:2:7"]], "{plan}");
     let always = [image.as_str(), "--udocker-pull=always"];
     assert_eq!(pinned(&site, &always), (Some(Kind::Multi.image().digest()), String::new()));
     let script = format!("#!/bin/sh\n#SBATCH -n1 -o out -e err\n{LOOK}\n");
@@ -503,12 +507,10 @@ fn profiles_and_plans_are_read_where_they_are_typed() {
         assert_eq!(runs(&["UDOCKER_PROFILE=mine"], &["--udocker-env=A=option"]), "inside option", "{number:?}");
         assert_eq!(runs(&["UDOCKER_PROFILE=mine"], &["--udocker-image=none"]), "host -", "{number:?}");
         // A file is that of the directory where it is typed, as it is then; and a step may have a profile of its own.
-        let script = format!(
-            "#!/bin/sh\n#SBATCH -n1\ncd /tmp\necho $A\nexport UDOCKER_PROFILE=mine\nsrun -Q --export=ALL sh -c 'echo $A'\n\
-             unset UDOCKER_PROFILE\nsrun -Q sh -c 'echo $A'\n"
-        );
+        let script = "#!/bin/sh\n#SBATCH -n1\ncd /tmp\necho $A\nexport UDOCKER_PROFILE=mine\nsrun -Q --export=ALL sh -c 'echo $A'\n\
+             unset UDOCKER_PROFILE\nsrun -Q sh -c 'echo $A'\n";
         let (status, out, err) =
-            site.batch(&[], &["--udocker-profile=./dir/here.toml", "--udocker-batch=host"], &script);
+            site.batch(&[], &["--udocker-profile=./dir/here.toml", "--udocker-batch=host"], script);
         let says = format!("udocker: this script runs on the host, its srun steps in {}\n", site.root);
         assert_eq!((status, out.as_str(), err.as_str()), (0, "\nmine\nhere\n", says.as_str()), "{number:?}");
         let (status, _, err) = site.run(&["srun", "-n1", "--udocker-profile=gone", "true"]);
