@@ -192,6 +192,10 @@ pub const SLURM_UDOCKER_REQUEST: &str = "SLURM_UDOCKER_REQUEST";
 pub const UDOCKER_REQUEST: &str = "UDOCKER_REQUEST";
 /// The program of a task whose place in argv the launcher has, where Slurm cannot put words before argv.
 pub const SLURM_UDOCKER_PROGRAM: &str = "SLURM_UDOCKER_PROGRAM";
+/// Who asked for what of a request, for `--explain`.
+pub const SLURM_UDOCKER_SAID: &str = "SLURM_UDOCKER_SAID";
+/// The site's site.toml, where the plugin's line in plugstack.conf names it.
+pub const SLURM_UDOCKER_CONFIG: &str = "SLURM_UDOCKER_CONFIG";
 /// The spooled script of a batch job.
 pub const SLURM_UDOCKER_SCRIPT: &str = "SLURM_UDOCKER_SCRIPT";
 /// What the script was made of whose scheduler command the relay runs: as [`UDOCKER_INSIDE`], on its way to a step.
@@ -300,6 +304,12 @@ pub const ALL: &[Variable] = &[
     ),
     read(UDOCKER_REQUEST, "The same, outside Slurm: `udocker-launch -- COMMAND` runs what it asks for."),
     read(SLURM_UDOCKER_PROGRAM, "Jobs: the task's program, where `udocker-launch` has its place in argv."),
+    read(
+        SLURM_UDOCKER_CONFIG,
+        "Jobs: the site's site.toml, by `config=` of the plugin's line, which alone sets it for contained tasks. It must be \
+         named so, and root's.",
+    ),
+    read(SLURM_UDOCKER_SAID, "Who asked for what, from `--udocker-explain` to `udocker-launch --explain`, as JSON."),
     read(
         SLURM_UDOCKER_INSIDE,
         "Jobs: what the contained script that started this step was made of; a step in the same gets its environment.",

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use udocker_core::env_vars::SLURM_UDOCKER_CONFIG;
 use udocker_core::run::Caller;
 use udocker_core::settings::{RegistrySettings, Settings, StoreKind, StoreParts, StoreSettings, Verbosity};
 
@@ -70,8 +71,10 @@ pub struct Sources {
     pub verbosity: Option<Verbosity>,
     /// Whether it is kept who set each variable of `[env]`, as `env.set.NAME`.
     pub in_detail: bool,
-    /// The site's directory: [`SITE_DIR`], another in tests.
+    /// The site's directory: [`SITE_DIR`], that of `site_file`, another in tests.
     pub site_dir: PathBuf,
+    /// The site.toml that `config=` of plugstack.conf names; its directory is the site's, and it must be there.
+    pub site_file: Option<PathBuf>,
     /// The machine's udocker.conf: [`SYSTEM_CONF`], another in tests.
     pub system_conf: PathBuf,
     /// Who must own the site's files: 0, another in tests.
@@ -81,6 +84,9 @@ pub struct Sources {
 impl Sources {
     /// What is looked at for `caller` if the command line says nothing.
     pub fn of_caller(caller: &Caller) -> Self {
+        let named = caller.env.iter().rev().find(|(name, _)| name == SLURM_UDOCKER_CONFIG);
+        let site_file = named.map(|(_, value)| PathBuf::from(value)).filter(|path| !path.as_os_str().is_empty());
+        let site_dir = site_file.as_deref().and_then(Path::parent).unwrap_or(Path::new(SITE_DIR)).to_owned();
         Self {
             env: caller.env.clone(),
             home: caller.home.clone(),
@@ -92,7 +98,8 @@ impl Sources {
             insecure: false,
             verbosity: None,
             in_detail: false,
-            site_dir: SITE_DIR.into(),
+            site_dir,
+            site_file,
             system_conf: SYSTEM_CONF.into(),
             site_owner: 0,
         }
@@ -149,6 +156,7 @@ pub fn load_with(
     conf::apply_tmpdir(&mut loaded, sources);
     let mut problems = Vec::new();
     let files = file::read_site(&sources.site_dir, &[sources.site_owner], &mut problems);
+    check_named(sources, &files, &mut problems)?;
     lay_files(&mut loaded, &files, sources, &mut problems);
     if let Some(first) = problems.into_iter().next() {
         return Err(first);
@@ -174,6 +182,20 @@ pub fn load_with(
         StoreKind::Cache => 3,
     });
     Ok(loaded)
+}
+
+/// Whether the file that `config=` names can be the site's, and is among the `files` that were read. Only a site.toml can:
+/// whoever sets the variable finds no other file of root's that allows more.
+fn check_named(sources: &Sources, files: &[file::Text], problems: &mut Vec<ConfigError>) -> Result<(), ConfigError> {
+    let Some(named) = &sources.site_file else { return Ok(()) };
+    if !named.is_absolute() || !named.ends_with("site.toml") {
+        let expected = "the absolute path of a file that is called site.toml, by `config=` in plugstack.conf";
+        return Err(ConfigError::variable(SLURM_UDOCKER_CONFIG, named, expected));
+    }
+    if problems.is_empty() && files.iter().all(|(path, _)| path != named) {
+        problems.push(ConfigError::Missing { path: named.clone() });
+    }
+    Ok(())
 }
 
 /// Lays the site's files over `loaded`, and over all of them what holds for this job.
@@ -238,6 +260,11 @@ impl Loaded {
     /// Who set `key`, written as in the module's head.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+    /// Whether a key of `table` is set otherwise for the jobs of some partition, queue or account.
+    pub fn varies(&self, table: &str) -> bool {
+        let is_of = |key: &String| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
+        self.elsewhere.iter().any(|other| other.keys.iter().any(is_of))
     }
     fn note(&mut self, key: &str, origin: Origin) {
         self.origins.insert(key.into(), origin);

@@ -45,6 +45,7 @@ impl SiteDir {
             verbosity: None,
             in_detail: false,
             site_dir: self.0.path().into(),
+            site_file: None,
             system_conf: self.0.path().join("udocker.conf"),
             site_owner: rustix::process::geteuid().as_raw(),
         }
@@ -553,4 +554,42 @@ reason = "the team's"
     let settings = load(&open.sources()).unwrap().settings;
     assert_eq!((settings.policy, settings.modes), (Policy::default(), ModeSettings::default()));
     assert_eq!(settings.registries.access, RegistryAccess::default());
+}
+
+#[test]
+fn a_named_file_is_the_site_s_and_its_directory_too() {
+    let site = SiteDir::with("[site]\nname = \"named\"\n");
+    site.write("conf.d/1.toml", "[policy]\npin = \"prefer\"\n");
+    let env =
+        env(&[("HOME", "/home/alice"), (SLURM_UDOCKER_CONFIG, site.0.path().join("site.toml").to_str().unwrap())]);
+    let caller = Caller::gather(env, &udocker_core::run::UserSpec::Caller);
+    let found = Sources::of_caller(&caller);
+    assert_eq!(
+        (found.site_dir.as_path(), found.site_file.clone()),
+        (site.0.path(), Some(site.0.path().join("site.toml")))
+    );
+    let named = |path: PathBuf| Sources { site_file: Some(path), ..site.sources() };
+    let loaded = load(&named(site.0.path().join("site.toml"))).unwrap();
+    assert_eq!(
+        (loaded.site_name.as_deref(), loaded.settings.policy.pin),
+        (Some("named"), udocker_core::policy::Pin::Prefer)
+    );
+    let expected = "expected the absolute path of a file that is called site.toml, by `config=` in plugstack.conf";
+    for name in ["/etc/environment", "site.toml", "/etc/udocker/"] {
+        let report = site.shorten(&load(&named(name.into())).unwrap_err());
+        assert_eq!(report, format!("cannot use the variable SLURM_UDOCKER_CONFIG, `{name}`: {expected}"));
+    }
+    fs::remove_file(site.0.path().join("site.toml")).unwrap();
+    let report = site.shorten(&load(&named(site.0.path().join("site.toml"))).unwrap_err());
+    assert_eq!(report, "cannot read the configuration DIR/site.toml: it does not exist");
+}
+
+#[test]
+fn what_an_override_sets_varies() {
+    let site = SiteDir::with("[[override]]\npartition = [\"gpu\"]\nmodes.allowed = [\"P1\"]\n");
+    let loaded = load(&site.sources()).unwrap();
+    let varies = |table| loaded.varies(table);
+    assert_eq!((varies("modes"), varies("mode"), varies("mounts"), varies("policy")), (true, false, false, false));
+    let there = Sources { env: env(&[("SLURM_JOB_PARTITION", "gpu")]), ..site.sources() };
+    assert!(!load(&there).unwrap().varies("modes"), "it holds here");
 }

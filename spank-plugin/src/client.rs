@@ -1,5 +1,5 @@
-//! What srun, sbatch or salloc sends: one request, made of what the step inherits, of variables and of options. Pure, but for
-//! files that `--udocker-env-file` names.
+//! What srun, sbatch or salloc sends: one request, made of what the step inherits, of profiles, of variables and of options.
+//! Pure, but for files that `--udocker-env-file` and `--udocker-profile` name.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -8,15 +8,24 @@ use std::path::{Component, Path, PathBuf};
 use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_INSIDE, SLURM_UDOCKER_REQUEST};
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::run::{
-    JOB_OPTIONS, JobOption, OptionError, RequestError, RunRequest, Wish, is_carried, is_path, option_variables,
+    JOB_OPTIONS, JobOption, OptionError, RequestError, RunRequest, Said, Wish, in_variables, is_carried, is_path,
+    option_variables,
 };
+use udocker_site_config::ConfigError;
 use udocker_spank_sys::Client;
+
+/// What a profile asks for, by its name.
+pub type Profiles<'a> = &'a dyn Fn(&OsStr) -> Result<Vec<Said>, ConfigError>;
 
 /// How the client's environment, and with it the job's, changes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// The new value of `SLURM_UDOCKER_REQUEST`.
-    pub request: Option<String>,
+    /// What is sent, as `SLURM_UDOCKER_REQUEST`.
+    pub request: Option<Box<RunRequest>>,
+    /// Its image was named here, and not where the step inherits from: nobody has asked yet what it stands for.
+    pub is_new: bool,
+    /// Who asked for what, if the plan is to be told and nothing sent.
+    pub explain: Option<Vec<Said>>,
     /// Variables that go. Those of options that a request says are taken out: what a job's script sets later is news then.
     pub unset: Vec<String>,
 }
@@ -30,6 +39,10 @@ pub enum ClientError {
     TwoImages(String, String),
     #[error("cannot put the job into a container")]
     Option(#[source] OptionError),
+    #[error("cannot put the job into a container")]
+    Profile(#[source] ConfigError),
+    #[error("there is no container to explain: the image is `none`")]
+    NothingToExplain,
     #[error("cannot inherit what this job's container is: variable {SLURM_UDOCKER_REQUEST}")]
     Inherited(#[source] RequestError),
     #[error("cannot send the request to the job")]
@@ -47,6 +60,8 @@ impl Explain for ClientError {
             Self::NoImage => vec!["`--udocker-image=IMAGE` or UDOCKER_IMAGE names it".into()],
             Self::TwoImages(..) => vec!["start a srun for each".into()],
             Self::Option(error) => error.hints(),
+            Self::Profile(error) => error.hints(),
+            Self::NothingToExplain => vec!["leave `--udocker-explain` away, or name an image".into()],
             Self::Inherited(error) | Self::Request(error) => error.hints(),
             Self::Directory(_) => vec!["give an absolute path".into()],
         }
@@ -55,11 +70,13 @@ impl Explain for ClientError {
 
 /// Decides what `client` sends that was `given` these options and has the environment `env`.
 ///
-/// An inherited request serves srun alone, and within its own job. It is changed by variables, and these by options.
+/// An inherited request serves srun alone, and within its own job. It is changed by profiles, these by variables, and these by
+/// options.
 pub fn decide(
     client: Client,
     given: &[(&JobOption, OsString)],
     env: &[(OsString, OsString)],
+    profiles: Profiles<'_>,
 ) -> Result<Change, ClientError> {
     let variable = |name: &str| env.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str());
     let carried = variable(SLURM_UDOCKER_REQUEST);
@@ -69,14 +86,19 @@ pub fn decide(
         }
         _ => None,
     };
-    let is_named = variable("UDOCKER_IMAGE").is_some_and(|image| !image.is_empty());
-    if inherited.is_none() && !is_named && given.is_empty() {
-        return Ok(Change { request: None, unset: ours(env) });
+    let of_profiles = read_profiles(given, env, profiles)?;
+    let in_profiles = of_profiles.iter().rev().find(|said| said.option == "image").map(|said| said.value.as_os_str());
+    let asked = given.iter().rev().find(|(option, _)| option.name == "image").map(|(_, image)| image.as_os_str());
+    let asked = asked.or_else(|| variable("UDOCKER_IMAGE").filter(|image| !image.is_empty())).or(in_profiles);
+    if inherited.is_none() && asked.is_none() && given.is_empty() {
+        return Ok(Change { unset: ours(env), ..Change::default() });
     }
     check_images(given)?;
-    let asked = given.iter().rev().find(|(option, _)| option.name == "image").map(|(_, image)| image.as_os_str());
-    let asked = asked.or_else(|| variable("UDOCKER_IMAGE").filter(|_| is_named)).and_then(OsStr::to_str);
-    let asked = asked.map(whole).transpose()?;
+    let asked = asked.and_then(OsStr::to_str).map(whole).transpose()?;
+    let before = inherited.as_ref().map(|request| request.image.clone());
+    let explain = explains(given, env);
+    let mut said =
+        inherited.as_ref().map(|request| Said::of_request(request, SLURM_UDOCKER_REQUEST)).unwrap_or_default();
     let is_script_s = variable(SLURM_UDOCKER_INSIDE).is_some();
     let inherited =
         inherited.map(|request| match is_script_s && asked.as_ref().is_none_or(|image| *image == request.image) {
@@ -85,22 +107,59 @@ pub fn decide(
             false => request,
         });
     let mut wish = Wish::over(inherited.unwrap_or_else(|| RunRequest::of_job("")));
+    of_profiles.iter().try_for_each(|said| said.apply(&mut wish)).map_err(ClientError::Option)?;
     wish.take_variables(option_variables(env)).map_err(ClientError::Option)?;
-    for (option, value) in given {
+    for (option, value) in given.iter().filter(|(option, _)| !option.is_of_reader()) {
         option.apply(&mut wish, value).map_err(ClientError::Option)?;
+    }
+    if explain {
+        said.extend(of_profiles);
+        said.extend(Said::in_variables(option_variables(env)));
+        said.extend(given.iter().map(|(option, value)| Said {
+            option: option.name,
+            value: value.clone(),
+            origin: format!("--udocker-{}", option.name),
+        }));
     }
     let mut unset: Vec<String> = JOB_OPTIONS.iter().map(JobOption::variable).collect();
     unset.retain(|name| variable(name).is_some());
     let mut request = RunRequest { job: None, ..wish.into_request() };
     match request.image.as_str() {
         "" => return Err(ClientError::NoImage),
+        "none" if explain => return Err(ClientError::NothingToExplain),
         "none" => {
             unset.extend(ours(env));
-            return Ok(Change { request: None, unset });
+            return Ok(Change { unset, ..Change::default() });
         }
         image => request.image = whole(image)?,
     }
-    Ok(Change { request: Some(request.to_json().map_err(ClientError::Request)?), unset })
+    let is_new = before.as_ref() != Some(&request.image);
+    if is_new {
+        // It was another image's.
+        request.pin = None;
+    }
+    request.to_json().map_err(ClientError::Request)?;
+    Ok(Change { request: Some(Box::new(request)), is_new, explain: explain.then_some(said), unset })
+}
+
+/// What the profiles ask for that the variable and the options name, in that order.
+fn read_profiles(
+    given: &[(&JobOption, OsString)],
+    env: &[(OsString, OsString)],
+    profiles: Profiles<'_>,
+) -> Result<Vec<Said>, ClientError> {
+    let mut all = Vec::new();
+    let mut read = |name: &OsStr| profiles(name).map(|said| all.extend(said)).map_err(ClientError::Profile);
+    in_variables(option_variables(env), |option, name| if option.name == "profile" { read(name) } else { Ok(()) })?;
+    given.iter().filter(|(option, _)| option.name == "profile").try_for_each(|(_, name)| read(name))?;
+    Ok(all)
+}
+
+/// Whether the plan is asked for, by the option or its variable.
+fn explains(given: &[(&JobOption, OsString)], env: &[(OsString, OsString)]) -> bool {
+    let is_it = |option: &JobOption| if option.name == "explain" { Err(()) } else { Ok(()) };
+    given.iter().any(|(option, _)| is_it(option).is_err())
+        || in_variables(option_variables(env), |option, _| is_it(option)).is_err()
 }
 
 /// What of `env` is ours and of no use to a job without a container.
@@ -155,13 +214,22 @@ mod tests {
     fn decided(client: Client, words: &[(&str, &str)], env: &[(&str, &str)]) -> Result<Change, String> {
         let given: Vec<_> =
             words.iter().map(|(name, value)| (JobOption::find(name).unwrap(), OsString::from(value))).collect();
-        decide(client, &given, &pairs(env)).map_err(|error| error.to_string())
+        let profiles = |name: &OsStr| {
+            let said =
+                |option, value: &str| Said { option, value: value.into(), origin: format!("{}:1:1", name.display()) };
+            match name.to_str() {
+                Some("p") => Ok(vec![said("image", "of-p"), said("umount", "/p"), said("workdir", "/p")]),
+                Some("q") => Ok(vec![said("umount", "/q")]),
+                _ => Err(ConfigError::NoProfile { name: name.display().to_string(), looked: Vec::new() }),
+            }
+        };
+        decide(client, &given, &pairs(env), &profiles).map_err(|error| error.to_string())
     }
 
     /// The request that is sent, and what goes.
     fn sent(client: Client, words: &[(&str, &str)], env: &[(&str, &str)]) -> (RunRequest, Vec<String>) {
         let change = decided(client, words, env).unwrap();
-        (RunRequest::from_json(change.request.unwrap().as_bytes()).unwrap(), change.unset)
+        (*change.request.unwrap(), change.unset)
     }
 
     fn request(job: Option<&str>) -> String {
@@ -188,7 +256,7 @@ mod tests {
     #[test]
     fn only_srun_of_the_same_job_inherits() {
         let (own, unnamed) = (request(Some("5")), request(None));
-        let gone = Change { request: None, unset: vec![SLURM_UDOCKER_REQUEST.into()] };
+        let gone = Change { unset: vec![SLURM_UDOCKER_REQUEST.into()], ..Change::default() };
         for (client, text, job, inherits) in [
             (Client::Starter, &own, Some("5"), true),
             (Client::Starter, &unnamed, Some("5"), true),
@@ -217,7 +285,7 @@ mod tests {
         assert_eq!(unset, ["UDOCKER_HOME"]);
         let change = decided(Client::Starter, &[("image", "none")], &env).unwrap();
         let unset = vec!["UDOCKER_HOME".into(), SLURM_UDOCKER_REQUEST.into()];
-        assert_eq!(change, Change { request: None, unset });
+        assert_eq!(change, Change { unset, ..Change::default() });
     }
 
     #[test]
@@ -240,7 +308,7 @@ mod tests {
         let other = RunRequest { image: "new".into(), ..whole };
         assert_eq!(sent(Client::Starter, &[("image", "new")], &env).0, other);
         let gone = [SLURM_UDOCKER_REQUEST, SLURM_UDOCKER_INSIDE, "SLURM_UDOCKER_ENV_PATH"].map(String::from).into();
-        assert_eq!(decided(Client::Allocator, &[], &env).unwrap(), Change { request: None, unset: gone });
+        assert_eq!(decided(Client::Allocator, &[], &env).unwrap(), Change { unset: gone, ..Change::default() });
     }
 
     #[test]
@@ -248,6 +316,10 @@ mod tests {
         for (words, env, expected) in [
             (&[("umount", "/x")][..], &[][..], "options of a container and no image were given"),
             (&[("image", "i")], &[("UDOCKER_MOUNT", "x")], "cannot put the job into a container"),
+            (&[("image", "i"), ("profile", "none")], &[], "cannot put the job into a container"),
+            (&[("profile", "q")], &[], "options of a container and no image were given"),
+            (&[("explain", "")], &[], "options of a container and no image were given"),
+            (&[("explain", ""), ("image", "none")], &[], "there is no container to explain: the image is `none`"),
             (
                 &[],
                 &[(SLURM_UDOCKER_REQUEST, "{"), ("SLURM_JOB_ID", "5")],
@@ -267,5 +339,67 @@ mod tests {
         let (request, _) = sent(Client::Starter, &[("image", "./a/../b/.")], &[]);
         assert_eq!(request.image, here.join("b").to_str().unwrap());
         assert_eq!(sent(Client::Starter, &[("image", "/a//b")], &[]).0.image, "/a/b");
+    }
+
+    #[test]
+    fn a_profile_lies_beneath_variables_and_options_and_over_what_is_inherited() {
+        let env = [("UDOCKER_PROFILE", "p"), ("UDOCKER_WORKDIR", "/v")];
+        let (request, unset) = sent(Client::Allocator, &[("profile", "q"), ("umount", "/o")], &env);
+        let umounts: Vec<OsString> = ["/p", "/q", "/o"].map(Into::into).into();
+        let expected =
+            RunRequest { umounts: umounts.clone(), workdir: Some("/v".into()), ..RunRequest::of_job("of-p") };
+        assert_eq!(request, expected);
+        assert_eq!(unset, ["UDOCKER_WORKDIR", "UDOCKER_PROFILE"]);
+        let text = self::request(Some("5"));
+        let inherits = [(SLURM_UDOCKER_REQUEST, text.as_str()), ("SLURM_JOB_ID", "5")];
+        let (request, _) = sent(Client::Starter, &[("profile", "q")], &inherits);
+        assert_eq!((request.image.as_str(), request.umounts), ("old", vec!["/x".into(), "/q".into()]));
+        assert_eq!(sent(Client::Starter, &[("profile", "p"), ("image", "new")], &inherits).0.image, "new");
+        assert_eq!(sent(Client::Starter, &[("profile", "p")], &inherits).0.image, "of-p");
+        // One that says nothing of an image makes no container.
+        let change = decided(Client::Starter, &[], &[("UDOCKER_PROFILE", "q")]).unwrap();
+        assert_eq!(change, Change::default());
+    }
+
+    #[test]
+    fn a_digest_is_inherited_with_its_image() {
+        let pin = udocker_core::digest::Digest::sha256_of(b"x");
+        let pinned = RunRequest { job: Some("5".into()), pin: Some(pin.clone()), ..RunRequest::of_job("old") };
+        let text = pinned.to_json().unwrap();
+        let env = [(SLURM_UDOCKER_REQUEST, text.as_str()), ("SLURM_JOB_ID", "5")];
+        for (words, has_pin) in [
+            (&[][..], true),
+            (&[("umount", "/y")], true),
+            (&[("image", "old")], true),
+            (&[("image", "new")], false),
+            (&[("profile", "p")], false),
+        ] {
+            let change = decided(Client::Starter, words, &env).unwrap();
+            assert_eq!(change.request.unwrap().pin, has_pin.then(|| pin.clone()), "{words:?}");
+            assert_eq!(change.is_new, !has_pin, "{words:?}");
+        }
+        let change = decided(Client::Allocator, &[("image", "old")], &env).unwrap();
+        assert_eq!((change.request.unwrap().pin, change.is_new), (None, true));
+    }
+
+    #[test]
+    fn a_plan_is_explained_with_who_asked() {
+        let words = [("profile", "q"), ("explain", ""), ("image", "i"), ("umount", "/o")];
+        let said = decided(Client::Starter, &words, &[("UDOCKER_WORKDIR", "/v")]).unwrap().explain.unwrap();
+        let told: Vec<_> = said.iter().map(|said| (said.option, said.origin.as_str())).collect();
+        let expected = [
+            ("umount", "q:1:1"),
+            ("workdir", "UDOCKER_WORKDIR"),
+            ("profile", "--udocker-profile"),
+            ("explain", "--udocker-explain"),
+            ("image", "--udocker-image"),
+            ("umount", "--udocker-umount"),
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(Said::from_json(Said::to_json(&said).as_bytes()), Some(said));
+        let change = decided(Client::Starter, &[("image", "i")], &[("UDOCKER_EXPLAIN", "1")]).unwrap();
+        assert!(change.explain.is_some());
+        let change = decided(Client::Starter, &[("image", "i")], &[("UDOCKER_EXPLAIN", "0")]).unwrap();
+        assert_eq!(change.explain, None);
     }
 }

@@ -1,7 +1,8 @@
 //! The Slurm SPANK plugin: `--udocker-*` options of srun, sbatch and salloc, and `udocker-launch` before the argv of a task.
 //!
 //! ```text
-//! client    options, variables, an inherited request ──> one request, in SLURM_UDOCKER_REQUEST of the job's environment
+//! client    options, variables, profiles, an inherited request ──> one request, with the digest of its image if the site
+//!           wants that, in SLURM_UDOCKER_REQUEST of the job's environment
 //! node      that request names its job from now on   ──> the launcher starts the task; or the task ends with a message
 //! ```
 //! It is loaded into daemons of root, and does nothing there but register its options and, when a job has ended, have its user
@@ -9,26 +10,35 @@
 #![cfg_attr(test, allow(dead_code, reason = "what Slurm calls, which tests of the parts have none of"))]
 
 mod client;
+mod line;
 mod litter;
 mod multi_prog;
+mod submit;
 mod task;
 
 use std::ffi::{OsStr, OsString};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use udocker_core::env_vars::SLURM_UDOCKER_REQUEST;
+use udocker_core::env_vars::{SLURM_UDOCKER_CONFIG, SLURM_UDOCKER_REQUEST};
 use udocker_core::error::{Explain, Failure};
-use udocker_core::run::{JOB_OPTIONS, JobOption, OptionError, OptionKind, RunRequest, Wish};
+use udocker_core::run::{Caller, JOB_OPTIONS, JobOption, OptionError, OptionKind, RunRequest, Said, UserSpec, Wish};
+use udocker_site_config::{ConfigError, Sources};
 use udocker_spank_sys::{
-    Client, OptionText, Plugin, Refusal, Spank, can_prepend, process_variables, set_variable, unset_variable,
+    Client, OptionText, Plugin, Refusal, Spank, can_prepend, command_words, end_client, info, process_variables,
+    set_variable, unset_variable,
 };
+
+use line::Line;
 
 /// What a client was given, in that order: option and value.
 static GIVEN: Mutex<Vec<(&JobOption, OsString)>> = Mutex::new(Vec::new());
 
 /// The environment that a client began with: of srun's components each is told as if it were the last.
 static BEGAN_WITH: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
+
+/// What was asked of the toolkit last, and its answer: of a heterogeneous job all components have one image, and one digest.
+static ANSWERED: Mutex<Option<(RunRequest, RunRequest)>> = Mutex::new(None);
 
 /// A node was told that its step was given options.
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -48,12 +58,36 @@ fn report(error: impl Explain) -> String {
     format!("udocker: {}", Failure::from(error).report())
 }
 
+/// What the profile `name` asks for: of the user's, else of the site's, as the plugin's line says where that is.
+fn profile(name: &OsStr, env: &[(OsString, OsString)], words: &[&OsStr]) -> Result<Vec<Said>, ConfigError> {
+    let mut env = env.to_vec();
+    env.retain(|(name, _)| name != SLURM_UDOCKER_CONFIG);
+    // A word that says nothing is told when the request is sent.
+    if let Some(path) = Line::of(words).ok().and_then(|line| line.config) {
+        env.push((SLURM_UDOCKER_CONFIG.into(), path.into()));
+    }
+    udocker_site_config::profile(name, &Sources::of_caller(&Caller::gather(env, &UserSpec::Caller)))
+}
+
+/// `request` as the toolkit answers it.
+fn answered(line: &Line, client: Client, request: RunRequest) -> Result<RunRequest, String> {
+    let mut last = ANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((asked, answer)) = last.as_ref()
+        && *asked == request
+    {
+        return Ok(answer.clone());
+    }
+    let mut tell = |text: &str| info(&format!("udocker: {text}"));
+    let answer = submit::resolve(line, client, request.clone(), &mut tell).map_err(report)?;
+    Ok(last.insert((request, answer)).1.clone())
+}
+
 impl Plugin for Udocker {
     fn options() -> Vec<OptionText> {
         let text = |option: &JobOption| OptionText {
             name: format!("udocker-{}", option.name),
             value: (option.kind != OptionKind::Flag).then(|| option.value.to_owned()),
-            usage: if option.is_built() {
+            usage: if option.is_built() || option.is_of_reader() {
                 option.help.to_owned()
             } else {
                 format!("{} (not in this version)", option.help)
@@ -80,7 +114,10 @@ impl Plugin for Udocker {
             }
             return Ok(());
         }
-        option.apply(&mut Wish::over(RunRequest::of_job("")), value).map_err(|error| match error {
+        // A profile is read once all options are known.
+        let mut wish = Wish::over(RunRequest::of_job(""));
+        let applied = if option.is_of_reader() { Ok(()) } else { option.apply(&mut wish, value) };
+        applied.map_err(|error| match error {
             OptionError::NotBuilt(name) => format!("udocker: option --udocker-{name} is not supported by this version"),
             other => report(other),
         })?;
@@ -88,14 +125,24 @@ impl Plugin for Udocker {
         Ok(())
     }
 
-    fn options_read(client: Client) -> Result<(), String> {
+    fn options_read(client: Client, words: &[&OsStr]) -> Result<(), String> {
         let given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
         let env = BEGAN_WITH.get_or_init(process_variables);
-        let change = client::decide(client, &given, env).map_err(report)?;
+        let change = client::decide(client, &given, env, &|name| profile(name, env, words)).map_err(report)?;
         change.unset.iter().for_each(|name| unset_variable(OsStr::new(name)));
-        if let Some(request) = change.request {
-            set_variable(SLURM_UDOCKER_REQUEST, &request);
+        let Some(request) = change.request else { return Ok(()) };
+        let line = Line::of(words).map_err(report)?;
+        let request = if change.is_new { answered(&line, client, *request)? } else { *request };
+        if let Some(said) = change.explain {
+            let mut words = command_words();
+            if words.is_empty() {
+                // As salloc does.
+                words.push(std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into()));
+            }
+            end_client(submit::explain(&line, &request, &said, &words).map_err(report)?);
         }
+        let text = request.to_json().map_err(|error| report(client::ClientError::Request(error)))?;
+        set_variable(SLURM_UDOCKER_REQUEST, &text);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use udocker_site_config::default_run_dirs;
 use udocker_spank_sys::{Spank, error};
 
-use crate::task::launcher_path;
+use crate::line::Line;
 
 /// What the litter of one user may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -78,10 +78,12 @@ fn owners(of_root: &[impl AsRef<Path>]) -> BTreeMap<u32, u32> {
 /// Runs `udocker-launch reap` as that user, who has no other groups, and ends it after `limit`.
 fn reap(words: &[&OsStr], uid: u32, gid: u32, limit: Duration) -> Result<(), String> {
     let failed = |reason: String| format!("udocker: cannot remove what jobs of uid {uid} left on this node: {reason}");
-    let launcher = launcher_path(words).map_err(|word| failed(format!("`{word}` in plugstack.conf says nothing")))?;
-    let mut command = Command::new(&launcher);
+    let line = Line::of(words).map_err(|error| failed(error.to_string()))?;
+    let launcher = &line.launcher;
+    let mut command = Command::new(launcher);
     // A prolog or epilog has no environment to speak of, and slurmd's is none of a user's.
     command.arg("reap").env_clear().current_dir("/").uid(uid).gid(gid);
+    line.configure(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| failed(format!("cannot run {}: {error}", launcher.display())))?;
     let since = Instant::now();

@@ -2,18 +2,18 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{Access, access};
-use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_PROGRAM, SLURM_UDOCKER_REQUEST, SLURM_UDOCKER_SCRIPT};
+use udocker_core::env_vars::{
+    SLURM_JOB_ID, SLURM_UDOCKER_CONFIG, SLURM_UDOCKER_PROGRAM, SLURM_UDOCKER_REQUEST, SLURM_UDOCKER_SCRIPT,
+};
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::run::{Batch, RequestError, RunRequest};
 use udocker_spank_sys::{Refusal, Spank, SpankError, Step, can_prepend, tell};
 
+use crate::line::{Line, LineError};
 use crate::multi_prog;
-
-/// Where the launcher is if the plugin's line in plugstack.conf names no other.
-const LAUNCHER: &str = "/usr/bin/udocker-launch";
 
 /// What a task ends with that could not be started.
 const NOT_STARTED: i32 = 125;
@@ -33,8 +33,8 @@ enum TaskError {
         #[source]
         source: std::io::Error,
     },
-    #[error("cannot start the task in its container: `{0}` in plugstack.conf says nothing")]
-    Word(String),
+    #[error("cannot start the task in its container: {0}")]
+    Line(LineError),
     #[error("cannot start the task in its container: Slurm does not tell its command")]
     NoCommand,
     #[error("cannot start the task in its container")]
@@ -57,7 +57,7 @@ impl Explain for TaskError {
             Self::Launcher { .. } => {
                 vec!["the site installs it on each node, or names it by `launcher=` behind the plugin".into()]
             }
-            Self::Word(_) => vec!["`launcher=PATH` is the one word".into()],
+            Self::Line(error) => error.hints(),
             Self::NoCommand | Self::Spank(_) => Vec::new(),
         }
     }
@@ -94,14 +94,14 @@ fn prepare(spank: &Spank<'_>, words: &[&OsStr], asked: bool) -> Result<(), Failu
     match decide(text.as_deref(), asked, &jobs, step)? {
         Start::Bare => Ok(spank.unset_variable(&name(SLURM_UDOCKER_REQUEST)).map_err(TaskError::from)?),
         Start::Host(request) => {
-            hand_over(spank, &request)?;
+            hand_over(spank, &request, &Line::of(words).map_err(TaskError::Line)?)?;
             tell(request.host_script_notice().trim_end());
             Ok(())
         }
         Start::Contained(request) => {
-            let launcher = launcher(words)?;
-            hand_over(spank, &request)?;
-            launch(spank, &launcher, step)
+            let line = line(words)?;
+            hand_over(spank, &request, &line)?;
+            launch(spank, &line, step)
         }
     }
 }
@@ -134,14 +134,19 @@ fn decide(text: Option<&OsStr>, asked: bool, jobs: &[(OsString, OsString)], step
     }
 }
 
-/// Leaves `request` to the launcher and to further steps.
-fn hand_over(spank: &Spank<'_>, request: &RunRequest) -> Result<(), TaskError> {
+/// Leaves `request` to the launcher and to further steps, and to our programs the file that the site names: whatever the user
+/// has in that variable is none of the site's.
+fn hand_over(spank: &Spank<'_>, request: &RunRequest, line: &Line) -> Result<(), TaskError> {
     let text = request.to_json().map_err(TaskError::Request)?;
+    match &line.config {
+        Some(path) => spank.set_variable(&name(SLURM_UDOCKER_CONFIG), path.as_os_str())?,
+        None => spank.unset_variable(&name(SLURM_UDOCKER_CONFIG))?,
+    }
     Ok(spank.set_variable(&name(SLURM_UDOCKER_REQUEST), OsStr::new(&text))?)
 }
 
-fn launch(spank: &Spank<'_>, launcher: &Path, step: Step) -> Result<(), Failure> {
-    let path = CString::new(launcher.as_os_str().as_bytes()).expect("a word of plugstack.conf holds no zero byte");
+fn launch(spank: &Spank<'_>, line: &Line, step: Step) -> Result<(), Failure> {
+    let path = CString::new(line.launcher.as_os_str().as_bytes()).expect("a word of plugstack.conf holds no zero byte");
     let argv = spank.argv().map_err(TaskError::from)?;
     match (step, argv.first()) {
         (Step::Batch, Some(script)) => {
@@ -163,26 +168,12 @@ fn launch(spank: &Spank<'_>, launcher: &Path, step: Step) -> Result<(), Failure>
     }
 }
 
-/// The launcher that `words` name, if it can be run.
-fn launcher(words: &[&OsStr]) -> Result<PathBuf, TaskError> {
-    let path = launcher_path(words).map_err(TaskError::Word)?;
-    access(&path, Access::EXEC_OK).map_err(|error| TaskError::Launcher { path: path.clone(), source: error.into() })?;
-    Ok(path)
-}
-
-/// The launcher that `words` name.
-///
-/// # Errors
-/// A word that says nothing.
-pub fn launcher_path(words: &[&OsStr]) -> Result<PathBuf, String> {
-    let mut path = PathBuf::from(LAUNCHER);
-    for word in words {
-        match word.as_bytes().strip_prefix(b"launcher=") {
-            Some(value) => path = OsStr::from_bytes(value).into(),
-            None => return Err(word.display().to_string()),
-        }
-    }
-    Ok(path)
+/// What `words` say, if the launcher can be run.
+fn line(words: &[&OsStr]) -> Result<Line, TaskError> {
+    let line = Line::of(words).map_err(TaskError::Line)?;
+    let cannot = |error: rustix::io::Errno| TaskError::Launcher { path: line.launcher.clone(), source: error.into() };
+    access(&line.launcher, Access::EXEC_OK).map_err(cannot)?;
+    Ok(line)
 }
 
 #[cfg(test)]
@@ -236,11 +227,11 @@ mod tests {
 
     #[test]
     fn the_launcher_is_named_by_the_site_and_must_be_there() {
-        let word = |text: &'static str| launcher(&[OsStr::new(text)]);
-        assert_eq!(word("launcher=/bin/sh").unwrap(), Path::new("/bin/sh"));
+        let word = |text: &'static str| line(&[OsStr::new(text)]).map(|line| line.launcher);
+        assert_eq!(word("launcher=/bin/sh").unwrap(), std::path::Path::new("/bin/sh"));
         let error = word("launcher=/nothere").unwrap_err().to_string();
         assert_eq!(error, "cannot start the task in its container: cannot run /nothere");
-        let error = word("config=/x").unwrap_err().to_string();
-        assert_eq!(error, "cannot start the task in its container: `config=/x` in plugstack.conf says nothing");
+        let error = word("conf=/x").unwrap_err().to_string();
+        assert_eq!(error, "cannot start the task in its container: `conf=/x` in plugstack.conf says nothing");
     }
 }

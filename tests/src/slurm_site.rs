@@ -12,6 +12,9 @@ pub const ALL: [Release; 3] = [Release::Bookworm, Release::Trixie, Release::Fork
 const WHERE: &str = r#"echo "$(hostname) $(readlink /proc/self/ns/mnt) $(
   if [ -e LAUNCHER ]; then echo host; elif [ -e /var/lib/dpkg/status ]; then echo inside; else echo nowhere; fi)""#;
 
+/// Where [`Site::whole`] has the programs, on every host: a directory that root alone writes to.
+pub const INSTALLED: &str = "/etc/udocker-programs";
+
 /// A cluster with the plugin, whose image is the root of another release.
 pub struct Site {
     /// Its nodes.
@@ -62,6 +65,34 @@ impl Site {
         let root = root.display().to_string();
         let (image, place) = (format!("--udocker-image={root}"), WHERE.replace("LAUNCHER", &launcher));
         Self { cluster, launcher, plugin, root, image, place }
+    }
+
+    /// With `udocker` beside the launcher, as a site installs both, and with this site.toml. They lie in [`INSTALLED`].
+    pub fn whole(release: Release, site_toml: &str) -> Self {
+        // The roots of later releases have no certificates, without which no registry is asked.
+        let certificates =
+            std::fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").expect("package ca-certificates");
+        let files = [("udocker/site.toml", site_toml), ("ssl/certs/ca-certificates.crt", &certificates)];
+        let mut site = Self::with_files(release, "", &files);
+        let installed = site.cluster.etc().join(INSTALLED.trim_start_matches("/etc/"));
+        std::fs::create_dir(&installed).expect("a directory");
+        for (from, name) in [(Path::new(&site.launcher), "udocker-launch"), (&crate::program("udocker"), "udocker")] {
+            std::fs::copy(from, installed.join(name)).expect("a built program");
+        }
+        site.launcher = format!("{INSTALLED}/udocker-launch");
+        site.place = WHERE.replace("LAUNCHER", &site.launcher);
+        site.line("");
+        site
+    }
+
+    /// The plugin's line with these `words` behind it.
+    pub fn line(&self, words: &str) {
+        self.plugstack(&format!("required {} launcher={} {words}\n", self.plugin, self.launcher));
+    }
+
+    /// A file below the hosts' /etc, as it lies here.
+    pub fn etc(&self, path: &str) -> PathBuf {
+        self.cluster.etc().join(path.trim_start_matches("/etc/"))
     }
 
     /// Replaces the plugin's line.

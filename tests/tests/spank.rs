@@ -220,7 +220,7 @@ fn programs_of_their_own_are_contained_or_refused() {
 #[test]
 fn components_of_a_step_share_an_image() {
     for release in ALL {
-        let site = Site::new(release);
+        let site = Site::whole(release, "");
         let place = format!("{}; sleep 1", site.place);
         let sh = ["sh", "-c", &place];
         // Whichever of them names it.

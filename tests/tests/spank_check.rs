@@ -95,15 +95,27 @@ fn a_node_is_checked_with_its_slurm() {
         assert_eq!(told(), differs(0, text), "{release:?}");
         checked.install("plugin.so", &plugin(release));
 
-        checked.line("required", " config=/x");
+        checked.line("required", " conf=/x");
         let mut lines = good.to_vec();
         lines.insert(
             2,
-            "/etc/slurm/plugstack.conf:1: wrong: `config=/x` says nothing, and every contained task is refused; hint: \
-             `launcher=PATH` is the one word"
+            "/etc/slurm/plugstack.conf:1: wrong: `conf=/x` says nothing, and every contained task is refused; hint: \
+             `launcher=PATH` and `config=PATH` are the words"
                 .into(),
         );
         assert_eq!(told(), (1, lines), "{release:?}");
+
+        checked.line("required", " config=/etc/udocker-files/site.toml");
+        let tells = |text: &str| {
+            let mut lines = good.to_vec();
+            lines.insert(2, text.to_owned());
+            lines
+        };
+        let text = "DIR/site.toml: wrong: cannot read the configuration DIR/site.toml: it does not exist; hint: `udocker site \
+                    check PATH` tells all of it; every contained task is refused until then";
+        assert_eq!(told(), (1, tells(text)), "{release:?}");
+        std::fs::write(checked.installed("site.toml"), "[policy]\npin = \"prefer\"\n").expect("a file");
+        assert_eq!(told(), (0, tells("DIR/site.toml: good: the site's files, by `config=`")), "{release:?}");
 
         checked.install("launcher", &program("udocker"));
         checked.line("required", "");

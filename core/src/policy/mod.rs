@@ -19,6 +19,7 @@ use crate::reference::{DEFAULT_REGISTRY, ImageReference, RegistryHost};
 use crate::run::ExecMode;
 
 mod ask;
+mod mildest;
 mod mounts;
 mod names;
 mod pin;

@@ -154,18 +154,41 @@ impl MountPolicy {
         source: Option<&Path>,
         (root, target): (&Path, &Path),
     ) -> Result<bool, MountDenied> {
-        let reached = within(root, target);
-        for found in [target, reached.as_path()] {
-            if let Some(listed) = self.forbidden_targets.iter().find(|listed| touches(found, &listed.path)) {
-                let what = What::Target { found: found.into(), listed: listed.path.clone() };
-                return Err(self.denied(shown, what, &listed.origin));
-            }
-            let forced = self.own.iter().filter(|own| own.kind == SiteMountKind::Forced);
-            if let Some(own) = forced.into_iter().find(|own| found.starts_with(&own.spec.target)) {
-                return Err(self.denied(shown, What::Taken(own.spec.target.clone()), &own.origin));
-            }
-        }
+        self.judge_target(shown, target)?;
+        self.judge_target(shown, &within(root, target))?;
         source.map_or(Ok(false), |source| self.judge_source(asker, shown, source))
+    }
+
+    /// What of a user's wish is forbidden wherever links lead, before image and node are known: what this denies, every node
+    /// denies. `target` is `None` for a host directory that is used otherwise.
+    ///
+    /// # Errors
+    /// [`MountDenied`]
+    pub fn judge_as_written(
+        &self,
+        shown: &str,
+        source: Option<&Path>,
+        target: Option<&Path>,
+    ) -> Result<(), MountDenied> {
+        target.map_or(Ok(()), |target| self.judge_target(shown, target))?;
+        let Some(source) = source else { return Ok(()) };
+        let listed = self.forbidden_sources.iter().chain(&self.deny).find(|listed| touches(source, &listed.path));
+        listed.map_or(Ok(()), |listed| {
+            let what = What::Source { found: source.into(), listed: listed.path.clone() };
+            Err(self.denied(shown, what, &listed.origin))
+        })
+    }
+
+    fn judge_target(&self, shown: &str, found: &Path) -> Result<(), MountDenied> {
+        if let Some(listed) = self.forbidden_targets.iter().find(|listed| touches(found, &listed.path)) {
+            let what = What::Target { found: found.into(), listed: listed.path.clone() };
+            return Err(self.denied(shown, what, &listed.origin));
+        }
+        let mut forced = self.own.iter().filter(|own| own.kind == SiteMountKind::Forced);
+        match forced.find(|own| found.starts_with(&own.spec.target)) {
+            Some(own) => Err(self.denied(shown, What::Taken(own.spec.target.clone()), &own.origin)),
+            None => Ok(()),
+        }
     }
 
     /// The same for a host directory that is used otherwise: as a root, or for its writes.
@@ -352,6 +375,19 @@ mod tests {
         ] {
             let source = if source.is_empty() { base.clone() } else { at(source) };
             assert_eq!(answer(policy, asker, &source, &at("image"), target), expected, "{case}");
+        }
+        // Before there is a node, by the words alone.
+        let written = |policy: &MountPolicy, source: &str, target: &str| {
+            let judged = policy.judge_as_written("it", Some(&at(source)), Some(Path::new(target)));
+            judged.map_err(|denied| denied.what.to_string())
+        };
+        assert_eq!(written(&forbidden, "secret/in", "/x"), Err(forbids(&format!("leads to it as {secret}/in"))));
+        assert_eq!(written(&denied, "secret", "/x"), Err(forbids("leads to it")));
+        assert_eq!(written(&targets, "data", "/etc/ssh/a"), Err("mounts on /etc/ssh".into()));
+        for (policy, source, target) in
+            [(&forbidden, "open/link", "/x"), (&targets, "data", "/alias"), (&allowed, "secret2", "/x")]
+        {
+            assert_eq!(written(policy, source, target), Ok(()), "{source} {target}");
         }
         // Through /proc, which leads to the same files.
         let through = Path::new("/proc/self/root").join(at("secret/in").strip_prefix("/").unwrap());

@@ -359,3 +359,51 @@ fn asking_looks_at_the_process_the_environment_and_the_place() {
         }
     }
 }
+
+#[test]
+fn before_there_is_a_job_rules_count_at_their_mildest() {
+    use Action::{Allow, Deny};
+    let partition = |action| Rule { partitions: texts(&["gpu"]), images: images(&["*/b"]), ..rule(action) };
+    let stored = |action| Rule { stores: texts(&["central"]), ..rule(action) };
+    let of_digest = |action| Rule { digests: Some(vec![digest("m")]), ..rule(action) };
+    let named = |action| Rule { images: images(&["*/b"]), ..rule(action) };
+    let nothing = Facts::default();
+    for (case, default, rules, is_found, expected) in [
+        ("no rule", Allow, vec![], false, true),
+        ("no rule allows it", Deny, vec![], true, false),
+        ("a name", Allow, vec![named(Deny)], false, false),
+        ("denied in some partition", Allow, vec![partition(Deny)], false, true),
+        ("allowed in some partition", Deny, vec![partition(Allow)], false, true),
+        (
+            "allowed in some partition, of another name",
+            Deny,
+            vec![Rule { images: images(&["*/c"]), ..partition(Allow) }],
+            false,
+            false,
+        ),
+        ("denied before some partition allows it", Deny, vec![named(Deny), partition(Allow)], false, false),
+        ("denied after some partition allows it", Deny, vec![partition(Allow), named(Deny)], false, true),
+        ("by account", Deny, vec![Rule { accounts: texts(&["x"]), ..rule(Allow) }], true, true),
+        ("by queue", Deny, vec![Rule { queues: texts(&["x"]), ..rule(Allow) }], true, true),
+        ("a store denies it, perhaps", Allow, vec![stored(Deny)], false, true),
+        ("a store allows it, perhaps", Deny, vec![stored(Allow)], false, true),
+        ("a store allows it, and it is in none such", Deny, vec![stored(Allow)], true, false),
+        ("a digest, perhaps", Allow, vec![of_digest(Deny)], false, true),
+        ("its digest", Allow, vec![of_digest(Deny)], true, false),
+    ] {
+        let mut settings = settings(default, rules);
+        settings.policy = settings.policy.mildest(is_found);
+        assert_eq!(allowed(&settings, "registry.example/b", &nothing), expected, "{case}");
+    }
+    // One that may not be the rule in the end forbids no mode.
+    let narrow = |rule: Rule| Rule { modes: Some(vec![ExecMode::P1]), writable: false, ..rule };
+    for (rule, is_narrow) in [(narrow(partition(Allow)), false), (narrow(named(Allow)), true)] {
+        let mut settings = settings(Allow, vec![rule]);
+        settings.policy = settings.policy.mildest(true);
+        let reference = "registry.example/b".parse().unwrap();
+        let subject = Subject { shown: "b", name: Name::Image(&reference), digests: Vec::new() };
+        let permit = permit(settings.rules(), &subject, &nothing).unwrap();
+        assert_eq!(permit.check_mode(ExecMode::N1).is_err(), is_narrow);
+        assert_eq!(permit.check_use(false, true).is_err(), is_narrow);
+    }
+}

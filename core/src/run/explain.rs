@@ -140,8 +140,11 @@ impl Explaining<'_> {
             RootWrite::InPlace => "in place".to_owned(),
         };
         let home = if home_is_visible(request, self.caller, defaults) { "visible" } else { "hidden" };
-        let mut out = vec![
-            part("image", request.image.clone(), self.said("image")),
+        let origin = || (self.configured)("policy.pin").unwrap_or_else(|| "default".into());
+        let digest = request.pin.as_ref().map(|pin| part("digest", pin.to_string(), origin()));
+        let mut out = vec![part("image", request.image.clone(), self.said("image"))];
+        out.extend(digest);
+        out.extend([
             part("root", text(&plan.root.tree), self.root.clone()),
             part("mode", plan.mode.to_string(), self.mode()),
             part("user", user, self.setting("user")),
@@ -150,7 +153,7 @@ impl Explaining<'_> {
             part("home", home.to_owned(), self.home()),
             part("workdir", text(&plan.cwd.path), self.workdir()),
             part("command", words(&plan.argv), self.command()),
-        ];
+        ]);
         if defaults == Defaults::Job {
             out.push(part("share", request.share().to_string(), self.setting("share")));
         }

@@ -37,8 +37,8 @@ pub struct JobOption {
     pub help: &'static str,
     /// `None`: no request holds it.
     apply: Option<Apply>,
-    /// `udocker-launch` serves it, and Slurm's commands do not.
-    of_launcher: bool,
+    /// The program that reads it serves it itself: it says where the others come from, or what is done with them.
+    of_reader: bool,
 }
 
 /// All of them, in the order of help.
@@ -85,7 +85,7 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     }),
     single("timeout", "TIME", "how long getting the image may take, as 90s, 15m or 2h (15m)", timeout),
     single("verbose", "0|1|2|3", "from 1 on, tell how long what took; one task of a node speaks", verbose),
-    of_launcher("profile", OptionKind::List, "NAME|FILE", "options from a profile (repeatable)"),
+    of_reader("profile", OptionKind::List, "NAME|FILE", "options from a profile (repeatable)"),
     missing("name", OptionKind::Single, "NAME", "use or create a container of this name"),
     missing("save", OptionKind::Single, "FILE|store:NAME", "keep what was written at the end"),
     missing("gpu", OptionKind::Single, "auto|none|all|LIST", "which of the granted GPUs are visible"),
@@ -93,23 +93,23 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     missing("mpi", OptionKind::Single, "auto|none|image|host:NAME", "whose MPI is used"),
     missing("fabric", OptionKind::List, "NAME", "a network's libraries, as the site says (repeatable)"),
     missing("module", OptionKind::List, "NAME", "a bundle of settings, as the site says (repeatable)"),
-    of_launcher("explain", OptionKind::Flag, "", "print the plan, and who asked for each part, and run nothing"),
+    of_reader("explain", OptionKind::Flag, "", "print the plan, and who asked for each part, and run nothing"),
 ];
 
 const fn flag(name: &'static str, help: &'static str, apply: Apply) -> JobOption {
-    JobOption { name, kind: OptionKind::Flag, value: "", help, apply: Some(apply), of_launcher: false }
+    JobOption { name, kind: OptionKind::Flag, value: "", help, apply: Some(apply), of_reader: false }
 }
 const fn single(name: &'static str, value: &'static str, help: &'static str, apply: Apply) -> JobOption {
-    JobOption { name, kind: OptionKind::Single, value, help, apply: Some(apply), of_launcher: false }
+    JobOption { name, kind: OptionKind::Single, value, help, apply: Some(apply), of_reader: false }
 }
 const fn list(name: &'static str, value: &'static str, help: &'static str, apply: Apply) -> JobOption {
-    JobOption { name, kind: OptionKind::List, value, help, apply: Some(apply), of_launcher: false }
+    JobOption { name, kind: OptionKind::List, value, help, apply: Some(apply), of_reader: false }
 }
 const fn missing(name: &'static str, kind: OptionKind, value: &'static str, help: &'static str) -> JobOption {
-    JobOption { name, kind, value, help, apply: None, of_launcher: false }
+    JobOption { name, kind, value, help, apply: None, of_reader: false }
 }
-const fn of_launcher(name: &'static str, kind: OptionKind, value: &'static str, help: &'static str) -> JobOption {
-    JobOption { name, kind, value, help, apply: None, of_launcher: true }
+const fn of_reader(name: &'static str, kind: OptionKind, value: &'static str, help: &'static str) -> JobOption {
+    JobOption { name, kind, value, help, apply: None, of_reader: true }
 }
 
 /// An option or its value cannot be taken.
@@ -189,9 +189,14 @@ impl JobOption {
         variable_of(self.name)
     }
 
-    /// Whether something serves it.
+    /// Whether a request holds it.
     pub fn is_built(&self) -> bool {
         self.apply.is_some()
+    }
+
+    /// Whether the program that reads it serves it itself; no request holds it then.
+    pub fn is_of_reader(&self) -> bool {
+        self.of_reader
     }
 
     /// Puts `value` (empty for a flag) into `wish`.
@@ -218,7 +223,7 @@ impl Wish {
         Self { request, file_env: Vec::new() }
     }
 
-    /// Applies `variables`, some of [`option_variables`].
+    /// Applies `variables`, some of [`option_variables`], but for options that their reader serves.
     ///
     /// # Errors
     /// [`OptionError::Variable`].
@@ -227,6 +232,9 @@ impl Wish {
         variables: impl Iterator<Item = (&'a [u8], &'a OsStr)>,
     ) -> Result<(), OptionError> {
         in_variables(variables, |option, value| {
+            if option.is_of_reader() {
+                return Ok(());
+            }
             let taken = option.apply(self, value);
             taken.map_err(|error| OptionError::Variable { variable: option.variable(), error: error.into() })
         })
@@ -293,11 +301,7 @@ pub fn options_page() -> String {
     for option in JOB_OPTIONS {
         let value = option.value.replace('|', "\\|");
         let value = if value.is_empty() { String::new() } else { format!("`{value}`") };
-        let built = match (option.is_built(), option.of_launcher) {
-            (true, _) => "",
-            (false, true) => "; not of Slurm's commands",
-            (false, false) => "; not in this version",
-        };
+        let built = if option.is_built() || option.of_reader { "" } else { "; not in this version" };
         let (name, variable, help) = (option.name, option.variable(), option.help);
         out.push_str(&format!("| `{name}` | {value} | `{variable}` | {help}{built} |\n"));
     }

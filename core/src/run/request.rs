@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ExecMode;
+use crate::digest::Digest;
 use crate::engine::Unshare;
 use crate::platform::Platform;
 
@@ -67,6 +68,9 @@ pub struct RunRequest {
     pub timeout: Option<u32>,
     /// 0: failures alone are told; 1: how long what took, besides; up to 3.
     pub verbose: u8,
+    /// What the tag of `image` stood for when the job was submitted: nodes take the image of this digest, wherever the tag leads
+    /// by then. Of the index, if there is one.
+    pub pin: Option<Digest>,
     /// The scheduler's job that it is for, once that is known: no other takes it from the environment. It stays the last
     /// field: `spank-plugin/task-prolog.sh` looks there.
     pub job: Option<String>,
@@ -105,6 +109,7 @@ impl RunRequest {
             batch: None,
             timeout: None,
             verbose: 0,
+            pin: None,
             job: None,
         }
     }

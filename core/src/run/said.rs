@@ -1,21 +1,57 @@
 //! One option as somebody gave it: what profiles hold, and what `--explain` tells.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
-use super::{JobOption, OptionError, RunRequest, Wish};
+use serde::{Deserialize, Serialize};
+
+use super::{JobOption, OptionError, RunRequest, Wish, in_variables};
 
 /// An option, its value, and who gave it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Said {
     /// [`JobOption::name`].
     pub option: &'static str,
     /// Empty for a flag.
+    #[serde(with = "crate::text::os")]
     pub value: OsString,
     /// `FILE:LINE:COLUMN`, `--option` or the name of a variable.
     pub origin: String,
 }
 
+/// As another process reads it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sent {
+    option: String,
+    #[serde(with = "crate::text::os")]
+    value: OsString,
+    origin: String,
+}
+
 impl Said {
+    /// What each of `variables` ([`super::option_variables`]) asks for.
+    pub fn in_variables<'a>(variables: impl Iterator<Item = (&'a [u8], &'a OsStr)>) -> Vec<Self> {
+        let mut said = Vec::new();
+        let _: Result<(), std::convert::Infallible> = in_variables(variables, |option, value| {
+            said.push(Self { option: option.name, value: value.into(), origin: option.variable() });
+            Ok(())
+        });
+        said
+    }
+
+    /// `all` for another process, which reads them by [`Self::from_json`].
+    pub fn to_json(all: &[Self]) -> String {
+        serde_json::to_string(all).expect("texts serialise")
+    }
+
+    /// What [`Self::to_json`] wrote; `None` if it is something else.
+    pub fn from_json(text: &[u8]) -> Option<Vec<Self>> {
+        let all: Vec<Sent> = serde_json::from_slice(text).ok()?;
+        let known =
+            |Sent { option, value, origin }| Some(Self { option: JobOption::find(&option)?.name, value, origin });
+        all.into_iter().map(known).collect()
+    }
+
     /// What `request` asks for, which somebody else has made.
     pub fn of_request(request: &RunRequest, origin: &str) -> Vec<Self> {
         let said = |option| Self { option, value: OsString::new(), origin: origin.into() };

@@ -29,8 +29,8 @@ use udocker_core::env_vars::{self, matches_any};
 use udocker_core::error::{ErrorKind, Failure};
 use udocker_core::rendezvous::{Meeting, NO_ENVIRONMENT, NoSettings, Step, reap, starter};
 use udocker_core::run::{
-    Accounts, Asked, Caller, Defaults, Explaining, ImageFiles, RunRequest, RunSpec, Share, UserSpec, host_shell,
-    is_path,
+    Accounts, Asked, Caller, Defaults, Explaining, ImageFiles, PullPolicy, RunRequest, RunSpec, Share, UserSpec,
+    host_shell, is_path,
 };
 use udocker_core::settings::Settings;
 use udocker_core::start::{StartError, start};
@@ -85,8 +85,8 @@ fn run() -> u8 {
     let uid = rustix::process::getuid().as_raw();
     let mut voice = Voice { step: &step, run_dirs: udocker_site_config::default_run_dirs(uid), verbose: 0, since };
     let parsed = options::parse(is_login, &words, &env);
-    // It is of this process alone.
-    env.retain(|(name, _)| name != env_vars::SLURM_UDOCKER_PROGRAM);
+    // They are of this process alone.
+    env.retain(|(name, _)| name != env_vars::SLURM_UDOCKER_PROGRAM && name != env_vars::SLURM_UDOCKER_SAID);
     let invocation = match parsed {
         Ok(invocation) => invocation,
         Err(error) => return voice.fail(&error.into(), status::USAGE),
@@ -148,10 +148,16 @@ fn launch(
     })?;
     let settings = &loaded.settings;
     request.complete(&settings.run);
+    if request.pin.is_some() && request.pull == PullPolicy::Always {
+        // The registry was asked when the job was submitted.
+        request.pull = PullPolicy::Missing;
+    }
     let shows = here.dry_run || here.explain;
     if !shows && host_script::is_one(&request, here, &caller.env)? {
         return Ok(host_script::become_it(&request, caller.env, voice));
     }
+    // A path of the host's.
+    caller.env.retain(|(name, _)| name != env_vars::SLURM_UDOCKER_CONFIG);
     caller.look_up_subordinate(request.user(Defaults::Job));
     caller.site_mounts.clone_from(&settings.mounts);
     caller.site_env.clone_from(&settings.env);

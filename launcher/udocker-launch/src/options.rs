@@ -7,7 +7,7 @@ use crate::exec::Exec;
 use udocker_core::env_vars;
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::run::{
-    Batch, Caller, EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Said, UserSpec, Wish, in_variables, names,
+    Batch, Caller, EnvSpec, JOB_OPTIONS, JobOption, OptionKind, RunRequest, Said, UserSpec, Wish, names,
     option_variables, variable_of,
 };
 use udocker_site_config::Sources;
@@ -273,7 +273,9 @@ pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -
         Some((name, value)) => {
             let request = handed_over(name, value, env)?;
             if here.explain {
-                here.said = Said::of_request(&request, name);
+                // Who made the request may have told who asked for what.
+                let told = variable(env_vars::SLURM_UDOCKER_SAID).and_then(|text| Said::from_json(text.as_bytes()));
+                here.said = told.unwrap_or_else(|| Said::of_request(&request, name));
             }
             Wish::over(request)
         }
@@ -286,9 +288,9 @@ pub fn parse(is_login: bool, words: &[OsString], env: &[(OsString, OsString)]) -
             said.iter().try_for_each(|said| said.apply(&mut wish)).map_err(usage)?;
             if here.explain {
                 here.said = said;
-                here.said.extend(said_in_variables(env));
+                here.said.extend(Said::in_variables(option_variables(env)));
             }
-            wish.take_variables(option_variables(env).filter(|(name, _)| !is_own(name))).map_err(usage)?;
+            wish.take_variables(option_variables(env)).map_err(usage)?;
             wish
         }
     };
@@ -337,16 +339,6 @@ fn profiles(names: &[OsString], env: &[(OsString, OsString)]) -> Result<Vec<Said
     Ok(all)
 }
 
-/// What the variables of `env` ask for.
-fn said_in_variables(env: &[(OsString, OsString)]) -> Vec<Said> {
-    let mut said = Vec::new();
-    let _: Result<(), std::convert::Infallible> = in_variables(option_variables(env), |option, value| {
-        said.push(Said { option: option.name, value: value.into(), origin: option.variable() });
-        Ok(())
-    });
-    said
-}
-
 /// What the words ask for.
 fn said_in(words: &Words<'_>) -> Vec<Said> {
     let options = words.options.iter().filter_map(|(option, value)| match option {
@@ -357,11 +349,6 @@ fn said_in(words: &Words<'_>) -> Vec<Said> {
     });
     let image = words.image.map(|image| Said { option: "image", value: image.into(), origin: "command line".into() });
     options.chain(image).collect()
-}
-
-/// Whether a variable's name, less the beginning, is that of an option of ours alone.
-fn is_own(variable: &[u8]) -> bool {
-    OPTIONS.iter().any(|option| names(variable, option.name))
 }
 
 /// The request in a variable.

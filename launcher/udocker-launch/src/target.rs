@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use udocker_core::container::Container;
 use udocker_core::deadline::Deadline;
+use udocker_core::digest::Digest;
 use udocker_core::engine::native::owner_in_the_way;
 use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
 use udocker_core::error::Failure;
@@ -17,7 +18,7 @@ use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{StepImage, image_name};
 use udocker_core::run::{ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
 use udocker_core::settings::Settings;
-use udocker_core::store::{FoundImage, Patience, RunDirectory, Store, StoreError, Stores, TreeUse};
+use udocker_core::store::{FoundImage, Patience, Record, RunDirectory, Store, StoreError, Stores, TreeUse};
 
 use crate::error::LaunchError;
 use crate::options;
@@ -58,7 +59,8 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     // Of a step's ranks, those that may share what one found.
     let places_of_images: Vec<_> = places.settings.stores.iter().map(|store| &store.path).collect();
     let trees = if is_written(request) { "own " } else { "" };
-    let wish = format!("{} {platform} {:?} {trees}{places_of_images:?}", request.image, request.pull);
+    let pin = request.pin.as_ref().map_or("", |digest| digest.hex());
+    let wish = format!("{} {pin} {platform} {:?} {trees}{places_of_images:?}", request.image, request.pull);
     let step = places.voice.step;
     let shared = places.run.filter(|_| step.rank.is_some());
     let left = || StepImage::read(shared?, step, &wish);
@@ -73,8 +75,10 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         return of_container(&stores, store, container, request, places);
     }
     let typed: ImageReference = request.image.parse().map_err(options::usage)?;
-    let job = pin::Job::of(step, &typed, places.settings.policy.pin);
-    let reference = job.as_ref().map(|job| job.pinned(&stores)).transpose()?.flatten().unwrap_or_else(|| typed.clone());
+    let submitted = submitted(&stores, &typed, &platform, request)?;
+    let job = pin::Job::of(step, &typed, places.settings.policy.pin).filter(|_| submitted.is_none());
+    let pinned = || Ok::<_, Failure>(job.as_ref().map(|job| job.pinned(&stores)).transpose()?.flatten());
+    let reference = submitted.map_or_else(pinned, |reference| Ok(Some(reference)))?.unwrap_or_else(|| typed.clone());
     let found = match request.pull {
         // What a digest names does not change.
         PullPolicy::Always if reference.digest().is_none() => None,
@@ -106,6 +110,10 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
             make(&reference)?
         }
     };
+    if let Some(pin) = request.pin.as_ref().filter(|pin| typed.digest().is_none() && !is_of(&image.record, pin)) {
+        // The tag has moved since we looked.
+        image = make(&typed.with_digest(pin.clone()))?;
+    }
     if let Some(job) = job.filter(|_| reference.digest().is_none())
         && let Some(other) = job.pin(&image.record, places)?
     {
@@ -118,6 +126,28 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     }
     drop(lock);
     of_image(image, places.run.is_some(), request, places)
+}
+
+/// Whether `record` is that of the manifest or the index `digest`.
+fn is_of(record: &Record, digest: &Digest) -> bool {
+    record.manifest == *digest || record.index.as_ref() == Some(digest)
+}
+
+/// The image that the job's tag stood for when it was submitted: by the tag while that leads there, since a store may have it
+/// with its layers and never have extracted it; else by its digest.
+fn submitted(
+    stores: &Stores,
+    typed: &ImageReference,
+    platform: &Platform,
+    request: &RunRequest,
+) -> Result<Option<ImageReference>, Failure> {
+    let Some(pin) = request.pin.as_ref().filter(|_| typed.digest().is_none()) else { return Ok(None) };
+    let found = stores.find_image(typed, platform)?;
+    let leads_there = found.is_some_and(|found| match &found.record {
+        Some(record) => is_of(record, pin),
+        None => found.key == *pin,
+    });
+    Ok(Some(if leads_there { typed.clone() } else { typed.with_digest(pin.clone()) }))
 }
 
 /// A directory that holds a root file system: it has no configuration.
@@ -215,7 +245,9 @@ fn stored(
 /// Each rank asks for itself: what another left is a file that its user can write. `is_listed`: this process is among the
 /// users of its tree.
 fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure> {
-    let reference: ImageReference = request.image.parse().map_err(options::usage)?;
+    let typed: ImageReference = request.image.parse().map_err(options::usage)?;
+    // The rules about names hold for what comes by a digest if it came under that name.
+    let reference = request.pin.clone().map_or_else(|| typed.clone(), |pin| typed.with_digest(pin));
     let asked = (&*request.image, &reference);
     let permit = policy::ask_image(places.settings, asked, (&image.record, &image.tree), places.env)?;
     let choice = choose(request, None, &permit, image.namespaces, places)?;

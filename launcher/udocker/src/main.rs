@@ -15,6 +15,7 @@ mod context;
 mod image;
 mod json;
 mod monitor;
+mod submission;
 mod syntax;
 mod terminal;
 mod ui;

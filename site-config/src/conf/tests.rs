@@ -43,6 +43,7 @@ impl Machine {
             verbosity: None,
             in_detail: false,
             site_dir: self.path("site"),
+            site_file: None,
             system_conf: self.path("udocker.conf"),
             site_owner: own,
         }

@@ -44,11 +44,11 @@ pub trait Plugin {
     /// On a client it ends with "Invalid --NAME argument". On a node an error changes nothing.
     fn option(index: usize, value: Option<&OsStr>, remote: bool) -> Result<(), String>;
 
-    /// A client has read all options.
+    /// A client has read all options. `words` are those of the plugin's line in plugstack.conf.
     ///
     /// # Errors
     /// It ends, and nothing is submitted.
-    fn options_read(client: Client) -> Result<(), String>;
+    fn options_read(client: Client, words: &[&OsStr]) -> Result<(), String>;
 
     /// srun is about to start a step.
     ///
@@ -137,8 +137,12 @@ pub unsafe fn init<P: Plugin>(spank: spank_t, count: c_int, words: *mut *mut c_c
 }
 
 /// `slurm_spank_init_post_opt`.
-pub fn init_post_opt<P: Plugin>() -> c_int {
-    client().map_or(0, |client| told(guarded(|| P::options_read(client))))
+///
+/// # Safety
+/// `words` are `count` strings, as Slurm gives them.
+pub unsafe fn init_post_opt<P: Plugin>(count: c_int, words: *mut *mut c_char) -> c_int {
+    // SAFETY: the caller's promise.
+    client().map_or(0, |client| told(guarded(|| P::options_read(client, &unsafe { texts(count, words) }))))
 }
 
 /// `slurm_spank_local_user_init`, which only srun calls.
@@ -211,8 +215,9 @@ macro_rules! plugin {
                 unsafe { entries::init::<$plugin>(spank, count, words) }
             }
             #[unsafe(no_mangle)]
-            extern "C" fn slurm_spank_init_post_opt(_: spank_t, _: c_int, _: *mut *mut c_char) -> c_int {
-                entries::init_post_opt::<$plugin>()
+            unsafe extern "C" fn slurm_spank_init_post_opt(_: spank_t, count: c_int, words: *mut *mut c_char) -> c_int {
+                // SAFETY: Slurm's own arguments.
+                unsafe { entries::init_post_opt::<$plugin>(count, words) }
             }
             #[unsafe(no_mangle)]
             extern "C" fn slurm_spank_local_user_init(spank: spank_t, _: c_int, _: *mut *mut c_char) -> c_int {

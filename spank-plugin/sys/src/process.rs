@@ -1,8 +1,13 @@
-//! The environment of a client of Slurm, which it hands to the job: Slurm itself changes it the same way.
+//! A client of Slurm: its environment, which it hands to the job (Slurm itself changes it the same way), its words, its end.
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CString, OsStr, OsString, c_int};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+unsafe extern "C" {
+    /// getopt(3)'s, by which Slurm's commands read theirs: the place of the first word that is no option.
+    static optind: c_int;
+}
 
 /// All of it.
 pub fn process_variables() -> Vec<(OsString, OsString)> {
@@ -24,4 +29,20 @@ pub fn unset_variable(name: &OsStr) {
         // SAFETY: it ends in a zero byte.
         unsafe { libc::unsetenv(name.as_ptr()) };
     }
+}
+
+/// The words of the job's command, of a client that has read its options; of several components those of the first.
+pub fn command_words() -> Vec<OsString> {
+    // SAFETY: an int of the C library, written by this thread alone.
+    let first = usize::try_from(unsafe { optind }).unwrap_or(usize::MAX);
+    // Not from a library's own arguments, which it has none of.
+    let words = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+    let words = words.strip_suffix(b"\0").unwrap_or(&words).split(|byte| *byte == 0).skip(first);
+    words.take_while(|word| *word != b":").map(|word| OsString::from_vec(word.to_vec())).collect()
+}
+
+/// Ends the client, which submits nothing and says nothing more.
+pub fn end_client(status: i32) -> ! {
+    // SAFETY: it ends this process, and runs nothing of Slurm's on the way.
+    unsafe { libc::_exit(status) }
 }

@@ -8,6 +8,7 @@ use udocker_transfer::resolve::{Source, resolve};
 use super::{Outcome, RegistryArgs};
 use crate::context::Context;
 use crate::image::parse_reference;
+use crate::submission;
 
 /// Print an image's name with the digest that it stands for now, as NAME@DIGEST.
 ///
@@ -25,6 +26,9 @@ pub struct Args {
     /// Look for the image of this platform in the stores [default: this machine's].
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
+    /// Instead of IMAGE take the request in SLURM_UDOCKER_REQUEST, and print it as it is to be sent: what Slurm's plugin runs when a job is submitted.
+    #[arg(long, conflicts_with_all = ["image", "pull", "platform"])]
+    pub request: bool,
     /// NAME[:TAG] or NAME@DIGEST.
     #[arg(value_name = "IMAGE")]
     pub image: Option<String>,
@@ -32,6 +36,9 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &mut Context) -> Outcome {
     args.registry.apply(&mut context.settings)?;
+    if args.request {
+        return submission::run(context);
+    }
     let text = args.image.as_deref().unwrap_or_default();
     let stores = context.stores()?;
     if is_path(text) || !text.is_empty() && stores.find_container(text)?.is_some() {

@@ -1,10 +1,13 @@
-//! The two files that a site installs: Slurm's plugin and the launcher.
+//! The files that a site installs: Slurm's plugin, the launcher, and a site.toml that the plugin's line names.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use udocker_core::elf;
+use udocker_core::env_vars::SLURM_UDOCKER_CONFIG;
+use udocker_core::run::{Caller, UserSpec};
+use udocker_site_config::Sources;
 
 use super::Finding;
 use super::slurm::Release;
@@ -80,5 +83,18 @@ pub fn launcher(path: &Path) -> Finding {
     match who_else_writes(path) {
         Some(why) => Finding::wrong(thing, why, OWNER),
         None => Finding::good(thing, "static, executable"),
+    }
+}
+
+/// The site.toml that `config=` names, as every program of ours reads it.
+pub fn configuration(path: &str) -> Finding {
+    let env = vec![(SLURM_UDOCKER_CONFIG.into(), path.into())];
+    let caller = Caller::gather(env, &UserSpec::Caller);
+    match udocker_site_config::load(&Sources::of_caller(&caller)) {
+        Ok(_) => Finding::good(path, "the site's files, by `config=`"),
+        Err(error) => {
+            let hint = "`udocker site check PATH` tells all of it; every contained task is refused until then";
+            Finding::wrong(path, error.to_string(), hint)
+        }
     }
 }

@@ -103,12 +103,13 @@ fn line_says(line: &Line) -> Vec<Finding> {
     let mut found = vec![Finding::good(&line.at, kind)];
     let mut launcher = LAUNCHER;
     for word in &line.words {
-        match word.strip_prefix("launcher=") {
-            Some(path) => launcher = path,
-            None => found.push(Finding::wrong(
+        match (word.strip_prefix("launcher="), word.strip_prefix("config=")) {
+            (Some(path), _) => launcher = path,
+            (None, Some(path)) => found.push(files::configuration(path)),
+            (None, None) => found.push(Finding::wrong(
                 &line.at,
                 format!("`{word}` says nothing, and every contained task is refused"),
-                "`launcher=PATH` is the one word",
+                "`launcher=PATH` and `config=PATH` are the words",
             )),
         }
     }

@@ -1,0 +1,182 @@
+//! A job is submitted: everything that a submit host knows of it and a node would find out later.
+//!
+//! ```text
+//! advise   what the site's rules deny on every node is refused now, in the node's words; the node still decides
+//! pin      the tag becomes the digest that it stands for now (`policy.pin`)
+//! ```
+//! Slurm's plugin, which reads no configuration and asks no registry, runs it once a submission (`udocker resolve --request`):
+//! the request comes in SLURM_UDOCKER_REQUEST and goes to stdout, and a refusal is an error as of any command.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use udocker_core::container::Container;
+use udocker_core::digest::Digest;
+use udocker_core::env_vars::SLURM_UDOCKER_REQUEST;
+use udocker_core::error::{ErrorKind, Explain, Failure};
+use udocker_core::platform::Platform;
+use udocker_core::policy::{self, ModeSettings, Name, Pin, Policy, Subject};
+use udocker_core::reference::ImageReference;
+use udocker_core::run::{Defaults, PullPolicy, RequestError, RunRequest, WriteSpec, is_path};
+use udocker_core::settings::Settings;
+use udocker_core::store::Stores;
+use udocker_transfer::resolve::resolve;
+
+use crate::cmd::Outcome;
+use crate::context::Context;
+
+/// A job is not submitted, or there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmissionError {
+    #[error("there is no request: {SLURM_UDOCKER_REQUEST} is not set")]
+    None,
+    #[error("cannot read the request in {SLURM_UDOCKER_REQUEST}")]
+    NotRead(#[source] RequestError),
+    #[error("cannot send the request to the job")]
+    NotSent(#[source] RequestError),
+    #[error("cannot print the request")]
+    NotPrinted(#[source] std::io::Error),
+}
+
+impl Explain for SubmissionError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::None => vec!["Slurm's plugin sets it; `udocker resolve IMAGE` tells what a name stands for".into()],
+            Self::NotRead(error) | Self::NotSent(error) => error.hints(),
+            Self::NotPrinted(_) => Vec::new(),
+        }
+    }
+}
+
+/// What the image of a request is.
+enum Image<'a> {
+    Path(&'a Path),
+    Container(Container),
+    Reference(ImageReference),
+}
+
+/// See the module's head.
+pub fn run(context: &Context) -> Outcome {
+    let text = std::env::var_os(SLURM_UDOCKER_REQUEST).ok_or(SubmissionError::None)?;
+    let request = RunRequest::from_json(text.as_encoded_bytes()).map_err(SubmissionError::NotRead)?;
+    let stores = context.stores()?;
+    let image = image_of(&request, &stores)?;
+    advise(&request, &image, &stores, context)?;
+    let pin = match &image {
+        Image::Reference(reference) => pin(&request, reference, &stores, context)?,
+        Image::Path(_) | Image::Container(_) => None,
+    };
+    // `[stage] when = "submit"` has its place here: after the rules, and of the image that was pinned. Whoever waits for us has
+    // patience as long as something is said on stderr now and then (spank-plugin/src/submit.rs).
+    let request = RunRequest { pin: pin.or(request.pin.clone()), ..request };
+    let text = request.to_json().map_err(SubmissionError::NotSent)?;
+    // Not by `ui`: the answer is none of the results that a user can turn off.
+    writeln!(std::io::stdout().lock(), "{text}").map_err(SubmissionError::NotPrinted)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// As a node takes it: a path, else a stored container, else an image.
+fn image_of<'a>(request: &'a RunRequest, stores: &Stores) -> Result<Image<'a>, Failure> {
+    if is_path(&request.image) {
+        return Ok(Image::Path(Path::new(&request.image)));
+    }
+    if let Some((_, container)) = stores.find_container(&request.image)? {
+        return Ok(Image::Container(container));
+    }
+    Ok(Image::Reference(request.image.parse().map_err(crate::usage)?))
+}
+
+/// The digest that the job's image has by `policy.pin`; a failure if it must have one and none can be told.
+fn pin(
+    request: &RunRequest,
+    reference: &ImageReference,
+    stores: &Stores,
+    context: &Context,
+) -> Result<Option<Digest>, Failure> {
+    let settings = &context.settings;
+    if settings.policy.pin == Pin::Off || reference.digest().is_some() {
+        return Ok(None);
+    }
+    match resolve(stores, reference, &platform(request), request.pull, settings) {
+        Ok(resolved) => Ok(Some(resolved.digest)),
+        Err(error) if settings.policy.pin == Pin::Require => {
+            let why = "the site's `policy.pin` is \"require\"";
+            Err(Failure::from(error)
+                .under(format!("cannot submit a job with {reference}: it has no digest, and {why}")))
+        }
+        Err(error) => {
+            let text =
+                format!("{reference} is not pinned to a digest now: the job's first task decides which image it is");
+            context.ui.warning(&Failure::from(error).under(text).report());
+            Ok(None)
+        }
+    }
+}
+
+fn platform(request: &RunRequest) -> Platform {
+    request.platform.clone().unwrap_or_else(Platform::native)
+}
+
+/// Refuses what every node would refuse, in its order and words.
+///
+/// Of the job's account, partition and queue nothing is known, so rules about them count at their mildest
+/// ([`Policy::mildest`]), and tables that an override sets for some jobs not at all. The stores are taken for those of the nodes.
+fn advise(request: &RunRequest, image: &Image<'_>, stores: &Stores, context: &Context) -> Result<(), Failure> {
+    let found = match image {
+        Image::Reference(reference) if request.pull != PullPolicy::Always => {
+            stores.find_image(reference, &platform(request))?.and_then(|found| Some((found.record?, found.tree?)))
+        }
+        _ => None,
+    };
+    let settings = certain(context, found.is_some() || matches!(image, Image::Container(_)));
+    let mut request = request.clone();
+    request.complete(&settings.run);
+    let (shown, mounts, write) = (&*request.image, settings.mounts.as_deref(), request.write(Defaults::Job));
+    if let (Some(mounts), Image::Path(path)) = (mounts, image) {
+        mounts.judge_as_written(shown, Some(path), None)?;
+    }
+    let subject = |name, digests| Subject { shown, name, digests };
+    let permit = match (image, &found) {
+        (Image::Path(path), _) => policy::ask(&settings, &subject(Name::None, Vec::new()), path, &[])?,
+        (Image::Container(container), _) => policy::ask_container(&settings, shown, container, &[])?,
+        (Image::Reference(reference), Some((record, tree))) => {
+            policy::ask_image(&settings, (shown, reference), (record, tree), &[])?
+        }
+        (Image::Reference(reference), None) => {
+            let digests = reference.digest().into_iter().collect();
+            policy::ask(&settings, &subject(Name::Image(reference), digests), Path::new(""), &[])?
+        }
+    };
+    permit.check_use(false, *write != WriteSpec::None)?;
+    if let (Some(mounts), WriteSpec::Directory(path)) = (mounts, write) {
+        mounts.judge_as_written(&format!("--write={write}"), Some(path), None)?;
+    }
+    if let Some(mode) = request.mode {
+        let words = "cannot run in the mode that `--mode` asks for";
+        permit.check_mode(mode).map_err(|denied| Failure::from(denied).under(words))?;
+    }
+    for (wish, mounts) in request.mounts.iter().zip(mounts.into_iter().cycle()) {
+        mounts.judge_as_written(&format!("{wish} (--mount)"), wish.source.as_deref(), Some(&wish.target))?;
+    }
+    Ok(())
+}
+
+/// What is configured whichever job this is; `is_found`: it is known where the image lies, and its digests.
+fn certain(context: &Context, is_found: bool) -> Settings {
+    let (mut settings, configuration) = (context.settings.clone(), &context.configuration);
+    settings.policy = match configuration.varies("policy") {
+        true => Policy { registry: settings.policy.registry, pin: settings.policy.pin, ..Policy::default() },
+        false => settings.policy.mildest(is_found),
+    };
+    if configuration.varies("modes") {
+        settings.modes = ModeSettings::default();
+    }
+    if configuration.varies("mounts") {
+        settings.mounts = None;
+    }
+    settings
+}
