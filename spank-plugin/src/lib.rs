@@ -11,6 +11,7 @@
 mod client;
 mod litter;
 mod multi_prog;
+mod prolog;
 mod task;
 
 use std::ffi::{OsStr, OsString};
@@ -88,13 +89,14 @@ impl Plugin for Udocker {
         Ok(())
     }
 
-    fn options_read(client: Client) -> Result<(), String> {
+    fn options_read(client: Client, spank: &Spank<'_>) -> Result<(), String> {
         let given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
         let env = BEGAN_WITH.get_or_init(process_variables);
         let change = client::decide(client, &given, env).map_err(report)?;
         change.unset.iter().for_each(|name| unset_variable(OsStr::new(name)));
         if let Some(request) = change.request {
             set_variable(SLURM_UDOCKER_REQUEST, &request);
+            prolog::tell(spank, &request).map_err(|error| format!("udocker: cannot tell the job's prolog: {error}"))?;
         }
         Ok(())
     }

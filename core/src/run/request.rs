@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ExecMode;
+use super::{ExecMode, is_path};
 use crate::engine::Unshare;
 use crate::platform::Platform;
 
@@ -112,6 +112,13 @@ impl RunRequest {
     /// A wish for `image` with nothing else said, from the front ends of jobs.
     pub fn of_job(image: impl Into<String>) -> Self {
         Self { host_env: true, ..Self::new(image) }
+    }
+
+    /// What of it says which image is made ready, for who does that before the job: nothing of what the user has in it
+    /// beside. `None` for a path, which is where it is.
+    pub fn for_staging(&self) -> Option<Self> {
+        let (platform, pull, timeout) = (self.platform.clone(), self.pull, self.timeout);
+        (!is_path(&self.image)).then(|| Self { platform, pull, timeout, ..Self::of_job(self.image.as_str()) })
     }
 }
 

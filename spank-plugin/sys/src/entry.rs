@@ -48,7 +48,7 @@ pub trait Plugin {
     ///
     /// # Errors
     /// It ends, and nothing is submitted.
-    fn options_read(client: Client) -> Result<(), String>;
+    fn options_read(client: Client, spank: &Spank<'_>) -> Result<(), String>;
 
     /// srun is about to start a step.
     ///
@@ -137,8 +137,8 @@ pub unsafe fn init<P: Plugin>(spank: spank_t, count: c_int, words: *mut *mut c_c
 }
 
 /// `slurm_spank_init_post_opt`.
-pub fn init_post_opt<P: Plugin>() -> c_int {
-    client().map_or(0, |client| told(guarded(|| P::options_read(client))))
+pub fn init_post_opt<P: Plugin>(spank: spank_t) -> c_int {
+    client().map_or(0, |client| told(guarded(|| P::options_read(client, &Spank::new(spank)))))
 }
 
 /// `slurm_spank_local_user_init`, which only srun calls.
@@ -211,8 +211,8 @@ macro_rules! plugin {
                 unsafe { entries::init::<$plugin>(spank, count, words) }
             }
             #[unsafe(no_mangle)]
-            extern "C" fn slurm_spank_init_post_opt(_: spank_t, _: c_int, _: *mut *mut c_char) -> c_int {
-                entries::init_post_opt::<$plugin>()
+            extern "C" fn slurm_spank_init_post_opt(spank: spank_t, _: c_int, _: *mut *mut c_char) -> c_int {
+                entries::init_post_opt::<$plugin>(spank)
             }
             #[unsafe(no_mangle)]
             extern "C" fn slurm_spank_local_user_init(spank: spank_t, _: c_int, _: *mut *mut c_char) -> c_int {
