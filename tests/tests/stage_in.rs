@@ -115,7 +115,9 @@ fn killed_pullers_cost_their_own_rank_and_no_other() {
         run(&mut nodes.env.udocker(&["rmi", &reference]));
         assert_eq!(children(&nodes.env.store().join("rootfs/1")).len(), 0, "trial {trial}");
     }
-    assert!(killed as u64 > count / 4, "{killed} of {count} pulls were killed before their end");
+    // For the log of `make trials`.
+    println!("{killed} of {count} pulls were killed before their end");
+    assert!(killed as u64 > count / 2, "{killed} of {count} pulls were killed before their end");
 }
 
 #[test]
