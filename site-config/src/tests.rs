@@ -207,7 +207,10 @@ fn jobs_stage_into_a_store_that_takes_pulls() {
         assert_eq!(error, format!("DIR/site.toml:2:9: cannot use the value of `stage.store`: expected {expected}"));
     }
     let error = load(&SiteDir::with("stage.when = \"later\"").sources()).unwrap_err().to_string();
-    assert!(error.ends_with(":1:14: cannot use the value of `stage.when`: expected `start`, `submit` or `prolog`"), "{error}");
+    assert!(
+        error.ends_with(":1:14: cannot use the value of `stage.when`: expected `start`, `submit` or `prolog`"),
+        "{error}"
+    );
     assert_eq!(load(&SiteDir::with("").sources()).unwrap().settings.stage, StageSettings::default());
 }
 

@@ -92,7 +92,8 @@ fn a_prolog_has_the_image_before_the_task_starts() {
     assert_eq!(cluster.run(&["UDOCKER_DIR=own"], &words), is(0, "inside\n", ""), "{}", logs(&cluster));
     let own = cluster.home().join("own");
     assert_eq!((children(&own.join("rootfs/1")).len(), fs::metadata(&own).unwrap().uid()), (1, TESTER));
-    let script = format!("#!/bin/sh\n#SBATCH -N1 -o out -W --udocker-image={reference}\ncat /etc/arch\nsrun cat /etc/arch\n");
+    let script =
+        format!("#!/bin/sh\n#SBATCH -N1 -o out -W --udocker-image={reference}\ncat /etc/arch\nsrun cat /etc/arch\n");
     fs::write(cluster.home().join("script"), script).unwrap();
     let (status, _, err) = cluster.run(&[], &["sbatch", "script"]);
     let out = fs::read_to_string(cluster.home().join("out")).unwrap();

@@ -90,6 +90,7 @@ fn by_digest_an_image_comes_once_and_gets_no_tag() {
 
 /// Whoever pulls is killed: its own rank says so, every other one runs.
 #[test]
+#[expect(clippy::print_stdout, reason = "for the log of the trials")]
 fn killed_pullers_cost_their_own_rank_and_no_other() {
     let nodes = ManyNodes::new(8, 4);
     let (_registry, proxy, reference) = served(&nodes);
@@ -115,7 +116,6 @@ fn killed_pullers_cost_their_own_rank_and_no_other() {
         run(&mut nodes.env.udocker(&["rmi", &reference]));
         assert_eq!(children(&nodes.env.store().join("rootfs/1")).len(), 0, "trial {trial}");
     }
-    // For the log of `make trials`.
     println!("{killed} of {count} pulls were killed before their end");
     assert!(killed as u64 > count / 2, "{killed} of {count} pulls were killed before their end");
 }

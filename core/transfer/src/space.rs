@@ -33,9 +33,7 @@ pub(crate) fn check(store: &Store, manifest: &ImageManifest) -> Result<(), Stage
     let bytes = missing().map(|layer| layer.size).sum::<u64>().saturating_add(packed);
     let need = Need { bytes, files: missing().count() as u64 + 4 };
     let path = store.path();
-    let failed = |action| {
-        move |errno: Errno| StageError::File { action, path: path.into(), source: errno.into() }
-    };
+    let failed = |action| move |errno: Errno| StageError::File { action, path: path.into(), source: errno.into() };
     let status = rustix::fs::statvfs(path).map_err(failed("read the free space of"))?;
     let available = status.f_bavail.saturating_mul(status.f_frsize);
     if available < need.bytes {
@@ -100,8 +98,18 @@ mod tests {
         for (whose, bytes, files, expected) in [
             (Whose::User(8), free, free, None),
             (Whose::User(8), limit(9000, 4000), limit(10, 3), None),
-            (Whose::User(8), limit(9000, 4001), free, Some("the quota of uid 8 on /s leaves 4999 of 9000 bytes, and the image needs at least 5000")),
-            (Whose::Group(9), free, limit(10, 4), Some("the quota of gid 9 on /s leaves 6 of 10 files, and the image needs at least 7")),
+            (
+                Whose::User(8),
+                limit(9000, 4001),
+                free,
+                Some("the quota of uid 8 on /s leaves 4999 of 9000 bytes, and the image needs at least 5000"),
+            ),
+            (
+                Whose::Group(9),
+                free,
+                limit(10, 4),
+                Some("the quota of gid 9 on /s leaves 6 of 10 files, and the image needs at least 7"),
+            ),
             (
                 Whose::User(8),
                 Limit { soft: 100, used: 200, grace_ends: 50, hard: 90_000 },

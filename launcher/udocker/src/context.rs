@@ -151,7 +151,8 @@ impl Context {
     /// From here on images go into the store that the site has chosen for those of jobs. One that does not serve this user
     /// is none of his.
     pub fn stage_for_jobs(&mut self) {
-        let serves = |name: &String| self.settings.stores.iter().any(|store| store.name == *name && store.admits_caller());
+        let serves =
+            |name: &String| self.settings.stores.iter().any(|store| store.name == *name && store.admits_caller());
         self.into = self.settings.stage.store.clone().filter(serves);
     }
 

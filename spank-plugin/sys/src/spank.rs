@@ -7,7 +7,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::bindings::{
     self, S_JOB_ARGV, S_JOB_GID, S_JOB_ID, S_JOB_STEPID, S_JOB_UID, S_TASK_GLOBAL_ID, S_TASK_ID, spank_err_t,
-    spank_get_item, spank_getenv, spank_item, spank_job_control_setenv, spank_setenv, spank_strerror, spank_t, spank_unsetenv,
+    spank_get_item, spank_getenv, spank_item, spank_job_control_setenv, spank_setenv, spank_strerror, spank_t,
+    spank_unsetenv,
 };
 
 /// Longest variable of a job that is read, bytes with the zero at the end.

@@ -48,8 +48,9 @@ fn before_start(text: &str) -> Result<StageWhen, String> {
 
 pub fn run(args: &Args, context: &mut Context) -> Outcome {
     if let Some(when) = args.when {
-        let text = std::env::var_os(UDOCKER_REQUEST)
-            .ok_or_else(|| usage_text(&format!("--when={} is for a job, and {UDOCKER_REQUEST} is not set", when.name())))?;
+        let text = std::env::var_os(UDOCKER_REQUEST).ok_or_else(|| {
+            usage_text(&format!("--when={} is for a job, and {UDOCKER_REQUEST} is not set", when.name()))
+        })?;
         for_job(&RunRequest::from_json(text.as_encoded_bytes())?, when, context)?;
         return Ok(ExitCode::SUCCESS);
     }
