@@ -34,7 +34,7 @@ fn prolog_with(env: &TestEnv, program: &Path) -> PathBuf {
 }
 
 /// A cluster whose launcher has no `udocker` beside it: a task runs if its image came before.
-fn cluster(env: &TestEnv, site: &str) -> Cluster {
+fn cluster(env: &TestEnv, site: &str, conf: &str) -> Cluster {
     let tools = env.own_directory("tools", 0o755);
     let udocker = tools.join("udocker");
     fs::copy(program("udocker"), &udocker).unwrap();
@@ -43,12 +43,19 @@ fn cluster(env: &TestEnv, site: &str) -> Cluster {
     fs::copy(env.launch(&[]).get_program(), &launcher).unwrap();
     let line = format!("required {} launcher={}\n", plugin(Release::Bookworm).display(), launcher.display());
     let files = [("slurm/plugstack.conf", line.as_str()), ("udocker/site.toml", site)];
-    Cluster::up_with(Release::Bookworm, &[&tools], &files, &format!("Prolog={}\n", prolog.display()))
+    Cluster::up_with(Release::Bookworm, &[&tools], &files, &format!("Prolog={}\n{conf}", prolog.display()))
+}
+
+/// What `udocker site check --node` says of the prolog.
+fn checked(env: &TestEnv, cluster: &Cluster) -> String {
+    let tools = env.path("tools").display().to_string();
+    let (_, out, _) = cluster.run_as_root("n1", &[&format!("{tools}/udocker"), "site", "check", "--node"]);
+    out.lines().filter(|line| line.starts_with("Prolog")).map(|line| line.replace(&tools, "DIR")).collect()
 }
 
 fn srun(cluster: &Cluster, variables: &[&str], image: &str) -> Ended {
     let image = format!("--udocker-image={image}");
-    cluster.run(variables, &[&["srun", "-N2", "-n2", &image], &WHICH[..]].concat())
+    cluster.run(variables, &[&["srun", "-Q", "-N2", "-n2", &image], &WHICH[..]].concat())
 }
 
 /// What the two nodes' slurmd wrote of us.
@@ -75,7 +82,8 @@ fn a_prolog_has_the_image_before_the_task_starts() {
     let reference = tag.replace(&registry.host, &proxy.host);
     let site = "[stage]\nwhen = \"prolog\"\nstore = \"staged\"\n\
                 [[store]]\nname = \"staged\"\npath = \"/home/{user}/staged\"\nkind = \"user\"\n";
-    let cluster = cluster(&env, site);
+    let cluster = cluster(&env, site, "PrologFlags=Alloc\n");
+    assert_eq!(checked(&env, &cluster), "Prolog: good: DIR/prolog.sh makes images ready");
     let ran = is(0, "amd64\namd64\n", "");
     assert_eq!(srun(&cluster, &[], &reference), ran, "{}", logs(&cluster));
     let requests = proxy.requests();
@@ -88,7 +96,7 @@ fn a_prolog_has_the_image_before_the_task_starts() {
     assert_of_tester(&cluster.home());
     // Who names a store of his own has it there; a script's own steps find what its job's prolog brought.
     let image = format!("--udocker-image={}", registry.serve(Kind::Busybox));
-    let words = ["srun", "-n1", &image, "sh", "-c", "[ -e /usr/bin/env ] || echo inside"];
+    let words = ["srun", "-Q", "-n1", &image, "sh", "-c", "[ -e /usr/bin/env ] || echo inside"];
     assert_eq!(cluster.run(&["UDOCKER_DIR=own"], &words), is(0, "inside\n", ""), "{}", logs(&cluster));
     let own = cluster.home().join("own");
     assert_eq!((children(&own.join("rootfs/1")).len(), fs::metadata(&own).unwrap().uid()), (1, TESTER));
@@ -108,20 +116,30 @@ fn a_prolog_that_cannot_stage_drains_no_node() {
     let env = TestEnv::ordinary();
     let registry = Registry::start(&env);
     let reference = registry.serve(Kind::Multi);
-    let cluster = cluster(&env, "[stage]\nwhen = \"prolog\"\n");
+    let cluster = cluster(&env, "[stage]\nwhen = \"prolog\"\n", "");
+    let note =
+        "Prolog: note: DIR/prolog.sh makes images ready; without PrologFlags=Alloc one that takes long costs the step";
+    assert_eq!(checked(&env, &cluster), note);
     let missing = reference.replace("/test/", "/nothere/");
     let (status, out, err) = srun(&cluster, &[], &missing);
     assert_eq!((status, out.as_str()), (122, ""), "{err}");
     assert!(err.contains(&format!("cannot run `udocker stage` for {missing}")), "{err}");
     cluster.idle();
+    let script = fs::read_to_string(env.path("tools/prolog.sh")).unwrap();
+    fs::write(env.path("tools/prolog.sh"), "#!/bin/sh\n").unwrap();
+    let wrong = "Prolog: wrong: DIR/prolog.sh makes no image ready, and `stage.when` of site.toml is \"prolog\"; \
+                 hint: make the script of docs/admin/slurm.md your Prolog, or its last lines";
+    assert_eq!(checked(&env, &cluster), wrong);
+    fs::write(env.path("tools/prolog.sh"), script).unwrap();
     // The file that the prolog reads is the site's, and says another thing from now on.
     fs::write(cluster.etc().join("udocker/site.toml"), "[stage]\nwhen = \"start\"\n").unwrap();
+    assert_eq!(checked(&env, &cluster), "");
     let (status, _, err) = srun(&cluster, &[], &reference);
     assert_eq!(status, 122, "{err}");
     assert!(err.contains(&format!("cannot run `udocker stage` for {reference}")), "{err}");
     assert!(!cluster.home().join(".udocker/rootfs").exists());
     // Who asks for no container meets no prolog of ours.
-    assert_eq!(cluster.run(&[], &["srun", "-N2", "true"]), is(0, "", ""));
+    assert_eq!(cluster.run(&[], &["srun", "-Q", "-N2", "true"]), is(0, "", ""));
     cluster.idle();
     assert_eq!(cluster.down(), "");
 }
