@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use udocker_tests::cluster::{Cluster, Ended, Release};
 use udocker_tests::images::Kind;
@@ -182,4 +182,22 @@ fn the_prolog_is_its_user_before_it_reads_what_he_sent() {
     assert_eq!(lines.next(), Some(format!("/nonexistent nobody /a b {request}").as_str()));
     assert!(!lines.any(|line| line == "/dev/full"), "{fds}");
     assert!(!trap.exists());
+}
+
+/// One that ignores signals, and leaves a process behind that keeps the pipe to syslog open.
+#[test]
+fn the_prolog_ends_whatever_runs_in_it() {
+    let env = TestEnv::ordinary();
+    let udocker = env.own_directory("tools", 0o755).join("udocker");
+    fs::write(&udocker, "#!/bin/sh\ntrap '' TERM\nsetsid sleep 60 &\nwhile :; do sleep 1; done\n").unwrap();
+    fs::set_permissions(&udocker, fs::Permissions::from_mode(0o755)).unwrap();
+    let prolog = prolog_with(&env, &udocker);
+    let text = fs::read_to_string(&prolog).unwrap();
+    fs::write(&prolog, text.replace("\nlimit=900 ", "\nlimit=1 ")).unwrap();
+    let since = Instant::now();
+    let mut command = Command::new(&prolog);
+    command.env_clear().envs([("SLURM_JOB_UID", "65534"), ("SPANK_UDOCKER_REQUEST", "{}")]);
+    assert_eq!(stdout(&run(&mut command)), "");
+    // A second, five until it is killed, eleven for the log.
+    assert!((5..50).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
 }
