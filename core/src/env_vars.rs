@@ -302,7 +302,14 @@ pub const ALL: &[Variable] = &[
         SLURM_UDOCKER_REQUEST,
         "Jobs: what the options of Slurm's commands asked for, as JSON; the steps of the job inherit it.",
     ),
-    read(UDOCKER_REQUEST, "The same, outside Slurm: `udocker-launch -- COMMAND` runs what it asks for."),
+    read(
+        UDOCKER_REQUEST,
+        "The same, outside Slurm: `udocker-launch -- COMMAND` runs what it asks for, `udocker stage --when` gets its image.",
+    ),
+    both(
+        "SPANK_UDOCKER_*",
+        "Slurm's Prolog and Epilog: UDOCKER_REQUEST and UDOCKER_DIR of the job, as its user left them.",
+    ),
     read(SLURM_UDOCKER_PROGRAM, "Jobs: the task's program, where `udocker-launch` has its place in argv."),
     read(
         SLURM_UDOCKER_CONFIG,

@@ -34,6 +34,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where this node keeps copies of images.
     pub node_cache: Option<NodeCache>,
+    /// When the images of jobs come, and where to.
+    pub stage: StageSettings,
     /// Whom to ask, last line of an error.
     pub contact: Option<String>,
     /// How much is told.
@@ -86,6 +88,46 @@ pub const RELAY_COMMANDS: &[&str] = &[
     "srun", "sbatch", "salloc", "scancel", "squeue", "sinfo", "scontrol", "sacct", "sbcast", "sattach", "qsub",
     "qstat", "qdel", "qalter", "qhold", "qrls", "qsig", "qmsg", "qrerun", "qselect", "pbsnodes",
 ];
+
+/// When the images of jobs come, and where to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageSettings {
+    /// When; what is not there yet when a task starts comes then all the same.
+    pub when: StageWhen,
+    /// The name of the store that they go into; `None`: the first that may be written.
+    pub store: Option<String>,
+}
+
+/// When the image of a job is made ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StageWhen {
+    /// When its first task starts.
+    #[default]
+    Start,
+    /// When it is submitted.
+    Submit,
+    /// On each node before its first task there, by the batch system's prolog.
+    Prolog,
+}
+
+impl StageWhen {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Start, Self::Submit, Self::Prolog];
+
+    /// As it is written in site.toml and on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Submit => "submit",
+            Self::Prolog => "prolog",
+        }
+    }
+
+    /// The inverse of [`name`](Self::name).
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|when| when.name() == name)
+    }
+}
 
 /// Copies of images on a node's own disk, of one user.
 #[derive(Clone, Debug, PartialEq, Eq)]

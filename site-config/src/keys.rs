@@ -33,7 +33,7 @@ const TABLES: &[Known] = &[
     Known("run", &["keep", "user", "entrypoint", "write", "batch", "share"], &[]),
     Known("override", &["partition", "queue", "account", "policy", "mounts", "modes", "limits"], &["gpu"]),
     Known("modes", &["allowed", "preference"], &[]),
-    Known("stage", &["node_cache_size"], &["when", "store"]),
+    Known("stage", &["when", "store", "node_cache_size"], &[]),
     Known("mpi", &["daemons", "require"], &[]),
     Known("relay", &["enabled", "commands"], &[]),
     Known("cleanup", &["retire_after"], &["orphan_after"]),

@@ -175,6 +175,10 @@ pub fn load_with(
     let keystore = &mut loaded.settings.registries.keystore;
     *keystore = keystore.take().map(|path| loaded.own_directory.join(path));
     adopt_named_store(&mut loaded);
+    if matches!(loaded.origin("store.user"), Origin::Variable(_) | Origin::Option(_)) {
+        // Who names a store for this command or job means that one.
+        loaded.settings.stage.store = None;
+    }
     loaded.settings.stores[1..].sort_by_key(|store| match store.kind {
         StoreKind::User => 0,
         StoreKind::Project => 1,
@@ -210,6 +214,7 @@ fn lay_files(loaded: &mut Loaded, files: &[file::Text], sources: &Sources, probl
     for (path, text, value) in overrides {
         overrides::merge(loaded, value, (path, text), sources, problems);
     }
+    stage::check_store(loaded, problems);
 }
 
 /// Name of the user's own store; it comes first.

@@ -101,7 +101,7 @@ pub(crate) fn merge(
     if let Some(value) = config.paths.run_dir {
         keep(set_run_dir(loaded, &value, &place, sources));
     }
-    keep(stage::merge_stage(loaded, config.paths.node_cache, config.stage, &place, sources));
+    stage::merge_stage(loaded, config.paths.node_cache, config.stage, &place, sources, &mut keep);
     for store in config.store {
         keep(add_store(loaded, store, &place, sources));
     }

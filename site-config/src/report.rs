@@ -63,6 +63,10 @@ impl Loaded {
             ("site.contact".to_owned(), settings.contact.clone().unwrap_or_default()),
             ("paths.run_dir".to_owned(), settings.run_dirs.iter().map(|p| path(p)).collect::<Vec<_>>().join(" ")),
         ];
+        rows.push(("stage.when".to_owned(), settings.stage.when.name().to_owned()));
+        if let Some(store) = &settings.stage.store {
+            rows.push(("stage.store".to_owned(), store.clone()));
+        }
         if let Some(cache) = &settings.node_cache {
             rows.push(("paths.node_cache".to_owned(), path(&cache.path)));
             let size = cache.bytes.map_or_else(|| "what the disk has".to_owned(), |bytes| bytes.to_string());

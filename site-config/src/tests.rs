@@ -7,6 +7,7 @@ use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::policy::{Action, ImageGlob, ModeSettings, Policy, RegistryAccess, RegistryGlob, Rule};
 use udocker_core::reference::RegistryHost;
 use udocker_core::run::ExecMode;
+use udocker_core::settings::{StageSettings, StageWhen};
 
 use super::*;
 
@@ -183,6 +184,35 @@ wait_timeout = "2h"
     assert!(loaded.settings.registries.insecure_all);
     assert_eq!(loaded.origin("store.user"), &Origin::Option("--repo"));
     assert_eq!(loaded.origin("registries.default"), &Origin::Variable("UDOCKER_REGISTRY"));
+}
+
+#[test]
+fn jobs_stage_into_a_store_that_takes_pulls() {
+    let stores = "[[store]]\nname = \"group\"\npath = \"/g\"\nkind = \"project\"\n\
+                  [[store]]\nname = \"closed\"\npath = \"/c\"\nkind = \"project\"\nreadonly = true\n\
+                  [[store]]\nname = \"central\"\npath = \"/s\"\nkind = \"site\"\n";
+    // The file that defines the stores comes later.
+    let site = SiteDir::with("[stage]\nwhen = \"prolog\"\nstore = \"group\"\n");
+    site.write("conf.d/stores.toml", stores);
+    let mut sources = site.sources();
+    let stage = |sources: &Sources| load(sources).unwrap().settings.stage;
+    let of_site = StageSettings { when: StageWhen::Prolog, store: Some("group".into()) };
+    assert_eq!(stage(&sources), of_site);
+    sources.env = env(&[("UDOCKER_DIR", "/mine")]);
+    assert_eq!(stage(&sources), StageSettings { when: StageWhen::Prolog, store: None });
+    let no_store = "the `name` of a [[store]]";
+    let no_pulls = "a store into which jobs may pull, of kind \"user\" or \"project\" and not readonly";
+    for (name, expected) in [("nothere", no_store), ("closed", no_pulls), ("central", no_pulls)] {
+        let site = SiteDir::with(&format!("[stage]\nstore = \"{name}\"\n{stores}"));
+        let error = site.shorten(&load(&site.sources()).unwrap_err());
+        assert_eq!(error, format!("DIR/site.toml:2:9: cannot use the value of `stage.store`: expected {expected}"));
+    }
+    let error = load(&SiteDir::with("stage.when = \"later\"").sources()).unwrap_err().to_string();
+    assert!(
+        error.ends_with(":1:14: cannot use the value of `stage.when`: expected `start`, `submit` or `prolog`"),
+        "{error}"
+    );
+    assert_eq!(load(&SiteDir::with("").sources()).unwrap().settings.stage, StageSettings::default());
 }
 
 #[test]

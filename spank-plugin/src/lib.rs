@@ -13,6 +13,7 @@ mod client;
 mod line;
 mod litter;
 mod multi_prog;
+mod prolog;
 mod submit;
 mod task;
 
@@ -125,7 +126,7 @@ impl Plugin for Udocker {
         Ok(())
     }
 
-    fn options_read(client: Client, words: &[&OsStr]) -> Result<(), String> {
+    fn options_read(client: Client, spank: &Spank<'_>, words: &[&OsStr]) -> Result<(), String> {
         let given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
         let env = BEGAN_WITH.get_or_init(process_variables);
         let change = client::decide(client, &given, env, &|name| profile(name, env, words)).map_err(report)?;
@@ -143,7 +144,7 @@ impl Plugin for Udocker {
         }
         let text = request.to_json().map_err(|error| report(client::ClientError::Request(error)))?;
         set_variable(SLURM_UDOCKER_REQUEST, &text);
-        Ok(())
+        prolog::tell(spank, &request).map_err(|error| format!("udocker: cannot tell the job's prolog: {error}"))
     }
 
     fn before_step(spank: &Spank<'_>) -> Result<(), String> {

@@ -16,5 +16,7 @@ made() { cargo run --locked -q -p udocker-tests --example image "$1"; }
 python3 "$here/engines.py" "$bin" 9 "$(made programs)" "$(made proot)" | tee "$results/engines.txt"
 python3 "$here/mpi.py" "$bin" 10 "$(made programs)/root" | tee "$results/mpi.txt"
 python3 "$here/pull.py" "$bin" 3 | tee "$results/pull.txt"
+# Who is root can trace a program that makes namespaces.
+[ "$(id -u)" != 0 ] || python3 "$here/metadata.py" "$bin/udocker-launch" "$bin/udocker" ${PYUDOCKER:+"$PYUDOCKER"} | tee "$results/metadata.txt"
 # A cluster needs root.
 [ "$(id -u)" != 0 ] || python3 "$here/slurm.py" "$bin" 60 | tee "$results/slurm.txt"

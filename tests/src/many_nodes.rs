@@ -15,6 +15,7 @@ const NODE: &str = r#"
 hostname "$NODE" && mount -t tmpfs -o mode=1777 tmpfs /dev/shm || exit
 [ -z "$ETC" ] || mount --bind "$ETC" /etc || exit
 [ -z "$LOCAL" ] || mount --bind "$LOCAL/$NODE" "$LOCAL" || exit
+[ -z "$DISK" ] || mount -t tmpfs -o "mode=1777,$DISK" disk "$LOCAL" || exit
 rank=0
 while [ $rank -lt "$RANKS" ]; do
   ( PMIX_RANK=$((FIRST + rank)) setpriv --reuid="$0" --regid="$0" --clear-groups "$@" >"$LEFT/$rank.out" 2>"$LEFT/$rank.err"
@@ -32,6 +33,7 @@ pub struct ManyNodes {
     nodes: u32,
     ranks: u32,
     etc: Option<PathBuf>,
+    disk: String,
 }
 
 /// How a rank ended.
@@ -64,7 +66,7 @@ impl ManyNodes {
         // The launcher of `make test`: the static one.
         let launch = env.launch(&[]).get_program().to_owned();
         fs::copy(launch, programs.join("udocker-launch")).expect("a copy of udocker-launch");
-        let nodes = Self { env, programs, nodes, ranks, etc: None };
+        let nodes = Self { env, programs, nodes, ranks, etc: None, disk: String::new() };
         nodes.stage_by("exec \"$REAL\" \"$@\"");
         nodes
     }
@@ -89,6 +91,11 @@ impl ManyNodes {
         for node in 0..self.nodes {
             self.env.own_directory(&format!("local/node{node}"), 0o755);
         }
+    }
+
+    /// From here on that disk is a tmpfs with these options, empty at the beginning of each step.
+    pub fn set_disk(&mut self, options: &str) {
+        self.disk = options.into();
     }
 
     /// The disk of each node, as it sees it.
@@ -126,6 +133,7 @@ impl ManyNodes {
             command.env("NODE", format!("node{node}")).env("RANKS", self.ranks.to_string()).env("LEFT", mine);
             command.env("FIRST", (node * self.ranks).to_string()).env("PMIX_NAMESPACE", name);
             let etc = self.etc.as_ref();
+            command.env("DISK", &self.disk);
             command.env("ETC", etc.map_or(OsStr::new(""), |etc| etc.as_os_str()));
             command.env("LOCAL", etc.map_or_else(PathBuf::new, |_| self.local()));
             command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());

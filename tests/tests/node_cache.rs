@@ -126,3 +126,75 @@ fn the_oldest_copy_gives_way_unless_something_runs_in_it() {
     assert!(ranks[0].err.contains("so it runs from its store"), "{ranks:?}");
     assert_eq!(trees(&cache), of_second);
 }
+
+/// What a rank was told of its node's disk: bytes free, and bytes needed.
+fn told_of_room(text: &str) -> (u64, u64) {
+    let (before, after) = text.split_once(" bytes free, and the image needs at least ").expect("numbers");
+    let number = |word: Option<&str>| word.and_then(|word| word.parse().ok()).expect("a number");
+    (number(before.rsplit(' ').next()), number(after.lines().next()))
+}
+
+/// The disks of all nodes are too small, by bytes or by files: every rank runs, from the store; one a node says so, with
+/// numbers; of the copies that were begun nothing is left.
+#[test]
+fn on_nodes_whose_disks_are_full_all_ranks_run_from_the_store() {
+    let mut nodes = ManyNodes::new(64, 4);
+    nodes.set_site(&site(&nodes, ""));
+    let registry = Registry::start(&nodes.env);
+    let reference = registry.serve(Kind::Multi);
+    let cache = nodes.local().join(format!("cache-{}", nodes.env.uid().unwrap()));
+    // The last rank of a node looks around when the others are done with the disk.
+    let look = format!(
+        "\"$@\" || exit; [ $((PMIX_RANK % 4)) = 3 ] || exit 0; while [ -e {0}/tmp ] && [ -n \"$(ls {0}/tmp)\" ]; do sleep 0.1; done\n\
+         [ ! -e {0}/rootfs ] || find {0}/rootfs {0}/records -mindepth 2 -printf 'left %p\\n'",
+        cache.display()
+    );
+    for (step, disk, why) in [
+        ("bytes", "size=1M", " bytes free, and the image needs at least "),
+        ("files", "size=64M,nr_inodes=60", "No space left on device"),
+    ] {
+        nodes.set_disk(disk);
+        let words = [&["--timeout=5m", reference.as_str()], &WHERE[..]].concat();
+        let ranks = nodes.start_behind(step, &["sh", "-c", &look, "sh"], &words).ended(Duration::from_secs(300));
+        assert_eq!(ran_from_node(&ranks), [false; 256], "{step}");
+        for node in 0..64 {
+            let mine = || ranks.iter().filter(|rank| rank.node == node);
+            assert!(mine().all(|rank| !rank.out.contains("left ")), "{step}: {:?}", mine().collect::<Vec<_>>());
+            let told: String = mine().map(|rank| rank.err.as_str()).collect();
+            assert_eq!(told.matches("so it runs from its store").count(), 1, "{step}, node {node}: {told}");
+            assert!(told.contains(why), "{step}, node {node}: {told}");
+            if step == "bytes" {
+                let (free, needed) = told_of_room(&told);
+                assert!(free <= 1 << 20 && needed > free, "{told}");
+            }
+        }
+    }
+}
+
+/// A disk that takes one of two images, and no other limit: what runs stays whole, and gives way when it has ended.
+#[test]
+fn on_a_full_disk_what_runs_is_not_evicted() {
+    let mut nodes = ManyNodes::new(4, 1);
+    nodes.set_site(&site(&nodes, ""));
+    nodes.set_disk("size=3M");
+    let registry = Registry::start(&nodes.env);
+    let (first, second) = (registry.serve(Kind::Multi), registry.serve(Kind::Busybox));
+    run(&mut nodes.env.udocker(&["pull", &first]));
+    run(&mut nodes.env.udocker(&["pull", &second]));
+    let work = nodes.env.own_directory("work", 0o777).display().to_string();
+    let root = "cut -d' ' -f4 /proc/self/mountinfo | grep -q /cache- && echo disk || echo store";
+    let script = format!(
+        "runs={work}/$NODE; export PMIX_NAMESPACE=a\n\
+         \"$1\" --mount={work}:{work} {first} sh -c \"touch $runs; while [ -e $runs ]; do sleep 0.1; done; cat /etc/arch; {root}\" &\n\
+         for try in $(seq 200); do [ -e $runs ] || sleep 0.1; done\n\
+         PMIX_NAMESPACE=b \"$1\" {second} sh -c \"{root}\"\n\
+         rm $runs; wait $!\n\
+         PMIX_NAMESPACE=c \"$1\" {second} sh -c \"{root}\""
+    );
+    let ranks = nodes.start_behind("mixed", &["sh", "-c", &script, "sh"], &[]).ended(Duration::from_secs(120));
+    for rank in &ranks {
+        // The second from its store; the first whole and from the disk to its end; the second from the disk at last.
+        assert_eq!((rank.code, rank.out.as_str()), (0, "store\namd64\ndisk\ndisk\n"), "{rank:?}");
+        assert_eq!(rank.err.matches("so it runs from its store").count(), 1, "{rank:?}");
+    }
+}

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Signal, kill_process};
+use udocker_core::run::RunRequest;
 use udocker_tests::images::Kind;
 use udocker_tests::many_nodes::{ManyNodes, Rank};
 use udocker_tests::random::{Random, trials};
@@ -89,6 +90,7 @@ fn by_digest_an_image_comes_once_and_gets_no_tag() {
 
 /// Whoever pulls is killed: its own rank says so, every other one runs.
 #[test]
+#[expect(clippy::print_stdout, reason = "for the log of the trials")]
 fn killed_pullers_cost_their_own_rank_and_no_other() {
     let nodes = ManyNodes::new(8, 4);
     let (_registry, proxy, reference) = served(&nodes);
@@ -114,7 +116,8 @@ fn killed_pullers_cost_their_own_rank_and_no_other() {
         run(&mut nodes.env.udocker(&["rmi", &reference]));
         assert_eq!(children(&nodes.env.store().join("rootfs/1")).len(), 0, "trial {trial}");
     }
-    assert!(killed as u64 > count / 4, "{killed} of {count} pulls were killed before their end");
+    println!("{killed} of {count} pulls were killed before their end");
+    assert!(killed as u64 > count / 2, "{killed} of {count} pulls were killed before their end");
 }
 
 #[test]
@@ -242,4 +245,70 @@ fn a_task_s_limit_is_that_of_its_wait_for_another_node() {
     }
     let told = "process 7 on elsewhere pulls the same image and was waited for 2 s";
     assert!(outputs.iter().any(|output| stderr(output).contains(told)), "{outputs:?}");
+}
+
+/// A site that has the images of jobs come at a time of its own, into a store of its own.
+#[test]
+fn a_job_s_image_comes_when_and_where_the_site_says() {
+    let mut env = TestEnv::ordinary();
+    let registry = Registry::start(&env);
+    let image = registry.serve(Kind::Busybox);
+    let group = env.own_directory("group", 0o755);
+    let disk = env.own_directory("disk", 0o755);
+    let site = format!(
+        "[stage]\nwhen = \"submit\"\nstore = \"group\"\n[paths]\nnode_cache = \"{}/cache\"\n\
+         [[store]]\nname = \"group\"\npath = \"{}\"\nkind = \"project\"\n",
+        disk.display(),
+        group.display()
+    );
+    env.set_site(&site);
+    let request = RunRequest { env: vec!["SECRET=1".parse().unwrap()], ..RunRequest::of_job(&*image) };
+    let stage = |words: &[&str], request: Option<&RunRequest>| {
+        let mut command = env.udocker(&[&["stage"], words].concat());
+        command.env_remove("UDOCKER_DIR").envs(request.map(|request| ("UDOCKER_REQUEST", request.to_json().unwrap())));
+        command.output().unwrap()
+    };
+    let trees = || children(&group.join("rootfs")).iter().map(|format| children(format).len()).sum::<usize>();
+    let output = stage(&["--when=submit"], None);
+    assert_eq!(code(&output), 1);
+    assert_eq!(stderr(&output), "Error: --when=submit is for a job, and UDOCKER_REQUEST is not set\n");
+    // It is not due, or not an image: nothing is done.
+    let path = RunRequest::of_job("/srv/root");
+    for (when, request) in [("--when=prolog", &request), ("--when=submit", &path)] {
+        let output = stage(&[when], Some(request));
+        assert_eq!((code(&output), stderr(&output).as_str(), trees()), (0, "", 0));
+    }
+    let output = stage(&["--when=submit"], Some(&request));
+    assert_eq!((code(&output), trees()), (0, 1), "{output:?}");
+    assert!(!env.path("home/.udocker").exists(), "a job stages into the site's choice alone");
+    assert!(!disk.join("cache").exists(), "where a job is submitted is none of its nodes");
+    let output = env.launch(&[&*image, "true"]).env_remove("UDOCKER_DIR").output().unwrap();
+    assert_eq!((code(&output), stderr(&output)), (0, String::new()));
+    // A start does the same when nothing came before it, and so does the prolog, each into the node's cache as well.
+    for (when, words) in [("start", &[&*image][..]), ("prolog", &["--when=prolog"])] {
+        env_site(&env, &site.replace("submit", when));
+        run(env.udocker(&["rmi", "--force", &image]).env_remove("UDOCKER_DIR"));
+        std::fs::remove_dir_all(disk.join("cache")).ok();
+        let output = stage(words, Some(&request));
+        assert_eq!((code(&output), trees()), (0, 1), "{when}: {output:?}");
+        assert_eq!(children(&disk.join("cache/rootfs/1")).len(), 1, "{when}");
+    }
+    // Who may not write there is told so; who names a store means that one.
+    let other = registry.serve(Kind::Multi);
+    std::fs::set_permissions(&group, std::os::unix::fs::PermissionsExt::from_mode(0o555)).unwrap();
+    std::os::unix::fs::chown(&group, Some(0), Some(0)).unwrap();
+    let output = stage(&[&other], None);
+    let told = format!(
+        "Error: cannot stage into {}: the site's `stage.store` names it, and uid {ORDINARY_USER} may not write there\n  \
+         hint: name one of yours by UDOCKER_DIR or `--repo=DIR`\n",
+        group.display()
+    );
+    assert_eq!((code(&output), stderr(&output)), (1, told));
+    run(&mut env.udocker(&["stage", &other]));
+    assert_eq!(env.trees().len(), 1);
+}
+
+/// Another text for the file of `env.set_site`.
+fn env_site(env: &TestEnv, toml: &str) {
+    std::fs::write(env.path("etc/udocker/site.toml"), toml).unwrap();
 }

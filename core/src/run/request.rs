@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ExecMode;
+use super::{ExecMode, is_path};
 use crate::digest::Digest;
 use crate::engine::Unshare;
 use crate::platform::Platform;
@@ -117,6 +117,21 @@ impl RunRequest {
     /// A wish for `image` with nothing else said, from the front ends of jobs.
     pub fn of_job(image: impl Into<String>) -> Self {
         Self { host_env: true, ..Self::new(image) }
+    }
+
+    /// What of it says which image is made ready, for who does that before the job: nothing of what the user has in it
+    /// beside. `None` for a path, which is where it is.
+    pub fn for_staging(&self) -> Option<Self> {
+        let (platform, pull, timeout) = (self.platform.clone(), self.pull, self.timeout);
+        let (write, pin) = (self.write.clone(), self.pin.clone());
+        (!is_path(&self.image)).then(|| Self {
+            platform,
+            pull,
+            timeout,
+            write,
+            pin,
+            ..Self::of_job(self.image.as_str())
+        })
     }
 }
 

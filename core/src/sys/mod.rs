@@ -9,6 +9,7 @@ pub mod namespace;
 pub mod process;
 #[cfg(target_arch = "x86_64")]
 pub mod ptrace;
+pub mod quota;
 pub mod relay;
 pub mod resolve;
 pub mod seccomp;

@@ -15,6 +15,7 @@ pub mod publish;
 pub mod pull;
 pub mod registry;
 pub mod resolve;
+mod space;
 pub mod stage;
 pub mod stored;
 pub mod tag;

@@ -20,6 +20,7 @@ use udocker_core::store::{FileLock, LockKind, Patience, Record, Store, StoreErro
 
 use crate::extract::{ExtractError, FlattenOptions, LayerSource, flatten};
 use crate::fetch::{Blob, BlobSource, FetchError, fetch_during};
+use crate::space;
 
 /// An image whose manifest and configuration are known and whose layers are to come.
 #[derive(Debug)]
@@ -105,6 +106,22 @@ pub enum StageError {
         /// The missing blobs, the configuration, the record, the tree and its folder.
         needed: u64,
     },
+    /// A quota leaves less than the image needs at the very least.
+    #[error("the quota of {whose} on {} leaves {available} of {limit} {unit}, and the image needs at least {needed}", path.display())]
+    Quota {
+        /// `uid N` or `gid N`.
+        whose: String,
+        /// The store.
+        path: PathBuf,
+        /// `bytes` or `files`.
+        unit: &'static str,
+        /// What may be added.
+        available: u64,
+        /// Of how much.
+        limit: u64,
+        /// As in the two above.
+        needed: u64,
+    },
     /// A file of the private folder failed.
     #[error("cannot {action} {path}")]
     File {
@@ -126,7 +143,7 @@ impl Explain for StageError {
             Self::Store(error) => error.kind(),
             Self::Config(_) => ErrorKind::Corrupt,
             Self::ForeignLayer(_) => ErrorKind::Unsupported,
-            Self::NoSpace { .. } | Self::NoFiles { .. } => ErrorKind::NoSpace,
+            Self::NoSpace { .. } | Self::NoFiles { .. } | Self::Quota { .. } => ErrorKind::NoSpace,
             Self::File { source, .. } => ErrorKind::from_io(source),
         }
     }
@@ -196,7 +213,7 @@ pub fn stage(
     }
     drop(lock);
 
-    check_space(store, &incoming.manifest)?;
+    space::check(store, &incoming.manifest)?;
     let folder = store.temporary("pull")?;
     let root = make_directory(folder.path().join("root"))?;
     make_directory(folder.path().join("blobs"))?;
@@ -303,28 +320,4 @@ fn open_blob(store: &Store, layer: &Descriptor, local: Option<PathBuf>, folder: 
 fn make_directory(path: PathBuf) -> Result<File, StageError> {
     let made = fs::create_dir(&path).and_then(|()| File::open(&path));
     made.map_err(|source| StageError::File { action: "make", path, source })
-}
-
-/// The tree is at least about as large as its blobs; a store without that much room need not be filled to find out.
-fn check_space(store: &Store, manifest: &ImageManifest) -> Result<(), StageError> {
-    let missing: u64 =
-        manifest.layers.iter().filter(|layer| !store.blob(&layer.digest).is_file()).map(|layer| layer.size).sum();
-    let packed: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
-    let needed = missing.saturating_add(packed);
-    let status = rustix::fs::statvfs(store.path()).map_err(|errno| StageError::File {
-        action: "read the free space of",
-        path: store.path().into(),
-        source: errno.into(),
-    })?;
-    let available = status.f_bavail.saturating_mul(status.f_frsize);
-    if available < needed {
-        return Err(StageError::NoSpace { path: store.path().into(), available, needed });
-    }
-    let blobs = manifest.layers.iter().filter(|layer| !store.blob(&layer.digest).is_file()).count() as u64;
-    let (available, needed) = (status.f_favail, blobs + 4);
-    // File systems without such a limit tell no number of files at all.
-    if status.f_files != 0 && available < needed {
-        return Err(StageError::NoFiles { path: store.path().into(), available, needed });
-    }
-    Ok(())
 }

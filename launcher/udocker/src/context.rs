@@ -25,6 +25,8 @@ pub struct Context {
     pub ui: Ui,
     /// `--repo`, for commands that refuse what is no store.
     pub repo: Option<PathBuf>,
+    /// The name of the only store that this command writes into; `None`: the first that may be written.
+    pub into: Option<String>,
 }
 
 /// No store can be used.
@@ -36,19 +38,29 @@ pub enum ContextError {
     /// There is none that may be written.
     #[error("no store can be written: {0} is read-only")]
     NoWritableStore(PathBuf),
+    /// The site's choice is closed to this user.
+    #[error("cannot stage into {}: the site's `stage.store` names it, and uid {uid} may not write there", path.display())]
+    NotStaged {
+        /// The store.
+        path: PathBuf,
+        /// Who asks.
+        uid: u32,
+    },
 }
 
 impl Explain for ContextError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoRepository(_) => ErrorKind::NotFound,
-            Self::NoWritableStore(_) => ErrorKind::Denied,
+            Self::NoWritableStore(_) | Self::NotStaged { .. } => ErrorKind::Denied,
         }
     }
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NoRepository(_) => vec!["a store has the directories repos, layers, containers, bin and lib".into()],
-            Self::NoWritableStore(_) => vec!["name one of yours by UDOCKER_DIR or `--repo=DIR`".into()],
+            Self::NoWritableStore(_) | Self::NotStaged { .. } => {
+                vec!["name one of yours by UDOCKER_DIR or `--repo=DIR`".into()]
+            }
         }
     }
 }
@@ -83,7 +95,7 @@ impl Context {
         let settings = configuration.settings.clone();
         let ui = Ui { verbosity: settings.verbosity };
         configuration.warnings.iter().for_each(|warning| ui.warning(warning));
-        Ok(Self { settings, configuration, ui, repo })
+        Ok(Self { settings, configuration, ui, repo, into: None })
     }
 
     /// Opens the stores that exist; makes and writes nothing, but sweeps what dead processes of ours left in the user's.
@@ -136,6 +148,14 @@ impl Context {
         container.mode().or(self.settings.engines.default_mode).unwrap_or(ExecMode::N1)
     }
 
+    /// From here on images go into the store that the site has chosen for those of jobs. One that does not serve this user
+    /// is none of his.
+    pub fn stage_for_jobs(&mut self) {
+        let serves =
+            |name: &String| self.settings.stores.iter().any(|store| store.name == *name && store.admits_caller());
+        self.into = self.settings.stage.store.clone().filter(serves);
+    }
+
     /// The store that new images and containers go into; made if it does not exist.
     pub fn writable_store(&self) -> Result<Store, Failure> {
         if let Some(repo) = &self.repo
@@ -146,7 +166,8 @@ impl Context {
         // The first is the one that its user named, whatever its kind is.
         let mut candidates = self.settings.stores.iter().enumerate();
         let takes = |(at, store): &(usize, &StoreSettings)| {
-            !store.readonly && store.admits_caller() && (*at == 0 || store.kind.takes_pulls())
+            let is_meant = self.into.as_ref().is_none_or(|name| store.name == *name);
+            is_meant && !store.readonly && store.admits_caller() && (*at == 0 || store.kind.takes_pulls())
         };
         while let Some((_, settings)) = candidates.find(takes) {
             let store = match Store::open(settings)? {
@@ -158,6 +179,10 @@ impl Context {
                 let _ = store.sweep();
                 return Ok(store);
             }
+        }
+        if let Some(store) = self.settings.stores.iter().find(|store| Some(&store.name) == self.into.as_ref()) {
+            let uid = rustix::process::geteuid().as_raw();
+            return Err(ContextError::NotStaged { path: store.path.clone(), uid }.into());
         }
         let first = self.settings.stores.first().map_or_else(PathBuf::new, |store| store.path.clone());
         Err(ContextError::NoWritableStore(first).into())

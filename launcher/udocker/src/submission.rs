@@ -3,6 +3,7 @@
 //! ```text
 //! advise   what the site's rules deny on every node is refused now, in the node's words; the node still decides
 //! pin      the tag becomes the digest that it stands for now (`policy.pin`)
+//! stage    its image is made ready, where the site wants that now (`stage.when`)
 //! ```
 //! Slurm's plugin, which reads no configuration and asks no registry, runs it once a submission (`udocker resolve --request`):
 //! the request comes in SLURM_UDOCKER_REQUEST and goes to stdout, and a refusal is an error as of any command.
@@ -19,11 +20,12 @@ use udocker_core::platform::Platform;
 use udocker_core::policy::{self, ModeSettings, Name, Pin, Policy, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{Defaults, PullPolicy, RequestError, RunRequest, WriteSpec, is_path};
-use udocker_core::settings::Settings;
+use udocker_core::settings::{Settings, StageWhen};
 use udocker_core::store::Stores;
 use udocker_transfer::resolve::resolve;
 
 use crate::cmd::Outcome;
+use crate::cmd::stage::for_job;
 use crate::context::Context;
 
 /// A job is not submitted, or there is none.
@@ -60,7 +62,7 @@ enum Image<'a> {
 }
 
 /// See the module's head.
-pub fn run(context: &Context) -> Outcome {
+pub fn run(context: &mut Context) -> Outcome {
     let text = std::env::var_os(SLURM_UDOCKER_REQUEST).ok_or(SubmissionError::None)?;
     let request = RunRequest::from_json(text.as_encoded_bytes()).map_err(SubmissionError::NotRead)?;
     let stores = context.stores()?;
@@ -70,9 +72,10 @@ pub fn run(context: &Context) -> Outcome {
         Image::Reference(reference) => pin(&request, reference, &stores, context)?,
         Image::Path(_) | Image::Container(_) => None,
     };
-    // `[stage] when = "submit"` has its place here: after the rules, and of the image that was pinned. Whoever waits for us has
-    // patience as long as something is said on stderr now and then (spank-plugin/src/submit.rs).
+    drop(image);
     let request = RunRequest { pin: pin.or(request.pin.clone()), ..request };
+    // Whoever waits for us has patience as long as something is said on stderr now and then (spank-plugin/src/submit.rs).
+    for_job(&request, StageWhen::Submit, context)?;
     let text = request.to_json().map_err(SubmissionError::NotSent)?;
     // Not by `ui`: the answer is none of the results that a user can turn off.
     writeln!(std::io::stdout().lock(), "{text}").map_err(SubmissionError::NotPrinted)?;

@@ -28,7 +28,7 @@ impl Plugin for Panics {
         Ok(())
     }
 
-    fn options_read(_: Client, _: &[&OsStr]) -> Result<(), String> {
+    fn options_read(_: Client, _: &Spank<'_>, _: &[&OsStr]) -> Result<(), String> {
         pass("options_read");
         Ok(())
     }

@@ -48,7 +48,7 @@ pub trait Plugin {
     ///
     /// # Errors
     /// It ends, and nothing is submitted.
-    fn options_read(client: Client, words: &[&OsStr]) -> Result<(), String>;
+    fn options_read(client: Client, spank: &Spank<'_>, words: &[&OsStr]) -> Result<(), String>;
 
     /// srun is about to start a step.
     ///
@@ -140,9 +140,10 @@ pub unsafe fn init<P: Plugin>(spank: spank_t, count: c_int, words: *mut *mut c_c
 ///
 /// # Safety
 /// `words` are `count` strings, as Slurm gives them.
-pub unsafe fn init_post_opt<P: Plugin>(count: c_int, words: *mut *mut c_char) -> c_int {
+pub unsafe fn init_post_opt<P: Plugin>(spank: spank_t, count: c_int, words: *mut *mut c_char) -> c_int {
     // SAFETY: the caller's promise.
-    client().map_or(0, |client| told(guarded(|| P::options_read(client, &unsafe { texts(count, words) }))))
+    let words = || unsafe { texts(count, words) };
+    client().map_or(0, |client| told(guarded(|| P::options_read(client, &Spank::new(spank), &words()))))
 }
 
 /// `slurm_spank_local_user_init`, which only srun calls.
@@ -215,9 +216,13 @@ macro_rules! plugin {
                 unsafe { entries::init::<$plugin>(spank, count, words) }
             }
             #[unsafe(no_mangle)]
-            unsafe extern "C" fn slurm_spank_init_post_opt(_: spank_t, count: c_int, words: *mut *mut c_char) -> c_int {
+            unsafe extern "C" fn slurm_spank_init_post_opt(
+                spank: spank_t,
+                count: c_int,
+                words: *mut *mut c_char,
+            ) -> c_int {
                 // SAFETY: Slurm's own arguments.
-                unsafe { entries::init_post_opt::<$plugin>(count, words) }
+                unsafe { entries::init_post_opt::<$plugin>(spank, count, words) }
             }
             #[unsafe(no_mangle)]
             extern "C" fn slurm_spank_local_user_init(spank: spank_t, _: c_int, _: *mut *mut c_char) -> c_int {

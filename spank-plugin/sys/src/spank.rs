@@ -7,7 +7,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::bindings::{
     self, S_JOB_ARGV, S_JOB_GID, S_JOB_ID, S_JOB_STEPID, S_JOB_UID, S_TASK_GLOBAL_ID, S_TASK_ID, spank_err_t,
-    spank_get_item, spank_getenv, spank_item, spank_setenv, spank_strerror, spank_t, spank_unsetenv,
+    spank_get_item, spank_getenv, spank_item, spank_job_control_setenv, spank_setenv, spank_strerror, spank_t,
+    spank_unsetenv,
 };
 
 /// Longest variable of a job that is read, bytes with the zero at the end.
@@ -181,6 +182,16 @@ impl Spank<'_> {
         };
         // SAFETY: both are strings, which Slurm copies.
         check("spank_setenv", unsafe { spank_setenv(self.raw, name.as_ptr(), value.as_ptr(), 1) })
+    }
+
+    /// Sets `SPANK_` and `name` for the job's prolog and epilog, on whichever node. On a client alone.
+    pub fn tell_prolog(&self, name: &CStr, value: &OsStr) -> Result<(), SpankError> {
+        let Ok(value) = CString::new(value.as_bytes()) else {
+            return Err(SpankError { call: "spank_job_control_setenv", reason: "the value holds a zero byte".into() });
+        };
+        // SAFETY: both are strings, which Slurm copies.
+        let code = unsafe { spank_job_control_setenv(self.raw, name.as_ptr(), value.as_ptr(), 1) };
+        check("spank_job_control_setenv", code)
     }
 
     /// Removes a variable of the job.

@@ -52,7 +52,7 @@ impl fmt::Display for Finding {
 
 /// Checks it all; `tell` is given a line each. Whether nothing is wrong.
 pub fn check(settings: &Settings, mut tell: impl FnMut(String)) -> bool {
-    let findings = [modes(settings), vec![run_directory(settings)], slurm::check()].concat();
+    let findings = [modes(settings), vec![run_directory(settings)], slurm::check(settings.stage.when)].concat();
     findings.iter().for_each(|finding| tell(finding.to_string()));
     !findings.iter().any(|finding| matches!(finding.verdict, Verdict::Wrong(..)))
 }

@@ -1,4 +1,4 @@
-//! Slurm on this machine: its release, the plugin that it loads, the launcher that the plugin starts, and the guard.
+//! Slurm on this machine: its release, the plugin that it loads, the launcher that the plugin starts, the guard, and the prolog.
 
 use std::fmt;
 use std::io::Read;
@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use udocker_core::env_vars::SLURM_UDOCKER_REQUEST;
+use udocker_core::settings::StageWhen;
 use udocker_core::sys::process::wait_or_end;
 
 use super::plugstack::{self, Line};
@@ -46,8 +48,8 @@ impl fmt::Display for Release {
     }
 }
 
-/// Checks it all.
-pub fn check() -> Vec<Finding> {
+/// Checks it all. `when`: the site's choice of when images come.
+pub fn check(when: StageWhen) -> Vec<Finding> {
     let told = ["slurmd", "srun"].into_iter().find_map(|name| Some((name, answer(name, &["-V"])?)));
     let Some((program, version)) = told else {
         return vec![Finding::note("Slurm", "neither slurmd nor srun is here, and nothing of Slurm was checked")];
@@ -90,6 +92,9 @@ pub fn check() -> Vec<Finding> {
     found.push(files::plugin(path, release));
     found.extend(line_says(line));
     found.extend(config.as_deref().map(|text| guard(line, setting(text, "TaskProlog"))));
+    if when == StageWhen::Prolog {
+        found.extend(config.as_deref().map(prolog));
+    }
     found
 }
 
@@ -122,7 +127,7 @@ fn guard(line: &Line, program: Option<&str>) -> Finding {
     let thing = "TaskProlog";
     let hint = "make the guard of docs/admin/slurm.md your TaskProlog, or a part of it";
     let why = match program.map(|path| (path, std::fs::read(path))) {
-        Some((path, Ok(text))) if text.windows(21).any(|part| part == b"SLURM_UDOCKER_REQUEST") => {
+        Some((path, Ok(text))) if names(&text, SLURM_UDOCKER_REQUEST) => {
             return Finding::good(thing, format!("{path} has the guard"));
         }
         Some((path, Ok(_))) => format!("{path} has no guard"),
@@ -133,6 +138,34 @@ fn guard(line: &Line, program: Option<&str>) -> Finding {
         true => Finding::note(thing, format!("{why}; it matters where a node may lack the plugin")),
         false => Finding::wrong(thing, format!("{why}: without the plugin contained jobs run on the host"), hint),
     }
+}
+
+/// The prolog that makes images ready. Newer releases number their prologs, of which the first is looked at.
+fn prolog(config: &str) -> Finding {
+    let thing = "Prolog";
+    let program = setting(config, "Prolog").or_else(|| setting(config, "Prolog[0]"));
+    let why = match program.map(|path| (path, std::fs::read(path))) {
+        Some((path, Ok(text))) if names(&text, "SPANK_UDOCKER_REQUEST") => {
+            let waits = setting(config, "PrologFlags").is_some_and(|flags| flags.contains("Alloc"));
+            return match waits {
+                true => Finding::good(thing, format!("{path} makes images ready")),
+                false => Finding::note(
+                    thing,
+                    format!("{path} makes images ready; without PrologFlags=Alloc one that takes long costs the step"),
+                ),
+            };
+        }
+        Some((path, Ok(_))) => format!("{path} makes no image ready"),
+        Some((path, Err(error))) => format!("{path} cannot be read: {error}"),
+        None => "there is none".to_owned(),
+    };
+    let hint = "make the script of docs/admin/slurm.md your Prolog, or its last lines";
+    Finding::wrong(thing, format!("{why}, and `stage.when` of site.toml is \"prolog\""), hint)
+}
+
+/// Whether a script has this name in it.
+fn names(script: &[u8], name: &str) -> bool {
+    script.windows(name.len()).any(|part| part == name.as_bytes())
 }
 
 /// The value of `key` in what `scontrol show config` prints.
