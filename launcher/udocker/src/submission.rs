@@ -11,6 +11,8 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use udocker_core::container::Container;
 use udocker_core::digest::Digest;
@@ -27,6 +29,9 @@ use udocker_transfer::resolve::resolve;
 use crate::cmd::Outcome;
 use crate::cmd::stage::for_job;
 use crate::context::Context;
+
+/// How long staging is silent.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// A job is not submitted, or there is none.
 #[derive(Debug, thiserror::Error)]
@@ -74,12 +79,33 @@ pub fn run(context: &mut Context) -> Outcome {
     };
     drop(image);
     let request = RunRequest { pin: pin.or(request.pin.clone()), ..request };
-    // Whoever waits for us has patience as long as something is said on stderr now and then (spank-plugin/src/submit.rs).
-    for_job(&request, StageWhen::Submit, context)?;
+    audibly(&request.image, || for_job(&request, StageWhen::Submit, context))?;
     let text = request.to_json().map_err(SubmissionError::NotSent)?;
     // Not by `ui`: the answer is none of the results that a user can turn off.
     writeln!(std::io::stdout().lock(), "{text}").map_err(SubmissionError::NotPrinted)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Does `work` for `image`, and says now and then that it goes on, also to who wants to hear little: the plugin ends a program that
+/// is silent (spank-plugin/src/submit.rs).
+fn audibly<T>(image: &str, work: impl FnOnce() -> T) -> T {
+    let (done, waits) = mpsc::channel::<()>();
+    let since = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while let Err(RecvTimeoutError::Timeout) = waits.recv_timeout(SIGN_OF_LIFE) {
+                // Nobody is left to tell if stderr is gone.
+                let _ = writeln!(
+                    std::io::stderr().lock(),
+                    "Info: {image} is being made ready for the job ({} s)",
+                    since.elapsed().as_secs()
+                );
+            }
+        });
+        let answer = work();
+        drop(done);
+        answer
+    })
 }
 
 /// As a node takes it: a path, else a stored container, else an image.
