@@ -569,3 +569,34 @@ fn the_toolkit_is_started_by_posix_spawn() {
     assert!(processes.len() == 1 && processes.iter().all(is_spawn), "{processes:?}");
     site.down();
 }
+
+/// A digest is found under any name: the rules about names hold for it as for what its job's user typed.
+#[test]
+fn rules_about_names_hold_for_a_job_with_a_digest() {
+    let (site, tag) = (Site::whole(Release::Bookworm, ""), Tag::new());
+    let host = &tag.proxy.host;
+    let allow =
+        format!("{PREFER}default = \"deny\"\n[[policy.rule]]\naction = \"allow\"\nmatch.image = [\"{host}/test/x\"]\n");
+    std::fs::write(site.etc("/etc/udocker/site.toml"), allow).unwrap();
+    let script = format!("#!/bin/sh\n#SBATCH -n1 -o out -e err\n{LOOK}\n");
+    let job = hold(&site, &[&tag.image()], &script);
+    tag.moves_to(Kind::Multi);
+    release(&site, &job);
+    assert_eq!((text(&site, "out").as_str(), quiet(&text(&site, "err")).as_str()), ("first\n", ""));
+    // Whoever writes another image's digest into the request gets that under its own name.
+    let other = tag.registry.publish(&Kind::Features.image(), "other");
+    assert_eq!(site.run(&[&format!("{INSTALLED}/udocker"), "-q", "pull", &other]), is(0, "", ""));
+    let deny = format!(
+        "{PREFER}[[policy.rule]]\naction = \"deny\"\nreason = \"not this one\"\nmatch.image = [\"{}/test/other\"]\n",
+        tag.registry.host
+    );
+    std::fs::write(site.etc("/etc/udocker/site.toml"), deny).unwrap();
+    let line = format!(
+        "export SLURM_UDOCKER_REQUEST=$(printf %s \"$SLURM_UDOCKER_REQUEST\" | sed 's/sha256:[0-9a-f]*/{}/')\nsrun -Q -n1 true",
+        Kind::Features.image().digest()
+    );
+    let (status, _, err) =
+        site.cluster.run(&["SHELL=/bin/sh"], &["salloc", "-Q", "-n1", &tag.image(), "sh", "-c", &line]);
+    assert!(status == 121 && err.contains("the site forbids it") && err.contains("not this one"), "{status} {err}");
+    site.down();
+}
