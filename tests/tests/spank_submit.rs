@@ -4,12 +4,12 @@
 
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use udocker_tests::cluster::Release;
 use udocker_tests::images::Kind;
 use udocker_tests::slurm_site::{ALL, INSTALLED, Site, is, on_the_host, places};
-use udocker_tests::{FaultProxy, Registry, TestEnv};
+use udocker_tests::{Fault, FaultProxy, Registry, TestEnv};
 
 const PREFER: &str = "[policy]\npin = \"prefer\"\n";
 const REQUIRE: &str = "[policy]\npin = \"require\"\n";
@@ -162,6 +162,25 @@ fn arrays_components_requeued_and_nested_jobs_have_the_digest_that_is_theirs() {
     }
     release(&site, &nest);
     assert_eq!(quiet(&text(&site, "out.inner")), "second\n", "{}", text(&site, "err.nest"));
+    site.down();
+}
+
+/// Longer than the plugin listens to a program that says nothing.
+#[test]
+fn an_image_is_made_ready_at_submission_where_the_site_says_so() {
+    let (site, tag) = (Site::whole(Release::Bookworm, "[stage]\nwhen = \"submit\"\n"), Tag::new());
+    tag.proxy.add("/blobs/", u64::MAX, Fault::Delay(Duration::from_secs(3)));
+    site.write("job", &format!("#!/bin/sh\n#SBATCH -n1 -o out -e err\n{LOOK}\n"));
+    let (status, out, err) = site.run(&["sbatch", "--parsable", "--hold", &tag.image(), "job"]);
+    assert_eq!(status, 0, "{out}{err}");
+    let told = format!("udocker: {} is being made ready for the job (10 s)\n", tag.reference);
+    assert!(err.contains(&told), "{err}");
+    assert!(!err.contains("warning"), "{err}");
+    // Nobody needs the registry any more.
+    let asked = tag.proxy.requests();
+    release(&site, out.trim());
+    assert_eq!((text(&site, "out").as_str(), text(&site, "err").as_str()), ("first\n", ""));
+    assert_eq!(tag.proxy.requests(), asked);
     site.down();
 }
 

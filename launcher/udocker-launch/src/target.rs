@@ -163,10 +163,10 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     if let Some(mounts) = &places.settings.mounts {
         mounts.judge_directory(&request.image, Path::new(&request.image), false)?;
     }
-    check_layer(request, &tree)?;
     let subject = Subject { shown: &request.image, name: Name::None, digests: Vec::new() };
     let permit = policy::ask(places.settings, &subject, &tree, places.env)?;
     let choice = choose(request, None, &permit, None, places)?;
+    check_layer(request, &tree)?;
     let root = RootPlan::new(&tree, root_write(request, places.settings));
     let facts = ContainerFacts { id: request.image.clone(), names: Vec::new(), root: tree, mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;
