@@ -427,6 +427,11 @@ fn stores_platforms_and_the_pull_policy_count_as_on_the_node() {
     let (pin, told) = pinned(&site, &[&local, "--udocker-pull=never"]);
     assert_eq!((pin.is_some(), told.as_str()), (true, ""));
     assert_eq!(saw(&[&local, "--udocker-pull=never"]), seen("second"));
+    // Another platform's image is not here: what its registry said a moment ago is the index of all.
+    let arm = [image.as_str(), "--udocker-platform=linux/arm64"];
+    assert_eq!(pinned(&site, &arm), (Some(Kind::Multi.image().digest()), String::new()));
+    let (pin, told) = pinned(&site, &[arm[0], arm[1], "--udocker-pull=never"]);
+    assert!(pin.is_none() && told.contains("is in no store, and `--pull=never` forbids"), "{told}");
     // Containers are none's to pin.
     assert_eq!(site.run(&[&udocker, "-q", "create", "--name=mine", reference]).0, 0);
     assert_eq!(pinned(&site, &["--udocker-image=mine"]), (None, String::new()));
@@ -617,5 +622,23 @@ fn rules_about_names_hold_for_a_job_with_a_digest() {
     let (status, _, err) =
         site.cluster.run(&["SHELL=/bin/sh"], &["salloc", "-Q", "-n1", &tag.image(), "sh", "-c", &line]);
     assert!(status == 121 && err.contains("the site forbids it") && err.contains("not this one"), "{status} {err}");
+    site.down();
+}
+
+#[test]
+fn a_registry_is_asked_with_the_user_s_credentials() {
+    let (env, site) = (TestEnv::new(), Site::whole(Release::Bookworm, REQUIRE));
+    let registry = Registry::start_with_password(&env);
+    let reference = registry.serve(Kind::Busybox);
+    let image = format!("--udocker-image={reference}");
+    let (status, _, err) = site.run(&["srun", "-n1", &image, "true"]);
+    let told = format!("srun: error: udocker: cannot submit a job with {reference}: it has no digest");
+    assert!(status == 1 && err.starts_with(&told) && err.contains("udocker login"), "{err}");
+    let udocker = format!("{INSTALLED}/udocker");
+    let host = format!("--registry=http://{}", registry.host);
+    let (status, _, err) = site.run(&[&udocker, "login", "--username=alice", "--password=secret", &host]);
+    assert_eq!(status, 0, "{err}");
+    assert_eq!(pinned(&site, &[&image]), (Some(Kind::Busybox.image().digest()), String::new()));
+    assert_eq!(site.run(&["srun", "-n1", &image, "echo", "runs"]).1, "runs\n");
     site.down();
 }

@@ -17,7 +17,7 @@ use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::PullPolicy;
 use udocker_core::settings::{RegistrySettings, Settings};
-use udocker_core::store::{RunDirectory, StoreError, Stores};
+use udocker_core::store::{FoundImage, RunDirectory, StoreError, Stores};
 
 use crate::locate;
 use crate::pull::PullError;
@@ -114,8 +114,10 @@ pub fn resolve(
     if let Some(digest) = reference.digest() {
         return Ok(Resolved { digest: digest.clone(), source: Source::Reference });
     }
+    // What a tag has for another platform is another manifest; one that was never extracted is this machine's.
+    let of_platform = |found: &FoundImage<'_>| found.record.is_some() || *platform == Platform::native();
     if pull != PullPolicy::Always
-        && let Some(found) = stores.find_image(reference, platform)?
+        && let Some(found) = stores.find_image(reference, platform)?.filter(of_platform)
     {
         let source = Source::Store(found.store.settings().name.clone());
         let digest = match (&found.record, &found.tag_directory) {
