@@ -13,19 +13,30 @@ const CONF: &str = "GresTypes=gpu\nNodeName=DEFAULT Gres=gpu:2\n";
 const LOOK: &str = r#"echo "$SLURM_PROCID cuda=$CUDA_VISIBLE_DEVICES $(
   for device in 0 1; do sh -c ": </dev/nvidia$device" 2>&1 && echo opens; done | sed 's/.*: //' | tr '\n' ',')""#;
 
+/// What `words` come to, a line for each rank, sorted; in the image with `options`, or bare without any.
+fn lines(site: &Site, words: &[&str], options: Option<&[&str]>) -> Vec<String> {
+    let image = options.map(|options| [&[site.image.as_str()], options].concat()).unwrap_or_default();
+    let words = [&["srun", "-N1"], words, &image, &["sh", "-c", LOOK]].concat();
+    let (status, out, err) = site.run(&words);
+    let told = err.lines().filter(|line| !line.contains("--share=task MPI ranks cannot")).collect::<Vec<_>>();
+    assert_eq!((status, told), (0, vec![]), "{words:?}: {out}");
+    let mut lines: Vec<String> = out.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
 /// The lines of `words` with an image and without one, which must be the same.
-fn seen(site: &Site, release: Release, words: &[&str]) -> Vec<String> {
-    let lines = |image: Option<&str>| {
-        let words = [&["srun", "-N1"], words, image.as_slice(), &["sh", "-c", LOOK]].concat();
-        let (status, out, err) = site.run(&words);
-        assert_eq!((status, err.as_str()), (0, ""), "{release:?} {words:?}: {out}");
-        let mut lines: Vec<String> = out.lines().map(str::to_owned).collect();
-        lines.sort();
-        lines
-    };
-    let (bare, contained) = (lines(None), lines(Some(&site.image)));
-    assert_eq!(contained, bare, "{release:?} {words:?}");
+fn seen(site: &Site, words: &[&str]) -> Vec<String> {
+    let (bare, contained) = (lines(site, words, None), lines(site, words, Some(&[])));
+    assert_eq!(contained, bare, "{words:?}");
     bare
+}
+
+/// What a step that cannot start says.
+fn refused(site: &Site, words: &[&str]) -> (i32, String) {
+    let (status, _, err) = site.run(&[&["srun", "-N1", "-n1"], words, &[&site.image, "true"]].concat());
+    let lines: Vec<_> = err.lines().filter(|line| !line.starts_with("srun: ")).collect();
+    (status, lines.join("\n"))
 }
 
 /// Directories that slurmd makes and does not remove, one for each node and controller.
@@ -54,12 +65,12 @@ fn granted_devices_open_and_others_do_not() {
         let groups = Groups;
         let site = Site::with_files(release, &conf, &files);
         let no = "Operation not permitted";
-        assert_eq!(seen(&site, release, &["-n1"]), [format!("0 cuda= {no},{no},")]);
-        assert_eq!(seen(&site, release, &["-n1", "--gres=gpu:1"]), [format!("0 cuda=0 opens,{no},")]);
-        assert_eq!(seen(&site, release, &["-n1", "--gres=gpu:2"]), ["0 cuda=0,1 opens,opens,"]);
+        assert_eq!(seen(&site, &["-n1"]), [format!("0 cuda= {no},{no},")]);
+        assert_eq!(seen(&site, &["-n1", "--gres=gpu:1"]), [format!("0 cuda=0 opens,{no},")]);
+        assert_eq!(seen(&site, &["-n1", "--gres=gpu:2"]), ["0 cuda=0,1 opens,opens,"]);
         // Within a task's own devices they are counted anew.
         assert_eq!(
-            seen(&site, release, &["-n2", "--gpus-per-task=1"]),
+            seen(&site, &["-n2", "--gpus-per-task=1"]),
             [format!("0 cuda=0 opens,{no},"), format!("1 cuda=0 {no},opens,")],
             "{release:?}"
         );
@@ -68,20 +79,87 @@ fn granted_devices_open_and_others_do_not() {
     }
 }
 
-/// Where nothing holds ranks back, the variables tell each what is its own.
+/// Where nothing holds ranks back, what was not granted is covered, in one container of the node's ranks and in one of each.
 #[test]
-fn variables_tell_each_rank_its_device() {
+fn what_was_not_granted_is_covered() {
+    const NO: &str = "Permission denied";
     for release in ALL {
         let site = Site::with_files(release, CONF, &[("devices", DEVICES), ("slurm/gres.conf", GRES)]);
-        assert_eq!(seen(&site, release, &["-n1"]), ["0 cuda= opens,opens,"]);
-        assert_eq!(
-            seen(&site, release, &["-n2", "--gpus-per-task=1"]),
-            ["0 cuda=0 opens,opens,", "1 cuda=1 opens,opens,"]
-        );
-        assert_eq!(
-            seen(&site, release, &["-n2", "--gres=gpu:2"]),
-            ["0 cuda=0,1 opens,opens,", "1 cuda=0,1 opens,opens,"]
-        );
+        for mode in ["N1", "P2"] {
+            let mode = format!("--udocker-mode={mode}");
+            let inside =
+                |words: &[&str], options: &[&str]| lines(&site, words, Some(&[&[mode.as_str()], options].concat()));
+            assert_eq!(lines(&site, &["-n1"], None), ["0 cuda= opens,opens,"]);
+            assert_eq!(inside(&["-n1"], &[]), [format!("0 cuda= {NO},{NO},")], "{release:?} {mode}");
+            assert_eq!(inside(&["-n1", "--gres=gpu:1"], &[]), [format!("0 cuda=0 opens,{NO},")], "{release:?} {mode}");
+            assert_eq!(inside(&["-n1", "--gres=gpu:2"], &[]), ["0 cuda=0,1 opens,opens,"], "{release:?} {mode}");
+            let one_each = ["-n2", "--gpus-per-task=1"];
+            assert_eq!(
+                inside(&one_each, &[]),
+                ["0 cuda=0 opens,opens,", "1 cuda=1 opens,opens,"],
+                "{release:?} {mode}"
+            );
+            // Libraries count what opens: the second rank's GPU is its first.
+            assert_eq!(
+                inside(&one_each, &["--udocker-share=task"]),
+                [format!("0 cuda=0 opens,{NO},"), format!("1 cuda=0 {NO},opens,")],
+                "{release:?} {mode}"
+            );
+            assert_eq!(
+                inside(&["-n2", "--gres=gpu:2"], &[]),
+                ["0 cuda=0,1 opens,opens,", "1 cuda=0,1 opens,opens,"],
+                "{release:?} {mode}"
+            );
+        }
         site.down();
     }
+}
+
+/// A user narrows what was granted, and a site what nobody asked for; nobody widens it.
+#[test]
+fn a_wish_is_for_granted_gpus() {
+    const NO: &str = "Permission denied";
+    let site_toml = "[[override]]\naccount = [\"quiet\"]\ngpu.default = \"none\"\n";
+    let files = [("devices", DEVICES), ("slurm/gres.conf", GRES), ("udocker/site.toml", site_toml)];
+    let site = Site::with_files(ALL[0], CONF, &files);
+    let two = ["-n1", "--gres=gpu:2"];
+    for (options, expected) in [
+        (&["--udocker-gpu=none"][..], format!("0 cuda= {NO},{NO},")),
+        (&["--udocker-gpu=1"], format!("0 cuda=0 {NO},opens,")),
+        (&["--udocker-gpu=0-1"], "0 cuda=0,1 opens,opens,".into()),
+        (&["--udocker-gpu=all"], "0 cuda=0,1 opens,opens,".into()),
+        (&["--udocker-gpu=none", "--udocker-device=/dev/nvidia1"], format!("0 cuda=0 {NO},opens,")),
+        (&["--udocker-gpu=1", "--udocker-env=CUDA_VISIBLE_DEVICES=7"], format!("0 cuda=7 {NO},opens,")),
+    ] {
+        assert_eq!(lines(&site, &two, Some(options)), [expected], "{options:?}");
+    }
+    let error = "udocker: [n1 task 0] Error: cannot show GPU";
+    let granted = "  hint: granted: 0; `--gpu=auto` shows them";
+    for (words, expected) in [
+        (
+            &["--gres=gpu:1", "--udocker-gpu=1"][..],
+            format!("{error} 1: it was not granted (SLURM_STEP_GPUS=0)\n{granted}"),
+        ),
+        (
+            &["--gres=gpu:1", "--udocker-device=/dev/nvidia1"],
+            format!("{error} 1: it was not granted (SLURM_STEP_GPUS=0)\n{granted}"),
+        ),
+        (
+            &["--gres=gpu:1", "--udocker-mount=/dev/nvidia1:/gpu"],
+            format!("{error} 1: it was not granted (SLURM_STEP_GPUS=0)\n{granted}"),
+        ),
+        (
+            &["--gres=gpu:1", "--udocker-gpu=5"],
+            format!("{error} 5: this machine has none of that number\n  hint: there are: 0, 1"),
+        ),
+        (
+            &["--udocker-gpu=all"],
+            "udocker: [n1 task 0] Error: cannot show all GPUs: this job has none (the scheduler granted none)\n  \
+             hint: ask the scheduler for GPUs, as `--gres=gpu:1`; `--gpu=auto` does without"
+                .into(),
+        ),
+    ] {
+        assert_eq!(refused(&site, words), (125, expected), "{words:?}");
+    }
+    site.down();
 }

@@ -10,6 +10,7 @@ use super::identity::Identity;
 use super::{Caller, ContainerFacts, Defaults, Entrypoint, EnvSpec, ImageFiles, RunRequest, SiteEnv, SpecError, mount};
 use crate::engine::MountPlan;
 use crate::env_vars::{self, matches, matches_any};
+use crate::gpu::renumbered;
 use crate::image_config::ImageConfig;
 
 /// The program and its arguments, and whether they are a guess, since nobody named any.
@@ -213,10 +214,14 @@ pub(super) fn variables(
     match defaults {
         Defaults::Interactive => set_udockers_own(&mut out, caller, container, identity),
         Defaults::Job => {
+            let counted = caller.gpu.as_ref().and_then(|gpu| gpu.counted.as_deref());
             for (name, value) in &caller.env {
                 if matches_any(env_vars::PER_RANK, name.as_bytes()) && !is_carried(name) {
                     out.1 = EnvOrigin::Host;
-                    out.set(name, value);
+                    match counted.and_then(|counted| renumbered(name, value, counted)) {
+                        Some(value) => out.set(name, value),
+                        None => out.set(name, value),
+                    }
                 }
             }
             out.1 = EnvOrigin::Default;

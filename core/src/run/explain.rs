@@ -107,10 +107,9 @@ impl Explaining<'_> {
     /// What is to be told.
     pub fn explain(&self) -> Explanation {
         let mounts: Vec<_> = self.plan.mounts.iter().map(|mount| self.mount(mount)).collect();
+        let is_of_dev = |path: &Path| path.starts_with("/dev") && !path.starts_with("/dev/shm");
         let shows_devices = |mount: &&MountPlan| match &mount.source {
-            MountSource::Bind { path, .. } => {
-                path.starts_with("/dev") && !path.starts_with("/dev/shm") || is_device(path)
-            }
+            MountSource::Bind { path, .. } => is_of_dev(path) || is_of_dev(&mount.target) || is_device(path),
             MountSource::Tmpfs { .. } => false,
         };
         let devices = self.plan.mounts.iter().filter(shows_devices).map(|mount| self.mount(mount)).collect();
@@ -153,6 +152,10 @@ impl Explaining<'_> {
         ];
         if defaults == Defaults::Job {
             out.push(part("share", request.share().to_string(), self.setting("share")));
+        }
+        if let Some((shown, why)) = self.caller.gpu.as_ref().and_then(|gpu| gpu.told.as_ref()) {
+            let origin = self.or_configured("gpu", "gpu.default");
+            out.push(part("gpu", shown.clone(), format!("{origin}: {why}")));
         }
         if !plan.unshare.is_empty() {
             let names: Vec<_> = plan.unshare.iter().map(|namespace| namespace.name()).collect();

@@ -8,6 +8,7 @@ use udocker_core::container::Container;
 use udocker_core::deadline::Deadline;
 use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
 use udocker_core::error::Failure;
+use udocker_core::gpu::Shown;
 use udocker_core::host;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
@@ -19,6 +20,7 @@ use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, Patience, RunDirectory, Store, StoreError, Stores, TreeUse};
 
 use crate::error::LaunchError;
+use crate::gpus;
 use crate::options;
 use crate::pin;
 use crate::report::Voice;
@@ -37,6 +39,8 @@ pub struct Target {
     pub container: Option<(Store, Container)>,
     /// The image's, which one rank of a step marks for all that join its container.
     pub tree: Option<TreeUse>,
+    /// What it gets of this node's GPUs, if that has some.
+    pub gpus: Option<Shown>,
 }
 
 /// Where it is looked for.
@@ -113,6 +117,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     }
     if let Some(run) = shared {
         image.namespaces = request.mode.is_none().then(|| host::user_namespaces(Some(run)));
+        image.gpus = Some(gpus::look(places));
         image.leave(run, step, &wish);
     }
     drop(lock);
@@ -138,7 +143,8 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     let root = RootPlan::new(&tree, root_write(request, places.settings));
     let facts = ContainerFacts { id: request.image.clone(), names: Vec::new(), root: tree, mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;
-    Ok(Target { config: ImageConfig::default(), root, files, choice, facts, container: None, tree: None })
+    let gpus = gpus::show(request, &permit, None, places)?;
+    Ok(Target { config: ImageConfig::default(), root, files, choice, facts, container: None, tree: None, gpus })
 }
 
 /// Whether an image runs from its store where this node could have a copy and has none.
@@ -179,7 +185,7 @@ fn stored(
     let (record, tree, name) = image;
     let tree_name = name.map_or_else(|| mark(&tree), Ok)?;
     let files = ImageFiles::of_root(&RootPlan::new(&tree, RootWrite::ReadOnly))?;
-    Ok(Some(StepImage { record, tree, tree_name, files, namespaces: None }))
+    Ok(Some(StepImage { record, tree, tree_name, files, namespaces: None, gpus: None }))
 }
 
 /// Each rank asks for itself: what another left is a file that its user can write. `is_listed`: this process is among the
@@ -195,6 +201,7 @@ fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Pl
         root: image.tree.clone(),
         mode: choice.mode,
     };
+    let gpus = gpus::show(request, &permit, image.gpus, places)?;
     let tree = Some(TreeUse { name: image.tree_name, root: image.tree.clone(), is_listed });
     Ok(Target {
         config: image.record.config,
@@ -204,6 +211,7 @@ fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Pl
         choice,
         facts,
         container: None,
+        gpus,
     })
 }
 
@@ -238,7 +246,8 @@ fn of_container(
     let names = container.names().iter().map(ToString::to_string).collect();
     let facts = ContainerFacts { id: container.id().to_string(), names, root: root.tree.clone(), mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;
-    Ok(Target { config, root, files, choice, facts, container: Some((store.clone(), container)), tree: None })
+    let gpus = gpus::show(request, &permit, None, places)?;
+    Ok(Target { config, root, files, choice, facts, container: Some((store.clone(), container)), tree: None, gpus })
 }
 
 /// The mode of the request, else of the container, else one that works here; `namespaces`: what is known of them.
