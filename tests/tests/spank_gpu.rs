@@ -2,7 +2,10 @@
 //! GPUs and in each node's own /dev.
 #![cfg(target_arch = "x86_64")]
 
-use udocker_tests::cluster::Release;
+use std::path::Path;
+use std::process::Command;
+
+use udocker_tests::images::cached;
 use udocker_tests::slurm_site::{ALL, Site};
 
 const DEVICES: &str = "nvidia0 c 1 7\nnvidia1 c 1 9\n";
@@ -133,7 +136,10 @@ fn a_wish_is_for_granted_gpus() {
     ] {
         assert_eq!(lines(&site, &two, Some(options)), [expected], "{options:?}");
     }
-    let error = "udocker: [n1 task 0] Error: cannot show GPU";
+    let quiet = ["-n1", "--gres=gpu:2", "--account=quiet"];
+    assert_eq!(lines(&site, &quiet, Some(&[])), [format!("0 cuda= {NO},{NO},")]);
+    assert_eq!(lines(&site, &quiet, Some(&["--udocker-gpu=auto"])), ["0 cuda=0,1 opens,opens,"]);
+    let error = "udocker: [n1] cannot show GPU";
     let granted = "  hint: granted: 0; `--gpu=auto` shows them";
     for (words, expected) in [
         (
@@ -154,12 +160,112 @@ fn a_wish_is_for_granted_gpus() {
         ),
         (
             &["--udocker-gpu=all"],
-            "udocker: [n1 task 0] Error: cannot show all GPUs: this job has none (the scheduler granted none)\n  \
+            "udocker: [n1] cannot show all GPUs: this job has none (the scheduler granted none)\n  \
              hint: ask the scheduler for GPUs, as `--gres=gpu:1`; `--gpu=auto` does without"
                 .into(),
         ),
     ] {
         assert_eq!(refused(&site, words), (125, expected), "{words:?}");
     }
+    site.down();
+}
+
+/// NVIDIA's own programs and libraries, of the host's driver, tell that they found each other and that there is no kernel driver
+/// (status 9; 12 would be a library that was not found).
+#[test]
+fn a_granted_gpu_comes_with_its_driver() {
+    const LIBRARIES: &str = "/run/udocker/gpu/lib";
+    let driver = cached("nvidia", &[include_bytes!("../images/nvidia.sh")], |directory| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/nvidia.sh");
+        let output = Command::new(script).arg(directory).output().expect("bash is there");
+        assert!(output.status.success(), "images/nvidia.sh: {}", String::from_utf8_lossy(&output.stderr));
+    });
+    let root = driver.join("root").display().to_string();
+    let site_toml = format!("gpu.driver_root = \"{root}\"\n");
+    let files = [("devices", DEVICES), ("slurm/gres.conf", GRES), ("udocker/site.toml", site_toml.as_str())];
+    let site = Site::with_files(ALL[0], CONF, &files);
+    let run = |options: &[&str], script: &str| {
+        let words = [&["srun", "-N1", "-n1"], options, &[site.image.as_str(), "sh", "-c", script]].concat();
+        site.run(&words)
+    };
+    let smi = "nvidia-smi; echo $? $LD_LIBRARY_PATH; which nvidia-smi";
+    let loaded = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that the latest NVIDIA \
+                  driver is installed and running.\n";
+    let program = "/run/udocker/gpu/bin/nvidia-smi\n";
+    for mode in ["N1", "P2"] {
+        let mode = format!("--udocker-mode={mode}");
+        let (status, out, err) = run(&["--gres=gpu:1", &mode], smi);
+        assert_eq!((status, out, err.as_str()), (0, format!("{loaded}\n9 {LIBRARIES}\n{program}"), ""), "{mode}");
+    }
+    // The image's own list stays behind it, and without a GPU there is no driver.
+    let list = "echo $LD_LIBRARY_PATH; ls /run/udocker/gpu/lib";
+    let of_utility = "libnvidia-cfg.so.1\nlibnvidia-ml.so\nlibnvidia-ml.so.1\n";
+    assert_eq!(
+        run(&["--gres=gpu:1", "--udocker-gpu=auto,caps=utility"], list),
+        (0, format!("{LIBRARIES}\n{of_utility}"), "".into())
+    );
+    for options in [&[][..], &["--gres=gpu:1", "--udocker-gpu=none"]] {
+        let (_, out, _) = run(options, "ls -d /run/udocker/gpu 2>&1; echo $LD_LIBRARY_PATH");
+        assert_eq!(out, "ls: cannot access '/run/udocker/gpu': No such file or directory\n\n", "{options:?}");
+    }
+    site.down();
+}
+
+/// A specification of CDI is applied natively; the SONAMEs that its hook would have made are there.
+#[test]
+fn devices_of_cdi_are_shown() {
+    let spec = |kind: &str, devices: &str, edits: &str| {
+        format!(r#"{{"cdiVersion": "0.6.0", "kind": "{kind}", "devices": [{devices}], "containerEdits": {{{edits}}}}}"#)
+    };
+    let device = |name: &str, node: &str| {
+        format!(r#"{{"name": "{name}", "containerEdits": {{"deviceNodes": [{{"path": "{node}"}}]}}}}"#)
+    };
+    let gpus = [device("0", "/dev/nvidia0"), device("1", "/dev/nvidia1")].join(", ");
+    let hook = r#"{"hookName": "createContainer", "path": "/bin/false", "args": ["nvidia-cdi-hook", "update-ldcache", "--folder", "/opt"]}"#;
+    let edits = format!(
+        r#""env": ["NVIDIA_VISIBLE_DEVICES=void"], "hooks": [{hook}],
+           "mounts": [{{"hostPath": "/lib/x86_64-linux-gnu/libm.so.6", "containerPath": "/opt/libgpu.so.1.2", "options": ["ro"]}}]"#
+    );
+    let nvidia = spec("nvidia.com/gpu", &gpus, &edits);
+    let other = r#"{"name": "a", "containerEdits": {"env": ["OTHER=a"], "deviceNodes": [{"path": "/opt/other", "hostPath": "/dev/zero"}]}}"#;
+    let other = spec("vendor.example/other", other, "");
+    let files = [
+        ("devices", DEVICES),
+        ("slurm/gres.conf", GRES),
+        ("cdi/nvidia.json", nvidia.as_str()),
+        ("cdi/other.json", other.as_str()),
+        ("cdi/old.yaml", "cdiVersion: 0.5.0\n"),
+    ];
+    let site = Site::with_files(ALL[0], CONF, &files);
+    let run = |options: &[&str]| {
+        const SCRIPT: &str = "echo $NVIDIA_VISIBLE_DEVICES,$OTHER,$LD_LIBRARY_PATH; ls /run/udocker/gpu/lib 2>/dev/null; \
+                              [ ! -e /opt/other ] || head -c2 /opt/other | od -An -tx1";
+        site.run(&[&["srun", "-N1", "-n1"], options, &[site.image.as_str(), "sh", "-c", SCRIPT]].concat())
+    };
+    let shown = "void,,/run/udocker/gpu/lib\nlibm.so.6\n";
+    assert_eq!(run(&["--gres=gpu:1"]), (0, shown.into(), "".into()));
+    assert_eq!(run(&["--gres=gpu:1", "--udocker-gpu=nvidia.com/gpu=0"]), (0, shown.into(), "".into()));
+    assert_eq!(run(&["--udocker-device=vendor.example/other=a"]), (0, ",a,\n 00 00\n".into(), "".into()));
+    let error = "udocker: [n1] cannot show";
+    assert_eq!(
+        refused(&site, &["--gres=gpu:1", "--udocker-gpu=nvidia.com/gpu=1"]),
+        (
+            125,
+            format!(
+                "{error} GPU 1: it was not granted (SLURM_STEP_GPUS=0)\n  hint: granted: 0; `--gpu=auto` shows them"
+            )
+        )
+    );
+    assert_eq!(
+        refused(&site, &["--udocker-device=vendor.example/other=b"]),
+        (
+            125,
+            format!(
+                "{error} vendor.example/other=b: no CDI specification has this device\n  hint: there are: nvidia.com/gpu=0, \
+                 nvidia.com/gpu=1, vendor.example/other=a\n  hint: /etc/cdi/old.yaml was not read: only JSON is read\n  hint: \
+                 `nvidia-ctk cdi generate --format=json --output=/etc/cdi/nvidia.json` writes what is read here"
+            )
+        )
+    );
     site.down();
 }

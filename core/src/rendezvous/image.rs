@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use super::{Step, step_id};
-use crate::gpu::{Grant, Machine};
+use crate::gpu::Found;
 use crate::run::ImageFiles;
 use crate::store::{Record, RunDirectory};
 use crate::text::{escape, short_hash, unescape};
@@ -32,7 +32,7 @@ pub struct StepImage {
     /// Whether this node's user namespaces work, else the reason; `None`: nobody tried.
     pub namespaces: Option<Result<(), String>>,
     /// The node's GPUs, and those that the scheduler gave its ranks; `None`: nobody looked.
-    pub gpus: Option<(Machine, Grant)>,
+    pub gpus: Option<Found>,
 }
 
 impl StepImage {
@@ -109,6 +109,7 @@ pub fn name(step: &Step, wish: &str) -> String {
 mod tests {
     use super::*;
     use crate::digest::Digest;
+    use crate::gpu::{Bundle, Grant, Machine};
     use crate::image_config::ImageConfig;
     use crate::store::{TreeFormat, TreeId};
 
@@ -136,7 +137,11 @@ mod tests {
         assert!(StepImage::read(&run, &step, "i").is_none());
         for namespaces in [None, Some(Ok(())), Some(Err("a\nreason".to_owned()))] {
             let (record, files) = (record.clone(), files.clone());
-            let gpus = namespaces.is_some().then(|| (Machine::default(), Grant::Some("V=\n1".into())));
+            let gpus = namespaces.is_some().then(|| Found {
+                machine: Machine::default(),
+                grant: Grant::Some("V=\n1".into()),
+                bundle: Some(("k".into(), Bundle::default())),
+            });
             let tree = "/a\nb".into();
             let image = StepImage { record, tree, tree_name: "tree-1-2".into(), files, namespaces, gpus };
             image.leave(&run, &step, "i");

@@ -258,6 +258,7 @@ impl Explaining<'_> {
             EnvOrigin::SiteSet => site("set"),
             EnvOrigin::SitePrepend => site("prepend"),
             EnvOrigin::SiteAppend => site("append"),
+            EnvOrigin::Gpu => "the GPU's driver".into(),
             EnvOrigin::Wish(number) => {
                 let asked = self.asked.env.get(number as usize).cloned();
                 asked.unwrap_or_else(|| "--env".into())

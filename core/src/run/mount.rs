@@ -127,6 +127,11 @@ fn candidates(
         }
         chosen.push(default);
     }
+    for plan in caller.gpu.iter().flat_map(|gpu| &gpu.mounts) {
+        if !chosen.iter().any(|other| other.is_at(&plan.target)) {
+            chosen.push(Candidate { rank: Rank::Default, plan: plan.clone() });
+        }
+    }
     Ok(chosen)
 }
 

@@ -8,14 +8,14 @@ use udocker_core::container::Container;
 use udocker_core::deadline::Deadline;
 use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
 use udocker_core::error::Failure;
-use udocker_core::gpu::Shown;
+use udocker_core::gpu::{Found, Grant, Machine, Shown};
 use udocker_core::host;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::policy::{self, Name, Permit, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{StepImage, image_name};
-use udocker_core::run::{ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
+use udocker_core::run::{ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, Share, WriteSpec, is_path};
 use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, Patience, RunDirectory, Store, StoreError, Stores, TreeUse};
 
@@ -117,7 +117,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     }
     if let Some(run) = shared {
         image.namespaces = request.mode.is_none().then(|| host::user_namespaces(Some(run)));
-        image.gpus = Some(gpus::look(places));
+        image.gpus = gpus_of(&image, request, places)?;
         image.leave(run, step, &wish);
     }
     drop(lock);
@@ -143,8 +143,9 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     let root = RootPlan::new(&tree, root_write(request, places.settings));
     let facts = ContainerFacts { id: request.image.clone(), names: Vec::new(), root: tree, mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;
-    let gpus = gpus::show(request, &permit, None, places)?;
-    Ok(Target { config: ImageConfig::default(), root, files, choice, facts, container: None, tree: None, gpus })
+    let config = ImageConfig::default();
+    let gpus = gpus::show(request, &permit, (&config, &root), None, places)?;
+    Ok(Target { config, root, files, choice, facts, container: None, tree: None, gpus })
 }
 
 /// Whether an image runs from its store where this node could have a copy and has none.
@@ -201,18 +202,24 @@ fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Pl
         root: image.tree.clone(),
         mode: choice.mode,
     };
-    let gpus = gpus::show(request, &permit, image.gpus, places)?;
+    let root = RootPlan::new(&image.tree, root_write(request, places.settings));
+    let gpus = gpus::show(request, &permit, (&image.record.config, &root), image.gpus.as_ref(), places)?;
     let tree = Some(TreeUse { name: image.tree_name, root: image.tree.clone(), is_listed });
-    Ok(Target {
-        config: image.record.config,
-        tree,
-        root: RootPlan::new(image.tree, root_write(request, places.settings)),
-        files: image.files,
-        choice,
-        facts,
-        container: None,
-        gpus,
-    })
+    Ok(Target { config: image.record.config, tree, root, files: image.files, choice, facts, container: None, gpus })
+}
+
+/// What a node's first rank finds of its GPUs for all.
+fn gpus_of(image: &StepImage, request: &RunRequest, places: &Places<'_>) -> Result<Option<Found>, Failure> {
+    let machine = Machine::look(Path::new("/"));
+    if machine.gpus.is_empty() {
+        let grant = Grant::of(places.env, places.voice.step.scheduler, Share::Node);
+        return Ok(Some(Found { machine, grant, bundle: None }));
+    }
+    let reference: ImageReference = request.image.parse().map_err(options::usage)?;
+    let asked = (&*request.image, &reference);
+    let permit = policy::ask_image(places.settings, asked, (&image.record, &image.tree), places.env)?;
+    let root = RootPlan::new(&image.tree, RootWrite::ReadOnly);
+    Ok(Some(gpus::look(machine, request, &permit, (&image.record.config, &root), places)))
 }
 
 fn root_write(request: &RunRequest, settings: &Settings) -> RootWrite {
@@ -246,7 +253,7 @@ fn of_container(
     let names = container.names().iter().map(ToString::to_string).collect();
     let facts = ContainerFacts { id: container.id().to_string(), names, root: root.tree.clone(), mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;
-    let gpus = gpus::show(request, &permit, None, places)?;
+    let gpus = gpus::show(request, &permit, (&config, &root), None, places)?;
     Ok(Target { config, root, files, choice, facts, container: Some((store.clone(), container)), tree: None, gpus })
 }
 
