@@ -266,7 +266,7 @@ pub(super) fn variables(
         }
         // The driver must be the kernel's own, whatever the image has.
         if gpu.has_libraries {
-            out.set_list("LD_LIBRARY_PATH", driver::LIBRARIES, |own, rest| joined(own, rest));
+            out.set_list("LD_LIBRARY_PATH", driver::LIBRARIES, joined);
         }
         if gpu.has_programs {
             out.set_list("PATH", driver::PROGRAMS, |own, rest| joined(rest, own));
