@@ -2,6 +2,7 @@
 //! a /dev/full and a /dev/urandom in a /dev of the test's own.
 
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use udocker_tests::node::{Node, SOON, ended, one};
 use udocker_tests::{code, is_root, run, stderr, stdout};
@@ -50,12 +51,20 @@ const ONE: &[(&str, &str)] = &[("SLURM_STEP_GPUS", "0"), ("SLURM_GPUS_ON_NODE", 
 #[test]
 fn the_first_rank_of_a_node_looks_for_all() {
     let node = Node::new();
-    let waits = format!("{LOOK}; sleep 3");
-    let first = rank(&node, ("s", 0), ONE, &["i", "sh", "-c", &waits]).spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let shared = node.shared();
+    let mount = format!("--mount={}:/mnt", shared.display());
+    let waits = format!("{LOOK}; : >/mnt/ready; read line; true");
+    let mut first =
+        rank(&node, ("s", 0), ONE, &[&mount, "i", "sh", "-c", &waits]).stdin(Stdio::piped()).spawn().unwrap();
+    let since = Instant::now();
+    while !shared.join("ready").exists() {
+        assert!(since.elapsed() < SOON, "the first rank does not run");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let other = [("SLURM_STEP_GPUS", "0"), ("SLURM_GPUS_ON_NODE", "2"), ("CUDA_VISIBLE_DEVICES", "1")];
-    let second = rank(&node, ("s", 1), &other, &["i", "sh", "-c", LOOK]).output().unwrap();
+    let second = rank(&node, ("s", 1), &other, &[&mount, "i", "sh", "-c", LOOK]).output().unwrap();
     let alone = rank(&node, ("s", 2), &other, &["--share=task", "--gpu=0", "i", "sh", "-c", LOOK]).output().unwrap();
+    drop(first.stdin.take());
     let (first, second) = (seen(&ended(first, SOON)), seen(&second));
     one([first.0, second.0]);
     assert_eq!(first.1, "cuda=0 nvidia0 nvidiactl caps");
@@ -91,7 +100,7 @@ fn a_machine_without_gpus_is_asked_twice() {
             text.lines().filter(|line| ["/dev/nvidia", "/dev/dri", "/cdi"].iter().any(|name| line.contains(name)));
         calls.map(|line| line.split('"').nth(1).unwrap().to_owned()).collect()
     };
-    assert_eq!(asked(0), ["/dev/nvidia0", "/dev/dri"]);
+    assert_eq!(asked(0), ["/dev/nvidia0", "/dev/dri/renderD128"]);
     assert_eq!(asked(1), Vec::<String>::new());
 }
 
@@ -99,6 +108,7 @@ fn a_machine_without_gpus_is_asked_twice() {
 #[test]
 fn the_site_and_explain_have_the_last_word() {
     let mut node = Node::new();
+    node.env.set_site("gpu.driver_root = \"/nowhere\"\n");
     let told = |node: &Node, words: &[&str]| -> Vec<String> {
         let output = rank(node, ("told", 0), ONE, &[&["--explain"], words, &["i", "true"]].concat()).output().unwrap();
         assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
@@ -106,10 +116,14 @@ fn the_site_and_explain_have_the_last_word() {
             |line: &str| line.split("  ").map(str::trim).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("  ");
         let run_dir = node.directory().to_str().unwrap();
         let text = stdout(&output).replace(run_dir, "RUN");
-        text.lines().map(line).filter(|line| line.starts_with("gpu ") || line.contains("nvidia")).collect()
+        text.lines()
+            .map(line)
+            .filter(|line| ["gpu ", "driver "].iter().any(|name| line.starts_with(name)) || line.contains("nvidia"))
+            .collect()
     };
+    let driver = "driver  none found  the driver below /nowhere";
     let covered = "/dev/nvidia1  RUN/covered, read-only  not this job's: SLURM_STEP_GPUS=0";
-    assert_eq!(told(&node, &[]), ["gpu  0 of 0,1  default: SLURM_STEP_GPUS=0", covered, covered]);
+    assert_eq!(told(&node, &[]), ["gpu  0 of 0,1  default: SLURM_STEP_GPUS=0", driver, covered, covered]);
     assert_eq!(told(&node, &["--gpu=all"])[0], "gpu  0 of 0,1  --gpu: SLURM_STEP_GPUS=0");
 
     node.env.set_site("[[policy.rule]]\naction = \"allow\"\ngpu = false\nreason = \"not with this\"\n");

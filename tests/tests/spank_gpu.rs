@@ -63,7 +63,13 @@ impl Drop for Groups {
 fn granted_devices_open_and_others_do_not() {
     let conf = format!("{CONF}ProctrackType=proctrack/cgroup\nTaskPlugin=task/cgroup\n");
     let cgroup = "CgroupPlugin=cgroup/v1\nConstrainDevices=yes\nConstrainRAMSpace=no\nConstrainCores=no\n";
-    let files = [("devices", DEVICES), ("slurm/gres.conf", GRES), ("slurm/cgroup.conf", cgroup)];
+    let site_toml = site_toml();
+    let files = [
+        ("devices", DEVICES),
+        ("slurm/gres.conf", GRES),
+        ("slurm/cgroup.conf", cgroup),
+        ("udocker/site.toml", site_toml.as_str()),
+    ];
     for release in ALL {
         let groups = Groups;
         let site = Site::with_files(release, &conf, &files);
@@ -77,6 +83,14 @@ fn granted_devices_open_and_others_do_not() {
             [format!("0 cuda=0 opens,{no},"), format!("1 cuda=0 {no},opens,")],
             "{release:?}"
         );
+        // They have one container all the same, with the driver.
+        let look = "readlink /proc/self/ns/mnt; ls /run/udocker/gpu/lib | wc -l";
+        let words = ["srun", "-N1", "-n2", "--gpus-per-task=1", site.image.as_str(), "sh", "-c", look];
+        let (status, out, err) = site.run(&words);
+        let mut lines: Vec<_> = out.lines().collect();
+        lines.sort_unstable();
+        assert_eq!((status, err.as_str(), lines.len(), lines[0]), (0, "", 4, "6"), "{release:?} {out}");
+        assert_eq!((lines[0], lines[2]), (lines[1], lines[3]), "{release:?}");
         site.down();
         drop(groups);
     }
@@ -170,18 +184,22 @@ fn a_wish_is_for_granted_gpus() {
     site.down();
 }
 
-/// NVIDIA's own programs and libraries, of the host's driver, tell that they found each other and that there is no kernel driver
-/// (status 9; 12 would be a library that was not found).
-#[test]
-fn a_granted_gpu_comes_with_its_driver() {
-    const LIBRARIES: &str = "/run/udocker/gpu/lib";
+/// A site.toml whose driver is NVIDIA's own, its user space alone.
+fn site_toml() -> String {
     let driver = cached("nvidia", &[include_bytes!("../images/nvidia.sh")], |directory| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/nvidia.sh");
         let output = Command::new(script).arg(directory).output().expect("bash is there");
         assert!(output.status.success(), "images/nvidia.sh: {}", String::from_utf8_lossy(&output.stderr));
     });
-    let root = driver.join("root").display().to_string();
-    let site_toml = format!("gpu.driver_root = \"{root}\"\n");
+    format!("gpu.driver_root = \"{}\"\n", driver.join("root").display())
+}
+
+/// NVIDIA's own programs and libraries, of the host's driver, tell that they found each other and that there is no kernel driver
+/// (status 9; 12 would be a library that was not found).
+#[test]
+fn a_granted_gpu_comes_with_its_driver() {
+    const LIBRARIES: &str = "/run/udocker/gpu/lib";
+    let site_toml = site_toml();
     let files = [("devices", DEVICES), ("slurm/gres.conf", GRES), ("udocker/site.toml", site_toml.as_str())];
     let site = Site::with_files(ALL[0], CONF, &files);
     let run = |options: &[&str], script: &str| {

@@ -150,6 +150,11 @@ impl Registry {
         registry
     }
 
+    /// Files that could not be read, and why.
+    pub fn unread(&self) -> &[(PathBuf, String)] {
+        &self.unread
+    }
+
     /// The names of all devices, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = self

@@ -96,7 +96,7 @@ const DATA: &[(Capability, &[&str])] = &[
 
 /// What shows the driver below `root` inside an image, as far as `capabilities` go; nothing without a driver. `image_has`: whether
 /// the image has this directory.
-pub(super) fn find(root: &Path, capabilities: &[Capability], image_has: &dyn Fn(&Path) -> bool) -> Vec<BundleMount> {
+pub fn find(root: &Path, capabilities: &[Capability], image_has: &dyn Fn(&Path) -> bool) -> Vec<BundleMount> {
     let Ok(top) = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
         return Vec::new();
     };

@@ -7,6 +7,9 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+/// The kernel numbers render nodes from 128 on.
+const FIRST_RENDER_NODE: &str = "dev/dri/renderD128";
+
 /// What was found; without GPUs it is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -50,18 +53,23 @@ pub struct Common {
 }
 
 impl Machine {
-    /// Looks below `root`, which is `/`, or another in tests.
+    /// Looks below `root`, which is `/`, or another in tests. A display that computes nothing (a server's own) has no render node.
     ///
     /// Nothing is opened: that would wake a GPU that sleeps, which takes seconds. access(2) asks the device cgroup as open(2)
     /// does (`devcgroup_inode_permission` of the kernel's `inode_permission`).
     pub fn look(root: &Path) -> Self {
         let has = |path: &str| accessat(CWD, root.join(path), Access::EXISTS, AtFlags::empty()).is_ok();
-        let (has_nvidia, has_render) = (has("dev/nvidia0"), has("dev/dri"));
+        let (has_nvidia, has_render) = (has("dev/nvidia0"), has(FIRST_RENDER_NODE));
         let cards = if has_render { Card::all(root) } else { Vec::new() };
         match has_nvidia {
             true => Self::of_nvidia(root, &cards),
             false => Self::of_render_nodes(root, &cards),
         }
+    }
+
+    /// Whether they are NVIDIA's.
+    pub fn is_nvidia_s(&self) -> bool {
+        self.gpus.first().is_some_and(|gpu| gpu.nodes[0].as_os_str().as_encoded_bytes().starts_with(b"/dev/nvidia"))
     }
 
     /// Whether a device cgroup decides.

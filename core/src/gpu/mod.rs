@@ -75,6 +75,8 @@ pub struct Shown {
     pub counted: Option<Vec<u32>>,
     /// For `--explain`: which are visible, and by whose word; `None`: the machine has no GPU.
     pub told: Option<(String, String)>,
+    /// For `--explain`: what is shown of NVIDIA's driver, and where it was found; `None`: it is not needed.
+    pub driver: Option<(String, String)>,
 }
 
 impl Shown {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::driver::{self, LIBRARIES, PROGRAMS};
 use super::{
-    Applied, Bundle, Capability, CdiName, DeviceWish, GpuError, GpuName, GpuSet, Grant, Machine, Registry, Shown, View,
-    Wished,
+    Applied, Bundle, BundleMount, Capability, CdiName, DeviceWish, GpuError, GpuName, GpuSet, Grant, Machine, Registry,
+    Shown, View, Wished,
 };
 use crate::engine::{MountPlan, MountSource};
 use crate::policy::Permit;
@@ -67,9 +67,15 @@ impl Showing<'_> {
             let source = MountSource::Bind { path: source.into(), create: false };
             MountPlan { source, target: target.into(), read_only, optional: false, origin: bundle.origin.clone() }
         };
+        if decided.machine.is_nvidia_s() && !decided.users.is_empty() {
+            let count = match bundle.mounts.len() {
+                0 => "none found".to_owned(),
+                count => format!("{count} files"),
+            };
+            shown.driver = Some((count, bundle.origin.clone()));
+        }
         let files = bundle.mounts.iter().map(|mount| plan(&mount.source, &mount.target, mount.read_only));
-        let nodes = decided.nodes.iter().map(|(host, inside)| plan(host, inside, false));
-        shown.mounts = files.chain(nodes).collect();
+        shown.mounts = files.collect();
         shown.env = bundle.env;
         let has = |directory: &str| bundle.mounts.iter().any(|mount| mount.target.starts_with(directory));
         (shown.has_libraries, shown.has_programs) = (has(LIBRARIES), has(PROGRAMS));
@@ -79,16 +85,17 @@ impl Showing<'_> {
 
     fn decide(&self, found: Option<&Found>) -> Result<Decided, GpuError> {
         let request = self.request;
-        let looked = || (Machine::look(Path::new("/")), Grant::of(self.env, self.scheduler, request.share()));
+        let own = |share| Grant::of(self.env, self.scheduler, share);
         let (machine, mut grant) = match found {
-            None => looked(),
-            // Slurm gives each task a device cgroup of its own.
-            Some(found)
-                if !found.machine.gpus.is_empty() && (found.machine.is_held() || request.share() == Share::Task) =>
-            {
-                looked()
+            None => (Machine::look(Path::new("/")), own(request.share())),
+            Some(found) => {
+                // Slurm gives each task a device cgroup of its own.
+                let machine = match found.machine.is_held() {
+                    true => Machine::look(Path::new("/")),
+                    false => found.machine.clone(),
+                };
+                (machine, if request.share() == Share::Task { own(Share::Task) } else { found.grant.clone() })
             }
-            Some(found) => (found.machine.clone(), found.grant.clone()),
         };
         if grant == Grant::Nothing && self.settings.default == GpuDefault::All {
             grant = Grant::Some("the site's gpu.default is \"all\"".into());
@@ -104,24 +111,26 @@ impl Showing<'_> {
             .iter()
             .map(|hook| format!("warning: the hook `{hook}` of a device's CDI specification is not run"))
             .collect();
-        let uses_gpu = !view.visible.is_empty() || names.iter().any(|name| name.kind.ends_with("/gpu"));
+        let mut users = view.visible.clone();
+        if machine.is_held() && request.share() == Share::Node && wished == Wished::Granted && grant != Grant::Nothing {
+            // The container is for the ranks of the node together, and each opens others.
+            users = machine.gpus.iter().map(|gpu| gpu.number).collect();
+        }
+        let uses_gpu = !users.is_empty() || names.iter().any(|name| name.kind.ends_with("/gpu"));
         if uses_gpu && let Err(denied) = self.permit.check_use(true, false) {
             if wished != Wished::Granted || !names.is_empty() {
                 return Err(denied.into());
             }
             remarks.push(format!("no GPU is visible: {denied}"));
             view = View { why: denied.to_string(), ..View::decide(&machine, &grant, &Wished::Numbers(Vec::new()))? };
+            users = Vec::new();
         }
-        let key = format!("{:?} {:?} {names:?}", view.visible, self.capabilities());
-        let (nodes, bundle) = match found.and_then(|found| found.bundle.as_ref()).filter(|(other, _)| *other == key) {
-            Some((_, bundle)) => (applied.nodes, bundle.clone()),
-            None => self.driver(&machine, &view, applied)?,
+        let key = format!("{users:?} {:?} {names:?}", self.capabilities());
+        let bundle = match found.and_then(|found| found.bundle.as_ref()).filter(|(other, _)| *other == key) {
+            Some((_, bundle)) => bundle.clone(),
+            None => self.bundle(&machine, &users, applied),
         };
-        // Those of GPUs are decided on above.
-        let is_gpu_s =
-            |host: &PathBuf| machine.owner_of(host).is_some() || machine.common.iter().any(|c| c.path == *host);
-        let nodes = nodes.into_iter().filter(|(host, inside)| host != inside || !is_gpu_s(host)).collect();
-        Ok(Decided { machine, view, nodes, bundle: Some((key, bundle)), remarks })
+        Ok(Decided { machine, view, users, bundle: Some((key, bundle)), remarks })
     }
 
     /// All names of CDI.
@@ -176,38 +185,44 @@ impl Showing<'_> {
         Ok(Wished::Numbers(numbers))
     }
 
-    /// Adds to `applied`, what was named, what shows the driver of the GPUs that are visible: by their CDI specification, else
-    /// the driver's files.
-    fn driver(&self, machine: &Machine, view: &View, applied: Applied) -> Result<(Nodes, Bundle), GpuError> {
-        let is_nvidia_s = |gpu: &super::Gpu| gpu.nodes[0].as_os_str().as_encoded_bytes().starts_with(b"/dev/nvidia");
+    /// Of `applied`, what was named, and of the driver of the GPUs `users`: by their CDI specification, else the driver's files.
+    fn bundle(&self, machine: &Machine, users: &[u32], applied: Applied) -> Bundle {
         let is_named = self.names().iter().any(|name| name.kind.ends_with("/gpu"));
-        if is_named || view.visible.is_empty() || !machine.gpus.iter().all(is_nvidia_s) {
-            return Ok((applied.nodes, applied.bundle));
-        }
-        let asked = self.request.gpu.as_ref().and_then(|wish| wish.capabilities.as_ref());
-        let of_spec = match asked {
-            // A specification tells one whole driver.
-            Some(_) => None,
-            None => {
-                let names: Vec<_> = view.visible.iter().map(|number| nvidia(&number.to_string())).collect();
-                let registry = Registry::read(&self.settings.cdi_dirs, 0);
-                registry.apply(&names).or_else(|_| registry.apply(&[nvidia("all")])).ok()
-            }
+        let found = match !is_named && !users.is_empty() && machine.is_nvidia_s() {
+            true => self.driver(users),
+            false => Applied::default(),
         };
-        let of_driver = || {
-            let root = &self.settings.driver_root;
-            let mounts = driver::find(root, &self.capabilities(), self.image_has);
-            let origin = format!("the driver below {}", root.display());
-            Applied { bundle: Bundle { mounts, env: Vec::new(), origin }, ..Applied::default() }
-        };
-        let found = of_spec.unwrap_or_else(of_driver);
-        let is_new = |target: &Path| !applied.bundle.mounts.iter().any(|other| other.target == target);
-        let mut bundle = applied.bundle.clone();
-        bundle.mounts.extend(found.bundle.mounts.into_iter().filter(|mount| is_new(&mount.target)));
+        let mut bundle = applied.bundle;
+        let origins = [bundle.origin, found.bundle.origin];
+        bundle.origin = origins.into_iter().filter(|origin| !origin.is_empty()).collect::<Vec<_>>().join(", ");
         bundle.env.extend(found.bundle.env);
-        bundle.origin = found.bundle.origin;
-        // Nodes of GPUs lie in /dev; of the others a program needs some.
-        Ok((applied.nodes.into_iter().chain(found.nodes).collect(), bundle))
+        // Files of GPUs lie in /dev, and which of them is visible is decided elsewhere.
+        let is_gpu_s = |host: &Path| machine.owner_of(host).is_some() || machine.common.iter().any(|c| c.path == host);
+        let nodes =
+            applied.nodes.into_iter().chain(found.nodes).filter(|(host, inside)| host != inside || !is_gpu_s(host));
+        let nodes = nodes.map(|(source, target)| BundleMount { source, target, read_only: false });
+        for mount in found.bundle.mounts.into_iter().chain(nodes) {
+            if !bundle.mounts.iter().any(|other| other.target == mount.target) {
+                bundle.mounts.push(mount);
+            }
+        }
+        bundle
+    }
+
+    /// What shows NVIDIA's driver for the GPUs `users`.
+    fn driver(&self, users: &[u32]) -> Applied {
+        // A specification tells one whole driver.
+        if self.request.gpu.as_ref().is_none_or(|wish| wish.capabilities.is_none()) {
+            let registry = Registry::read(&self.settings.cdi_dirs, 0);
+            let names: Vec<_> = users.iter().map(|number| nvidia(&number.to_string())).collect();
+            if let Ok(applied) = registry.apply(&names).or_else(|_| registry.apply(&[nvidia("all")])) {
+                return applied;
+            }
+        }
+        let root = &self.settings.driver_root;
+        let mounts = driver::find(root, &self.capabilities(), self.image_has);
+        let origin = format!("the driver below {}", root.display());
+        Applied { bundle: Bundle { mounts, env: Vec::new(), origin }, ..Applied::default() }
     }
 
     /// Of the driver: what was asked for, else what the image asks for, else the usual.
@@ -221,13 +236,11 @@ impl Showing<'_> {
     }
 }
 
-/// Device files, on the host and inside.
-type Nodes = Vec<(PathBuf, PathBuf)>;
-
 struct Decided {
     machine: Machine,
     view: View,
-    nodes: Nodes,
+    /// The GPUs whose driver is shown.
+    users: Vec<u32>,
     bundle: Option<(String, Bundle)>,
     remarks: Vec<String>,
 }

@@ -153,9 +153,13 @@ impl Explaining<'_> {
         if defaults == Defaults::Job {
             out.push(part("share", request.share().to_string(), self.setting("share")));
         }
-        if let Some((shown, why)) = self.caller.gpu.as_ref().and_then(|gpu| gpu.told.as_ref()) {
+        let gpu = self.caller.gpu.as_ref();
+        if let Some((shown, why)) = gpu.and_then(|gpu| gpu.told.as_ref()) {
             let origin = self.or_configured("gpu", "gpu.default");
             out.push(part("gpu", shown.clone(), format!("{origin}: {why}")));
+        }
+        if let Some((files, origin)) = gpu.and_then(|gpu| gpu.driver.clone()) {
+            out.push(part("driver", files, origin));
         }
         if !plan.unshare.is_empty() {
             let names: Vec<_> = plan.unshare.iter().map(|namespace| namespace.name()).collect();
