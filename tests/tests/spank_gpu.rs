@@ -184,6 +184,23 @@ fn a_wish_is_for_granted_gpus() {
     site.down();
 }
 
+/// A contained script has its job's GPUs, its steps theirs, and one that is to have none has none.
+#[test]
+fn a_script_and_its_steps_have_what_each_was_granted() {
+    const NO: &str = "Permission denied";
+    for release in ALL {
+        let site = Site::with_files(release, CONF, &[("devices", DEVICES), ("slurm/gres.conf", GRES)]);
+        site.write("look", LOOK);
+        let script =
+            "#!/bin/sh\nsh look; srun -n1 sh look; srun -n1 --gres=none sh look; srun -n1 --udocker-gpu=none sh look\n";
+        let (status, out, err) = site.batch(&[], &["-n1", "--gres=gpu:1", &site.image], script);
+        assert_eq!((status, err.as_str()), (0, ""), "{release:?} {out}");
+        let (one, none) = (format!("0 cuda=0 opens,{NO},"), format!("0 cuda= {NO},{NO},"));
+        assert_eq!(out.lines().collect::<Vec<_>>(), [&one, &one, &none, &none], "{release:?}");
+        site.down();
+    }
+}
+
 /// A site.toml whose driver is NVIDIA's own, its user space alone.
 fn site_toml() -> String {
     let driver = cached("nvidia", &[include_bytes!("../images/nvidia.sh")], |directory| {

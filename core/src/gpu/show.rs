@@ -60,6 +60,10 @@ impl Showing<'_> {
     /// # Errors
     /// [`GpuError`].
     pub fn show(&self, found: Option<&Found>) -> Result<(Option<Shown>, Vec<String>), GpuError> {
+        let asks = self.request.gpu.is_some() || !self.request.devices.is_empty();
+        if !asks && found.is_some_and(|found| found.machine.gpus.is_empty()) {
+            return Ok((None, Vec::new()));
+        }
         let decided = self.decide(found)?;
         let mut shown = Shown::of(&decided.view, &decided.machine, self.cover)?;
         let bundle = decided.bundle.map(|(_, bundle)| bundle).unwrap_or_default();
