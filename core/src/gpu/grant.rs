@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use serde::{Deserialize, Serialize};
 
 use super::wish::numbers;
+use crate::env_vars;
 use crate::run::Share;
 
 /// What the scheduler gave.
@@ -45,10 +46,10 @@ fn of_slurm<'a>(variable: &impl Fn(&str) -> Option<&'a str>, share: Share) -> Gr
         variable("SLURM_STEP_ID"),
         None | Some("4294967291" | "-5" | "4294967290" | "-6") // SLURM_BATCH_SCRIPT, SLURM_INTERACTIVE_STEP of slurm.h
     );
-    let names = ["SLURM_STEP_GPUS"].into_iter().chain(is_script.then_some("SLURM_JOB_GPUS"));
+    let names = [env_vars::SLURM_STEP_GPUS].into_iter().chain(is_script.then_some(env_vars::SLURM_JOB_GPUS));
     let Some((name, list)) = names.filter_map(|name| Some((name, variable(name)?))).next() else {
         // Parts of GPUs are of all of them, as far as files go.
-        return match variable("SLURM_SHARDS_ON_NODE") {
+        return match variable(env_vars::SLURM_SHARDS_ON_NODE) {
             Some(count) => Grant::Some(format!("SLURM_SHARDS_ON_NODE={count}")),
             None => Grant::Nothing,
         };
@@ -56,12 +57,12 @@ fn of_slurm<'a>(variable: &impl Fn(&str) -> Option<&'a str>, share: Share) -> Gr
     let told = format!("{name}={list}");
     let numbers: Option<Vec<_>> = list.split(',').map(numbers).collect();
     // A part of a GPU has files of its own.
-    let has_parts = || variable("CUDA_VISIBLE_DEVICES").is_some_and(|list| list.contains("MIG-"));
+    let has_parts = || variable(env_vars::CUDA_VISIBLE_DEVICES).is_some_and(|list| list.contains("MIG-"));
     let Some(numbers) = numbers.filter(|_| !has_parts()) else { return Grant::Some(told) };
     let mut gpus: Vec<u32> = numbers.into_iter().flatten().collect();
     gpus.sort_unstable();
     gpus.dedup();
-    let on_node = variable("SLURM_GPUS_ON_NODE").and_then(|count| count.parse().ok());
+    let on_node = variable(env_vars::SLURM_GPUS_ON_NODE).and_then(|count| count.parse().ok());
     match share == Share::Task || is_script || on_node == Some(gpus.len()) {
         true => Grant::These(gpus.iter().map(ToString::to_string).collect(), told),
         false => Grant::Some(match on_node {
@@ -72,7 +73,7 @@ fn of_slurm<'a>(variable: &impl Fn(&str) -> Option<&'a str>, share: Share) -> Gr
 }
 
 fn of_cuda<'a>(variable: &impl Fn(&str) -> Option<&'a str>) -> Grant {
-    const NAME: &str = "CUDA_VISIBLE_DEVICES";
+    const NAME: &str = env_vars::CUDA_VISIBLE_DEVICES;
     let Some(list) = variable(NAME) else { return Grant::Nothing };
     let list = list.replace('\\', "");
     let gpus: Vec<String> = list.split(',').map(|gpu| gpu.trim().to_owned()).filter(|gpu| !gpu.is_empty()).collect();
@@ -86,14 +87,10 @@ fn of_cuda<'a>(variable: &impl Fn(&str) -> Option<&'a str>) -> Grant {
     }
 }
 
-/// The variables that number GPUs for programs, each of its vendor's libraries.
-const VISIBLE: [&str; 5] =
-    ["CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"];
-
 /// The value `name` has inside, where libraries count the GPUs with the numbers `shown` alone: each number becomes its place
 /// among them, and those of others go. `None`: it stays as it is.
 pub(crate) fn renumbered(name: &OsStr, value: &OsStr, shown: &[u32]) -> Option<String> {
-    if !VISIBLE.iter().any(|other| name == *other) {
+    if !env_vars::GPU_NUMBERS.iter().any(|other| name == *other) {
         return None;
     }
     let numbers: Option<Vec<u32>> = value.to_str()?.split(',').map(|number| number.parse().ok()).collect();
