@@ -56,6 +56,7 @@ fn job() -> Job {
             interactive: Default::default(),
             site_mounts: None,
             site_env: None,
+            gpu: None,
         },
         facts: ContainerFacts { id: "id".into(), root: "/store/root".into(), ..ContainerFacts::default() },
     }

@@ -1,9 +1,12 @@
 //! Texts in ELF files that name a loader or libraries, and how a prefix is taken from them again; and what the symbols of a
-//! library stand for. Pure.
+//! library stand for. Pure, but for [`soname`].
 //!
 //! udocker's modes F3 and F4 put the host's path of a container before the interpreter (PT_INTERP) and before the entries
 //! of DT_NEEDED, DT_RPATH and DT_RUNPATH. A text without its prefix is shorter, so it is written over the old one and
 //! filled up with NULs; nothing moves. Formats: System V ABI, chapters 4 and 5; little-endian ELF32 and ELF64.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 const PT_LOAD: u64 = 1;
 const PT_DYNAMIC: u64 = 2;
@@ -12,6 +15,7 @@ const SHT_DYNSYM: u64 = 11;
 const DT_NULL: u64 = 0;
 const DT_NEEDED: u64 = 1;
 const DT_STRTAB: u64 = 5;
+const DT_SONAME: u64 = 14;
 const DT_RPATH: u64 = 15;
 const DT_RUNPATH: u64 = 29;
 /// More program headers or dynamic entries than this has no file of a compiler.
@@ -78,6 +82,34 @@ fn texts(bytes: &[u8]) -> Option<Vec<(usize, bool)>> {
         }
     }
     Some(found.into_iter().filter(|(offset, _)| *offset < bytes.len()).collect())
+}
+
+/// The name (DT_SONAME) of the 64-bit library `file`, of which little is read: drivers have libraries of 100 MB.
+pub fn soname(file: &File) -> Option<String> {
+    let read = |at: u64, length: usize| {
+        let mut bytes = vec![0; length];
+        let count = file.read_at(&mut bytes, at).ok()?;
+        bytes.truncate(count);
+        Some(bytes)
+    };
+    // Program headers follow the file's own.
+    let head = read(0, 4096)?;
+    (head.get(..6)? == [0x7f, b'E', b'L', b'F', 2, 1]).then_some(())?;
+    let segments = segments(&head, &ELF64)?;
+    let dynamic = segments.iter().find(|segment| segment.kind == PT_DYNAMIC)?;
+    let table = read(dynamic.offset as u64, dynamic.size.min(16 * MAX_ENTRIES))?;
+    let value = |wanted: u64| {
+        let entries =
+            (0..table.len()).step_by(16).map_while(|at| Some((number(&table, at, 8)?, number(&table, at + 8, 8)?)));
+        entries.take_while(|(tag, _)| *tag != DT_NULL).find(|(tag, _)| *tag == wanted).map(|(_, value)| value)
+    };
+    let address = value(DT_STRTAB)?;
+    let load = segments
+        .iter()
+        .find(|s| s.kind == PT_LOAD && address.checked_sub(s.address).is_some_and(|within| within < s.size as u64))?;
+    let at = (load.offset as u64).checked_add(address - load.address)?.checked_add(value(DT_SONAME)?)?;
+    let text = read(at, 256)?;
+    String::from_utf8(text[..text.iter().position(|byte| *byte == 0)?].to_vec()).ok()
 }
 
 /// Whether the ELF file `bytes` names an interpreter: a program that is linked dynamically.

@@ -213,6 +213,20 @@ pub const PBS_ACCOUNT: &str = "PBS_ACCOUNT";
 /// Queue of a job, for the site's rules.
 pub const PBS_QUEUE: &str = "PBS_QUEUE";
 
+/// The GPUs of a task of Slurm, by their numbers on the host.
+pub const SLURM_STEP_GPUS: &str = "SLURM_STEP_GPUS";
+/// The same of a batch script; its steps inherit it.
+pub const SLURM_JOB_GPUS: &str = "SLURM_JOB_GPUS";
+/// How many GPUs a step or script of Slurm has on this node.
+pub const SLURM_GPUS_ON_NODE: &str = "SLURM_GPUS_ON_NODE";
+/// How many parts of GPUs it has.
+pub const SLURM_SHARDS_ON_NODE: &str = "SLURM_SHARDS_ON_NODE";
+/// The GPUs that CUDA's programs use, by number or UUID; PBS and Flux grant by it.
+pub const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+/// The variables that number GPUs for programs, each of its vendor's libraries.
+pub const GPU_NUMBERS: &[&str] =
+    &[CUDA_VISIBLE_DEVICES, "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"];
+
 /// Set inside a job's container: what it was made of.
 pub const UDOCKER_INSIDE: &str = "UDOCKER_INSIDE";
 
@@ -294,6 +308,15 @@ pub const ALL: &[Variable] = &[
     both(SLURM_JOB_PARTITION, "Compared with `partition` of a rule of the site's; its user can change it."),
     both(PBS_ACCOUNT, "Compared with `account` of a rule of the site's; its user can change it."),
     both(PBS_QUEUE, "Compared with `queue` of a rule of the site's; its user can change it."),
+    both(SLURM_STEP_GPUS, "Jobs: the GPUs of the task; the others of the node are covered where no cgroup holds them."),
+    both(SLURM_JOB_GPUS, "Jobs: the same of a batch script."),
+    both(SLURM_GPUS_ON_NODE, "Jobs: whether the task's GPUs are all that the step has on the node."),
+    both(SLURM_SHARDS_ON_NODE, "Jobs: parts of GPUs were granted, and all GPUs stay visible."),
+    both(
+        CUDA_VISIBLE_DEVICES,
+        "Jobs: the GPUs that PBS or Flux granted. Its numbers, and those of its kin of other vendors, are counted anew where \
+         GPUs are covered.",
+    ),
     both(
         UDOCKER_INSIDE,
         "Jobs: the image's tree or the container's ID. `udocker-launch` refuses to start a container in a container.",

@@ -13,6 +13,7 @@ pub mod elf;
 pub mod engine;
 pub mod env_vars;
 pub mod error;
+pub mod gpu;
 pub mod host;
 pub mod image_config;
 pub mod manifest;

@@ -46,8 +46,40 @@ pub struct Settings {
     pub mpi: MpiSettings,
     /// Which commands of the scheduler work inside.
     pub relay: RelaySettings,
+    /// GPUs.
+    pub gpu: GpuSettings,
     /// What the engines of the P, F, R and S modes are told.
     pub engines: EngineSettings,
+}
+
+/// What jobs see of a node's GPUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuSettings {
+    /// Where nobody says.
+    pub default: GpuDefault,
+    /// Where CDI specifications lie; of two that name one device that in the later directory counts.
+    pub cdi_dirs: Vec<PathBuf>,
+    /// The root below which the driver is installed.
+    pub driver_root: PathBuf,
+}
+
+/// Which GPUs a job sees that did not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GpuDefault {
+    /// Those that were granted.
+    #[default]
+    Auto,
+    /// None.
+    None,
+    /// Those that were granted, and where the scheduler says nothing of GPUs all that open.
+    All,
+}
+
+impl Default for GpuSettings {
+    fn default() -> Self {
+        let cdi_dirs = ["/etc/cdi", "/run/cdi"].map(PathBuf::from).into();
+        Self { default: GpuDefault::Auto, cdi_dirs, driver_root: "/".into() }
+    }
 }
 
 /// What an mpirun on the host may start in a container.

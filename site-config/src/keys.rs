@@ -31,9 +31,10 @@ const TABLES: &[Known] = &[
     Known("mounts.user_binds", &["allow", "readonly", "deny"], &[]),
     Known("env", &["set", "prepend", "append", "unset", "pass", "drop"], &[]),
     Known("run", &["keep", "user", "entrypoint", "write", "batch", "share"], &[]),
-    Known("override", &["partition", "queue", "account", "policy", "mounts", "modes", "limits"], &["gpu"]),
+    Known("override", &["partition", "queue", "account", "policy", "mounts", "modes", "limits", "gpu"], &[]),
     Known("modes", &["allowed", "preference"], &[]),
     Known("stage", &["when", "store", "node_cache_size"], &[]),
+    Known("gpu", &["default", "cdi_dirs", "driver_root"], &["compat", "require_check"]),
     Known("mpi", &["daemons", "require"], &[]),
     Known("relay", &["enabled", "commands"], &[]),
     Known("cleanup", &["retire_after"], &["orphan_after"]),
@@ -41,7 +42,7 @@ const TABLES: &[Known] = &[
 ];
 
 /// Tables that a later version honours.
-const LATER: &[&str] = &["gpu", "fabric", "module", "log", "slurm", "pbs"];
+const LATER: &[&str] = &["fabric", "module", "log", "slurm", "pbs"];
 
 /// Unknown keys and those that are not built, each with its place in bytes.
 pub(crate) fn check_keys(file: &DeTable<'_>, path: &Path, text: &str, problems: &mut Vec<(Range<usize>, ConfigError)>) {

@@ -27,6 +27,7 @@ mod env;
 mod error;
 mod explain;
 mod file;
+mod gpu;
 mod keys;
 mod merge;
 mod mounts;

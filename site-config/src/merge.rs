@@ -9,7 +9,7 @@ use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 use crate::policy::Keep;
 use crate::schema::{FileConfig, Kind, LimitKeys, Registries, Store};
 use crate::{
-    ConfigError, Loaded, Origin, Position, Sources, access, cleanup, env, mounts, mpi, policy, relay, run, stage,
+    ConfigError, Loaded, Origin, Position, Sources, access, cleanup, env, gpu, mounts, mpi, policy, relay, run, stage,
 };
 
 /// Where a value stands.
@@ -113,6 +113,7 @@ pub(crate) fn merge(
     mounts::merge(loaded, config.mounts, &place, sources, &mut keep);
     env::merge(loaded, config.env, &place, sources, &mut keep);
     run::merge(loaded, config.run, &place, sources, &mut keep);
+    gpu::merge_gpu(loaded, config.gpu, &place, &mut keep);
     mpi::merge_mpi(loaded, config.mpi, &place, &mut keep);
     relay::merge_relay(loaded, config.relay, &place, &mut keep);
     merge_limits(loaded, &config.limits, &place);

@@ -9,6 +9,7 @@ use toml::Spanned;
 use udocker_core::env_vars::matches_any;
 use udocker_core::policy::Facts;
 
+use crate::gpu::merge_gpu;
 use crate::merge::{Place, merge_limits};
 use crate::schema::Override;
 use crate::{ConfigError, Loaded, Sources, mounts, policy};
@@ -74,4 +75,5 @@ fn lay(loaded: &mut Loaded, value: Override, place: &Place<'_>, sources: &Source
     policy::merge_modes(loaded, value.modes, place, &mut keep);
     mounts::merge(loaded, value.mounts, place, sources, &mut keep);
     merge_limits(loaded, &value.limits, place);
+    merge_gpu(loaded, value.gpu, place, &mut keep);
 }

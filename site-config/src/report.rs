@@ -92,6 +92,9 @@ impl Loaded {
         rows.extend(env_rows(settings.env.as_deref()));
         rows.push(("run.keep".to_owned(), settings.keep.to_string()));
         rows.extend(run_rows(&settings.run));
+        rows.push(("gpu.default".to_owned(), format!("{:?}", settings.gpu.default).to_lowercase()));
+        rows.push(("gpu.cdi_dirs".to_owned(), list(settings.gpu.cdi_dirs.iter().map(|path| path.display()))));
+        rows.push(("gpu.driver_root".to_owned(), path(&settings.gpu.driver_root)));
         let daemons = settings.mpi.daemons.as_ref().map_or_else(|| list(MPI_DAEMONS), list);
         rows.push(("mpi.daemons".to_owned(), daemons));
         rows.push(("mpi.require".to_owned(), settings.mpi.require.to_string()));

@@ -10,6 +10,7 @@ use udocker_core::run::parse_size;
 
 use crate::access::AclKeys;
 use crate::cleanup::Cleanup;
+use crate::gpu::Gpu;
 use crate::mpi::Mpi;
 use crate::relay::Relay;
 use crate::stage::Stage;
@@ -28,6 +29,7 @@ pub(crate) struct FileConfig {
     pub mounts: Mounts,
     pub env: Env,
     pub run: Run,
+    pub gpu: Gpu,
     pub mpi: Mpi,
     pub relay: Relay,
     pub limits: LimitKeys,
@@ -48,6 +50,7 @@ pub(crate) struct Override {
     pub mounts: Mounts,
     pub modes: Modes,
     pub limits: LimitKeys,
+    pub gpu: Gpu,
 }
 
 #[derive(Default, Deserialize)]

@@ -321,9 +321,11 @@ fn wrong_files_are_refused_by_place_and_name() {
             "DIR/site.toml:4:1: unknown key `policy.defualt` | did you mean `policy.default`?",
         ),
         (
-            "[[override]]\npartition = [\"x\"]\ngpu.default = \"none\"",
-            "DIR/site.toml:3:1: the key `override.gpu` is not supported by this version",
+            "[[override]]\npartition = [\"x\"]\ngpu.driver_root = \"x\"",
+            "DIR/site.toml:3:19: cannot use the value of `gpu.driver_root`: expected an absolute path",
         ),
+        ("gpu.compat = \"auto\"", "DIR/site.toml:1:5: the key `gpu.compat` is not supported by this version"),
+        ("gpu.default = \"0\"", "DIR/site.toml:1:15: unknown variant `0`, expected one of `auto`, `none`, `all`"),
         (
             "[[override]]\npartition = [\"x\"]\nmodes.allowed = [\"X\"]",
             "DIR/site.toml:3:18: cannot use the value of `modes.allowed`: expected modes as \"N1\" or \"P2\"",

@@ -573,7 +573,7 @@ fn the_launcher_gives_a_read_only_root_in_place() {
         (&["--mount=/nothere:/x", "bb:1", "true"], 125, "cannot open the mount's source `/nothere`"),
         (&["--workdir=/nothere", "bb:1", "true"], 125, "cannot change to the working directory `/nothere`"),
         (&["--write=dir:/proc/no", "bb:1", "true"], 125, "cannot make /proc/no/upper"),
-        (&["--gpu=all", "bb:1", "true"], 125, "option --gpu is not supported by this version"),
+        (&["--mpi=none", "bb:1", "true"], 125, "option --mpi is not supported by this version"),
     ] {
         let output = env.launch(words).env("SLURM_PROCID", "3").output().unwrap();
         assert_eq!(output.status.code(), Some(status), "{words:?}: {}", stderr(&output));

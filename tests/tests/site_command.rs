@@ -16,7 +16,7 @@ fn checked(env: &TestEnv, status: i32) -> Vec<String> {
 fn all_mistakes_are_told_each_by_its_place() {
     let mut env = TestEnv::ordinary();
     env.set_site(
-        "[site]\nnme = \"x\"\n[polcy]\n[gpu]\ndefault = \"none\"\n[policy]\ndefault = \"maybe\"\npin = \"now\"\n\
+        "[site]\nnme = \"x\"\n[polcy]\n[log]\nlevel = \"none\"\n[policy]\ndefault = \"maybe\"\npin = \"now\"\n\
          [[policy.rule]]\nreason = \"no action\"\n[[policy.rule]]\naction = \"deny\"\nmodes = [\"N1\"]\n\
          [modes]\nallowed = \"N1\"\npreference = [\"N9\"]\n[registries]\nparallel = 100\nretries = \"many\"\n",
     );
@@ -29,7 +29,7 @@ fn all_mistakes_are_told_each_by_its_place() {
         [
             "ETC/site.toml:2:1: unknown key `site.nme`; hint: did you mean `site.name`?",
             "ETC/site.toml:3:2: unknown key `polcy`; hint: did you mean `policy`?",
-            "ETC/site.toml:4:2: the key `gpu` is not supported by this version",
+            "ETC/site.toml:4:2: the key `log` is not supported by this version",
             "ETC/site.toml:7:11: unknown variant `maybe`, expected `allow` or `deny`",
             "ETC/site.toml:8:7: unknown variant `now`, expected one of `require`, `prefer`, `off`",
             "ETC/site.toml:9:1: missing field `action`",
@@ -172,7 +172,7 @@ fn a_key_is_explained_by_its_value_and_who_set_it() {
             1,
             "Error: cannot explain `polcy.defualt`: site.toml has no such key\n  hint: did you mean `policy.default`?\n",
         ),
-        ("gpu.default", 1, "Error: cannot explain `gpu.default`: the key is not supported by this version\n"),
+        ("gpu.compat", 1, "Error: cannot explain `gpu.compat`: the key is not supported by this version\n"),
     ] {
         let output = env.udocker(&["site", "explain", key]).output().unwrap();
         assert_eq!((code(&output), stdout(&output) + &stderr(&output)), (status, expected.to_owned()), "{key}");

@@ -164,7 +164,7 @@ fn files_that_cannot_be_used_are_refused_by_name() {
         ("home = \"yes\"", format!("{shown}:1:8: cannot use the value of `home`: expected true or false")),
         ("\nenv = [1]", format!("{shown}:2:8: cannot use the value of `env`: expected a text, or a list of texts")),
         ("write = []", format!("{shown}:1:9: cannot use the value of `write`: expected a text")),
-        ("gpu = \"all\"", format!("{shown}:1:7: option --gpu is not supported by this version")),
+        ("mpi = \"auto\"", format!("{shown}:1:7: option --mpi is not supported by this version")),
         (
             "mode = \"N9\"",
             format!(

@@ -147,7 +147,7 @@ fn a_wrong_option_is_refused_where_it_is_typed() {
                 "a b",
                 "cannot read the user `a b`: expected self, root, image, or a name or number, with or without :GROUP",
             ),
-            ("gpu", "all", "option --udocker-gpu is not supported by this version"),
+            ("mpi", "auto", "option --udocker-mpi is not supported by this version"),
             ("batch", "here", "cannot read where the batch script runs from `here`: expected container or host"),
         ] {
             let word = format!("--udocker-{option}={value}");

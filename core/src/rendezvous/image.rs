@@ -8,11 +8,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use super::{Step, step_id};
+use crate::gpu::Found;
 use crate::run::ImageFiles;
 use crate::store::{Record, RunDirectory};
 use crate::text::{escape, short_hash, unescape};
 
-const HEAD: &[u8] = b"udocker-step-image 2";
+const HEAD: &[u8] = b"udocker-step-image 3";
 /// What stands for user namespaces that work, and for those that nobody tried.
 const WORK: &str = "work";
 const NOT_TRIED: &str = "not tried";
@@ -30,6 +31,8 @@ pub struct StepImage {
     pub files: ImageFiles,
     /// Whether this node's user namespaces work, else the reason; `None`: nobody tried.
     pub namespaces: Option<Result<(), String>>,
+    /// The node's GPUs, and those that the scheduler gave its ranks; `None`: nobody looked.
+    pub gpus: Option<Found>,
 }
 
 impl StepImage {
@@ -51,7 +54,7 @@ impl StepImage {
     }
 
     /// ```text
-    /// udocker-step-image 2 / TREE (escaped) / TREE_NAME / namespaces: work, not tried, no REASON (escaped)
+    /// udocker-step-image 3 / TREE (escaped) / TREE_NAME / namespaces: work, not tried, no REASON (escaped) / GPUs, JSON
     /// bytes of the three parts / record, passwd, group
     /// ```
     fn to_bytes(&self) -> Vec<u8> {
@@ -63,14 +66,15 @@ impl StepImage {
             Some(Err(why)) => format!("no {}", escape(why.as_bytes())),
             None => NOT_TRIED.to_owned(),
         };
-        let lines = format!("\n{tree}\n{}\n{namespaces}\n{record} {passwd} {group}\n", self.tree_name);
+        let gpus = serde_json::to_string(&self.gpus).expect("plain data serialises");
+        let lines = format!("\n{tree}\n{}\n{namespaces}\n{gpus}\n{record} {passwd} {group}\n", self.tree_name);
         let mut out = [HEAD, lines.as_bytes()].concat();
         parts.iter().for_each(|part| out.extend_from_slice(part));
         out
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut lines = bytes.splitn(6, |byte| *byte == b'\n');
+        let mut lines = bytes.splitn(7, |byte| *byte == b'\n');
         (lines.next()? == HEAD).then_some(())?;
         let mut text = || std::str::from_utf8(lines.next()?).ok();
         let tree = PathBuf::from(OsString::from_vec(unescape(text()?)?));
@@ -80,6 +84,7 @@ impl StepImage {
             NOT_TRIED => None,
             no => Some(Err(String::from_utf8(unescape(no.strip_prefix("no ")?)?).ok()?)),
         };
+        let gpus = serde_json::from_str(text()?).ok()?;
         let lengths: Vec<usize> = text()?.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
         let [record, passwd, group] = lengths[..] else { return None };
         let rest = lines.next()?;
@@ -89,6 +94,7 @@ impl StepImage {
             tree,
             tree_name,
             namespaces,
+            gpus,
             files: ImageFiles { passwd: part(record, passwd)?.to_vec(), group: part(record + passwd, group)?.to_vec() },
         })
     }
@@ -103,6 +109,7 @@ pub fn name(step: &Step, wish: &str) -> String {
 mod tests {
     use super::*;
     use crate::digest::Digest;
+    use crate::gpu::{Bundle, Grant, Machine};
     use crate::image_config::ImageConfig;
     use crate::store::{TreeFormat, TreeId};
 
@@ -130,7 +137,13 @@ mod tests {
         assert!(StepImage::read(&run, &step, "i").is_none());
         for namespaces in [None, Some(Ok(())), Some(Err("a\nreason".to_owned()))] {
             let (record, files) = (record.clone(), files.clone());
-            let image = StepImage { record, tree: "/a\nb".into(), tree_name: "tree-1-2".into(), files, namespaces };
+            let gpus = namespaces.is_some().then(|| Found {
+                machine: Machine::default(),
+                grant: Grant::Some("V=\n1".into()),
+                bundle: Some(("k".into(), Bundle::default())),
+            });
+            let tree = "/a\nb".into();
+            let image = StepImage { record, tree, tree_name: "tree-1-2".into(), files, namespaces, gpus };
             image.leave(&run, &step, "i");
             assert_eq!(StepImage::read(&run, &step, "i"), Some(image.clone()));
             let bytes = image.to_bytes();

@@ -48,6 +48,7 @@ impl Caller {
             interactive: Default::default(),
             site_mounts: None,
             site_env: None,
+            gpu: None,
         };
         caller.look_up_subordinate(user);
         caller

@@ -10,6 +10,7 @@ use super::identity::Identity;
 use super::{Caller, ContainerFacts, Defaults, Entrypoint, EnvSpec, ImageFiles, RunRequest, SiteEnv, SpecError, mount};
 use crate::engine::MountPlan;
 use crate::env_vars::{self, matches, matches_any};
+use crate::gpu::{driver, renumbered};
 use crate::image_config::ImageConfig;
 
 /// The program and its arguments, and whether they are a guess, since nobody named any.
@@ -89,6 +90,8 @@ pub enum EnvOrigin {
     SitePrepend,
     /// `env.append`.
     SiteAppend,
+    /// What shows a GPU or a device.
+    Gpu,
     /// The entry of this number in the request.
     Wish(u32),
 }
@@ -116,6 +119,13 @@ impl Environment {
         for (name, value) in &site.append {
             let old = self.value(name).unwrap_or_default();
             self.set(name, joined(&old, value.as_ref()));
+        }
+    }
+    /// Puts the directory `own` into a list like PATH by `join`, once.
+    fn set_list(&mut self, name: &str, own: &str, join: impl FnOnce(&OsStr, &OsStr) -> OsString) {
+        let old = self.value(name).unwrap_or_default();
+        if !old.as_bytes().split(|byte| *byte == b':').any(|part| part == own.as_bytes()) {
+            self.set(name, join(own.as_ref(), &old));
         }
     }
     fn value(&self, name: &str) -> Option<OsString> {
@@ -213,10 +223,14 @@ pub(super) fn variables(
     match defaults {
         Defaults::Interactive => set_udockers_own(&mut out, caller, container, identity),
         Defaults::Job => {
+            let counted = caller.gpu.as_ref().and_then(|gpu| gpu.counted.as_deref());
             for (name, value) in &caller.env {
                 if matches_any(env_vars::PER_RANK, name.as_bytes()) && !is_carried(name) {
                     out.1 = EnvOrigin::Host;
-                    out.set(name, value);
+                    match counted.and_then(|counted| renumbered(name, value, counted)) {
+                        Some(value) => out.set(name, value),
+                        None => out.set(name, value),
+                    }
                 }
             }
             out.1 = EnvOrigin::Default;
@@ -244,6 +258,19 @@ pub(super) fn variables(
         out.set_of_site(site);
         // The user's word goes beyond the site's.
         out.0.retain(|(name, ..)| name == "PATH" || !unset(name));
+    }
+    if let Some(gpu) = &caller.gpu {
+        out.1 = EnvOrigin::Gpu;
+        for (name, value) in &gpu.env {
+            out.set(name, value);
+        }
+        // The driver must be the kernel's own, whatever the image has.
+        if gpu.has_libraries {
+            out.set_list("LD_LIBRARY_PATH", driver::LIBRARIES, joined);
+        }
+        if gpu.has_programs {
+            out.set_list("PATH", driver::PROGRAMS, |own, rest| joined(rest, own));
+        }
     }
     for (wish, number) in request.env.iter().zip(0..) {
         out.1 = EnvOrigin::Wish(number);

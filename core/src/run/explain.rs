@@ -107,10 +107,9 @@ impl Explaining<'_> {
     /// What is to be told.
     pub fn explain(&self) -> Explanation {
         let mounts: Vec<_> = self.plan.mounts.iter().map(|mount| self.mount(mount)).collect();
+        let is_of_dev = |path: &Path| path.starts_with("/dev") && !path.starts_with("/dev/shm");
         let shows_devices = |mount: &&MountPlan| match &mount.source {
-            MountSource::Bind { path, .. } => {
-                path.starts_with("/dev") && !path.starts_with("/dev/shm") || is_device(path)
-            }
+            MountSource::Bind { path, .. } => is_of_dev(path) || is_of_dev(&mount.target) || is_device(path),
             MountSource::Tmpfs { .. } => false,
         };
         let devices = self.plan.mounts.iter().filter(shows_devices).map(|mount| self.mount(mount)).collect();
@@ -156,6 +155,14 @@ impl Explaining<'_> {
         ]);
         if defaults == Defaults::Job {
             out.push(part("share", request.share().to_string(), self.setting("share")));
+        }
+        let gpu = self.caller.gpu.as_ref();
+        if let Some((shown, why)) = gpu.and_then(|gpu| gpu.told.as_ref()) {
+            let origin = self.or_configured("gpu", "gpu.default");
+            out.push(part("gpu", shown.clone(), format!("{origin}: {why}")));
+        }
+        if let Some((files, origin)) = gpu.and_then(|gpu| gpu.driver.clone()) {
+            out.push(part("driver", files, origin));
         }
         if !plan.unshare.is_empty() {
             let names: Vec<_> = plan.unshare.iter().map(|namespace| namespace.name()).collect();
@@ -258,6 +265,7 @@ impl Explaining<'_> {
             EnvOrigin::SiteSet => site("set"),
             EnvOrigin::SitePrepend => site("prepend"),
             EnvOrigin::SiteAppend => site("append"),
+            EnvOrigin::Gpu => "the GPU's driver".into(),
             EnvOrigin::Wish(number) => {
                 let asked = self.asked.env.get(number as usize).cloned();
                 asked.unwrap_or_else(|| "--env".into())

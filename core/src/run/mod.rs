@@ -103,6 +103,7 @@ pub(crate) mod tests {
             interactive: Default::default(),
             site_mounts: None,
             site_env: None,
+            gpu: None,
         }
     }
 

@@ -8,6 +8,7 @@ use super::identity::Identity;
 use super::{Accounts, Caller, Defaults, MountSpec, RunRequest, SpecError, WriteSpec, home_is_visible};
 use crate::engine::{Cwd, MountPlan, MountSource};
 use crate::env_vars;
+use crate::gpu::DeviceWish;
 use crate::image_config::ImageConfig;
 use crate::policy::{Asker, MountDenied, MountPolicy, Scratch, SiteMount, SiteMountKind};
 use crate::settings::InteractiveDefaults;
@@ -67,6 +68,11 @@ pub(crate) fn collect(
     chosen.retain(|_| !hidden.next().unwrap_or(false));
     let mut plans: Vec<MountPlan> = chosen.into_iter().map(|candidate| candidate.plan).collect();
     plans.sort_by_cached_key(|plan| plan.target.components().count());
+    if let Some(gpu) = &caller.gpu {
+        // Nobody mounts anything below a device.
+        let covers: Vec<_> = gpu.covers.iter().filter(|cover| is_visible(&plans, &cover.target)).cloned().collect();
+        plans.extend(covers);
+    }
     Ok(plans)
 }
 
@@ -87,6 +93,15 @@ fn candidates(
         let mut plan = from_wish(wish, origin, caller)?;
         if let Some(site) = site {
             judge(site, Asker::User, &format!("{wish} ({origin})"), &mut plan, root)?;
+        }
+        place(&mut chosen, Candidate { rank: Rank::Wish, plan });
+    }
+    for device in &request.devices {
+        let DeviceWish::Path(path) = device else { continue };
+        let (source, target, origin) = (bind(path), clean(path), "--device".to_owned());
+        let mut plan = MountPlan { source, target, read_only: false, optional: false, origin };
+        if let Some(site) = site {
+            judge(site, Asker::User, &format!("{device} (--device)"), &mut plan, root)?;
         }
         place(&mut chosen, Candidate { rank: Rank::Wish, plan });
     }
@@ -111,6 +126,11 @@ fn candidates(
             }
         }
         chosen.push(default);
+    }
+    for plan in caller.gpu.iter().flat_map(|gpu| &gpu.mounts) {
+        if !chosen.iter().any(|other| other.is_at(&plan.target)) {
+            chosen.push(Candidate { rank: Rank::Default, plan: plan.clone() });
+        }
     }
     Ok(chosen)
 }

@@ -73,6 +73,12 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     single("share", "node|task", "one container for a step's tasks on a node (default), or one for each", |w, v| {
         Ok(w.request.share = Some(text(v)?.parse()?))
     }),
+    single("gpu", "auto|none|all|LIST[,caps=…]", "which of the granted GPUs are visible (default: auto)", |w, v| {
+        Ok(w.request.gpu = Some(text(v)?.parse()?))
+    }),
+    list("device", "PATH|CDI-NAME", "make a device visible (repeatable)", |w, v| {
+        Ok(w.request.devices.push(text(v)?.parse()?))
+    }),
     list("unshare", "net,ipc,uts", "namespaces of the container's own (repeatable)", |w, v| {
         Ok(w.request.unshare.extend(parse_unshare(text(v)?)?))
     }),
@@ -88,8 +94,6 @@ pub const JOB_OPTIONS: &[JobOption] = &[
     of_reader("profile", OptionKind::List, "NAME|FILE", "options from a profile (repeatable)"),
     missing("name", OptionKind::Single, "NAME", "use or create a container of this name"),
     missing("save", OptionKind::Single, "FILE|store:NAME", "keep what was written at the end"),
-    missing("gpu", OptionKind::Single, "auto|none|all|LIST", "which of the granted GPUs are visible"),
-    missing("device", OptionKind::List, "DEVICE", "make a device visible (repeatable)"),
     missing("mpi", OptionKind::Single, "auto|none|image|host:NAME", "whose MPI is used"),
     missing("fabric", OptionKind::List, "NAME", "a network's libraries, as the site says (repeatable)"),
     missing("module", OptionKind::List, "NAME", "a bundle of settings, as the site says (repeatable)"),
@@ -422,10 +426,10 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused_by_name() {
-        assert_eq!(wish(&[("gpu", "all")], &[]).unwrap_err(), "option --gpu is not supported by this version");
+        assert_eq!(wish(&[("mpi", "auto")], &[]).unwrap_err(), "option --mpi is not supported by this version");
         assert_eq!(
-            wish(&[], &[("UDOCKER_GPU", "all")]).unwrap_err(),
-            "variable UDOCKER_GPU: option --gpu is not supported by this version"
+            wish(&[], &[("UDOCKER_MPI", "auto")]).unwrap_err(),
+            "variable UDOCKER_MPI: option --mpi is not supported by this version"
         );
         assert_eq!(
             wish(&[("batch", "x")], &[]).unwrap_err(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{ExecMode, is_path};
 use crate::digest::Digest;
 use crate::engine::Unshare;
+use crate::gpu::{DeviceWish, GpuWish};
 use crate::platform::Platform;
 
 /// A wish, before policy, image and host are looked at. Same wish, same bytes, from every front end.
@@ -62,6 +63,10 @@ pub struct RunRequest {
     pub share: Option<Share>,
     /// Namespaces of its own beside user and mount.
     pub unshare: Vec<Unshare>,
+    /// Which GPUs are visible; `None`: nothing was said ([`crate::settings::GpuSettings::default`]).
+    pub gpu: Option<GpuWish>,
+    /// Further devices.
+    pub devices: Vec<DeviceWish>,
     /// Where the batch script of a job itself runs.
     pub batch: Option<Batch>,
     /// Getting the image may take so many seconds; `None`: what is configured ([`crate::settings::Limits::wait`]).
@@ -106,6 +111,8 @@ impl RunRequest {
             pull: PullPolicy::Missing,
             share: None,
             unshare: Vec::new(),
+            gpu: None,
+            devices: Vec::new(),
             batch: None,
             timeout: None,
             verbose: 0,

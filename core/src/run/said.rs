@@ -65,6 +65,8 @@ impl Said {
             ("home", request.home.is_some()),
             ("workdir", request.workdir.is_some()),
             ("unshare", !request.unshare.is_empty()),
+            ("gpu", request.gpu.is_some()),
+            ("device", !request.devices.is_empty()),
         ];
         let single = single.into_iter().filter(|(_, is_said)| *is_said).map(|(option, _)| said(option));
         let mounts = request.mounts.iter().map(|_| said("mount"));

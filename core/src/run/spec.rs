@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::{EnvOrigin, ExecMode, ImageFiles, RunRequest, SiteEnv};
 use crate::engine::{Cwd, GeneratedFile, IdMap, KeepFds, MountPlan, Unshare};
+use crate::gpu::Shown;
 use crate::image_config::ImageConfig;
 use crate::policy::{MountDenied, MountPolicy};
 use crate::settings::InteractiveDefaults;
@@ -39,6 +40,8 @@ pub struct Caller {
     pub site_mounts: Option<Box<MountPolicy>>,
     /// What it says of the environment, likewise.
     pub site_env: Option<Box<SiteEnv>>,
+    /// What its run gets of the machine's GPUs; `None`: nothing was decided.
+    pub gpu: Option<Box<Shown>>,
 }
 
 /// First ID and count.

@@ -76,6 +76,19 @@ impl RunDirectory {
         }
     }
 
+    /// An empty file, or an empty directory, of mode 000, to be mounted on what nobody may open. `None` if it cannot be made.
+    pub fn cover(&self, is_directory: bool) -> Option<PathBuf> {
+        let path = self.path.join(if is_directory { "covered-directory" } else { "covered" });
+        let made = match is_directory {
+            true => rustix::fs::mkdir(&path, Mode::empty()),
+            false => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                rustix::fs::open(&path, flags, Mode::empty()).map(drop)
+            }
+        };
+        matches!(made, Ok(()) | Err(Errno::EXIST)).then_some(path)
+    }
+
     /// The users of `name`; nobody else adds or removes one until the value is dropped.
     ///
     /// # Errors

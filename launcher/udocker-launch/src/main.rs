@@ -9,6 +9,7 @@ mod daemons;
 mod descriptors;
 mod error;
 mod exec;
+mod gpus;
 mod host;
 mod host_script;
 mod options;
@@ -184,6 +185,7 @@ fn launch(
             made.map_err(|source| LaunchError::WriteDirectory { path: path.clone(), source })?;
         }
     }
+    caller.gpu = target.gpus.map(Box::new);
     let files = match request.accounts {
         Accounts::Host => ImageFiles::of_host()?,
         Accounts::Generated | Accounts::Container => target.files,

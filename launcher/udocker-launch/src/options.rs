@@ -563,7 +563,7 @@ mod tests {
     #[test]
     fn nothing_is_ignored() {
         for (words, env, message) in [
-            (&["--gpu=all", "i"][..], &[][..], "option --gpu is not supported by this version"),
+            (&["--mpi=none", "i"][..], &[][..], "option --mpi is not supported by this version"),
             (&["--nope", "i"], &[], "unknown option --nope"),
             (&["--home=1", "i"], &[], "option --home takes no value"),
             (&["--workdir"], &[], "option --workdir needs a value"),
@@ -575,7 +575,7 @@ mod tests {
             (&["--verbose=4", "i"], &[], "`4` is no level of verbosity: expected 0 to 3"),
             (&["--timeout=15", "i"], &[], "`15` is no time: expected a number above 0 with s, m or h, as 15m"),
             (&["--pass-pmi=x", "i"], &[], "`x` is neither `auto` nor `none` (--pass-pmi)"),
-            (&["i"], &[("UDOCKER_GPU", "all")], "variable UDOCKER_GPU: option --gpu is not supported by this version"),
+            (&["i"], &[("UDOCKER_MPI", "none")], "variable UDOCKER_MPI: option --mpi is not supported by this version"),
             (&["explain"], &[], "no image: expected udocker-launch [OPTIONS] IMAGE COMMAND…"),
             (&["--format=xml", "i"], &[], "`xml` is neither `text` nor `json` (--format)"),
             (&["reap", "i"], &[], "`reap` takes no words"),

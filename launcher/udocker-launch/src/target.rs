@@ -10,17 +10,19 @@ use udocker_core::digest::Digest;
 use udocker_core::engine::native::owner_in_the_way;
 use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
 use udocker_core::error::Failure;
+use udocker_core::gpu::{Found, Grant, Machine, Shown};
 use udocker_core::host;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::policy::{self, Name, Permit, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{StepImage, image_name};
-use udocker_core::run::{ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
+use udocker_core::run::{ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, Share, WriteSpec, is_path};
 use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, Patience, Record, RunDirectory, Store, StoreError, Stores, TreeUse};
 
 use crate::error::LaunchError;
+use crate::gpus;
 use crate::options;
 use crate::pin;
 use crate::report::Voice;
@@ -39,6 +41,8 @@ pub struct Target {
     pub container: Option<(Store, Container)>,
     /// The image's, which one rank of a step marks for all that join its container.
     pub tree: Option<TreeUse>,
+    /// What it gets of this node's GPUs, if that has some.
+    pub gpus: Option<Shown>,
 }
 
 /// Where it is looked for.
@@ -122,6 +126,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     }
     if let Some(run) = shared {
         image.namespaces = request.mode.is_none().then(|| host::user_namespaces(Some(run)));
+        image.gpus = gpus_of(&image, request, places)?;
         image.leave(run, step, &wish);
     }
     drop(lock);
@@ -170,7 +175,9 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     let root = RootPlan::new(&tree, root_write(request, places.settings));
     let facts = ContainerFacts { id: request.image.clone(), names: Vec::new(), root: tree, mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;
-    Ok(Target { config: ImageConfig::default(), root, files, choice, facts, container: None, tree: None })
+    let config = ImageConfig::default();
+    let gpus = gpus::show(request, &permit, (&config, &root), None, places)?;
+    Ok(Target { config, root, files, choice, facts, container: None, tree: None, gpus })
 }
 
 /// Whether an image runs from its store where this node could have a copy and has none.
@@ -239,7 +246,7 @@ fn stored(
         (None, _) => return Ok(None),
     };
     let files = ImageFiles::of_root(&RootPlan::new(&tree, RootWrite::ReadOnly))?;
-    Ok(Some(StepImage { record, tree, tree_name, files, namespaces: None }))
+    Ok(Some(StepImage { record, tree, tree_name, files, namespaces: None, gpus: None }))
 }
 
 /// Each rank asks for itself: what another left is a file that its user can write. `is_listed`: this process is among the
@@ -258,16 +265,24 @@ fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Pl
         root: image.tree.clone(),
         mode: choice.mode,
     };
+    let root = RootPlan::new(&image.tree, root_write(request, places.settings));
+    let gpus = gpus::show(request, &permit, (&image.record.config, &root), image.gpus.as_ref(), places)?;
     let tree = Some(TreeUse { name: image.tree_name, root: image.tree.clone(), is_listed });
-    Ok(Target {
-        config: image.record.config,
-        tree,
-        root: RootPlan::new(image.tree, root_write(request, places.settings)),
-        files: image.files,
-        choice,
-        facts,
-        container: None,
-    })
+    Ok(Target { config: image.record.config, tree, root, files: image.files, choice, facts, container: None, gpus })
+}
+
+/// What a node's first rank finds of its GPUs for all.
+fn gpus_of(image: &StepImage, request: &RunRequest, places: &Places<'_>) -> Result<Option<Found>, Failure> {
+    let machine = Machine::look(Path::new("/"));
+    if machine.gpus.is_empty() {
+        let grant = Grant::of(places.env, places.voice.step.scheduler, Share::Node);
+        return Ok(Some(Found { machine, grant, bundle: None }));
+    }
+    let reference: ImageReference = request.image.parse().map_err(options::usage)?;
+    let asked = (&*request.image, &reference);
+    let permit = policy::ask_image(places.settings, asked, (&image.record, &image.tree), places.env)?;
+    let root = RootPlan::new(&image.tree, RootWrite::ReadOnly);
+    Ok(Some(gpus::look(machine, request, &permit, (&image.record.config, &root), places)))
 }
 
 fn root_write(request: &RunRequest, settings: &Settings) -> RootWrite {
@@ -301,7 +316,8 @@ fn of_container(
     let names = container.names().iter().map(ToString::to_string).collect();
     let facts = ContainerFacts { id: container.id().to_string(), names, root: root.tree.clone(), mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;
-    Ok(Target { config, root, files, choice, facts, container: Some((store.clone(), container)), tree: None })
+    let gpus = gpus::show(request, &permit, (&config, &root), None, places)?;
+    Ok(Target { config, root, files, choice, facts, container: Some((store.clone(), container)), tree: None, gpus })
 }
 
 /// The mode of the request, else of the container, else one that works here; `namespaces`: what is known of them.

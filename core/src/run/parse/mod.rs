@@ -64,6 +64,14 @@ pub enum WishError {
     /// A place.
     #[error("cannot read where the batch script runs from `{0}`: expected container or host")]
     Batch(String),
+    /// GPUs.
+    #[error(
+        "cannot read the GPUs `{0}`: expected auto, none, all, or numbers and CDI names with commas, and caps=NAME+NAME"
+    )]
+    Gpu(String),
+    /// A device.
+    #[error("cannot read the device `{0}`: expected an absolute path, or a CDI name as vendor.com/class=name")]
+    Device(String),
     /// Namespaces.
     #[error("cannot read the namespaces `{0}`: expected some of pid,net,ipc,uts")]
     Unshare(String),
@@ -84,7 +92,7 @@ impl Explain for WishError {
 }
 
 /// `text` for a message: printable and not too long.
-fn quote(text: impl AsRef<[u8]>) -> String {
+pub(crate) fn quote(text: impl AsRef<[u8]>) -> String {
     let lossy = String::from_utf8_lossy(text.as_ref());
     let mut out: String = lossy.chars().take(MAX_QUOTED).flat_map(printable).collect();
     if lossy.chars().nth(MAX_QUOTED).is_some() {

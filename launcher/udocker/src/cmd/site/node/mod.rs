@@ -1,8 +1,10 @@
 //! `udocker site check --node`: whether this machine can start containers, and whether its Slurm starts them.
 
 use std::fmt;
+use std::path::Path;
 
-use udocker_core::settings::Settings;
+use udocker_core::gpu::{Capability, Machine, Registry, driver};
+use udocker_core::settings::{GpuSettings, Settings};
 
 use crate::cmd::doctor;
 
@@ -52,7 +54,8 @@ impl fmt::Display for Finding {
 
 /// Checks it all; `tell` is given a line each. Whether nothing is wrong.
 pub fn check(settings: &Settings, mut tell: impl FnMut(String)) -> bool {
-    let findings = [modes(settings), vec![run_directory(settings)], slurm::check(settings.stage.when)].concat();
+    let gpus = gpus(&settings.gpu, Path::new("/"));
+    let findings = [modes(settings), vec![run_directory(settings)], gpus, slurm::check(settings.stage.when)].concat();
     findings.iter().for_each(|finding| tell(finding.to_string()));
     !findings.iter().any(|finding| matches!(finding.verdict, Verdict::Wrong(..)))
 }
@@ -92,6 +95,34 @@ fn modes(settings: &Settings) -> Vec<Finding> {
     found
 }
 
+/// The GPUs of the machine whose root is `root`, and what shows their driver; a machine without any is not spoken of.
+fn gpus(settings: &GpuSettings, root: &Path) -> Vec<Finding> {
+    let machine = Machine::look(root);
+    if machine.gpus.is_empty() {
+        return Vec::new();
+    }
+    let numbers: Vec<_> = machine.gpus.iter().map(|gpu| gpu.number.to_string()).collect();
+    let mut found = vec![Finding::good("GPUs", numbers.join(", "))];
+    let registry = Registry::read(&settings.cdi_dirs, 0);
+    found.extend(registry.unread().iter().map(|(path, why)| Finding::note(path.display(), format!("not read: {why}"))));
+    if !machine.is_nvidia_s() {
+        return found;
+    }
+    let thing = "NVIDIA's driver";
+    let names = registry.names().into_iter().filter(|name| name.starts_with("nvidia.com/gpu=")).collect::<Vec<_>>();
+    let files = driver::find(&settings.driver_root, &Capability::DEFAULT, &|_| false).len();
+    found.push(match (names.is_empty(), files) {
+        (false, _) => Finding::good(thing, format!("by CDI specifications: {}", names.join(", "))),
+        (true, 0) => Finding::wrong(
+            thing,
+            format!("no CDI specification, and no libraries in {}/etc/ld.so.cache", settings.driver_root.display()),
+            "`[gpu] driver_root` in site.toml says where it is installed, `cdi_dirs` where specifications lie",
+        ),
+        (true, files) => Finding::good(thing, format!("{files} files below {}", settings.driver_root.display())),
+    });
+    found
+}
+
 /// The directory that the ranks of a step meet in: the first whose parent is there.
 fn run_directory(settings: &Settings) -> Finding {
     let parent = settings.run_dirs.iter().filter_map(|path| path.parent()).find(|parent| parent.is_dir());
@@ -105,5 +136,38 @@ fn run_directory(settings: &Settings) -> Finding {
         }
         Ok(_) => Finding::wrong(thing, format!("in {}, which is no tmpfs", parent.display()), hint),
         Err(errno) => Finding::wrong(thing, format!("{}: {errno}", parent.display()), hint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_told_with_their_driver() {
+        let root = tempfile::tempdir().unwrap();
+        let settings = GpuSettings {
+            cdi_dirs: vec![root.path().join("cdi")],
+            driver_root: root.path().to_owned(),
+            ..GpuSettings::default()
+        };
+        let told = || gpus(&settings, root.path()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(told(), Vec::<String>::new());
+        for name in ["dev/nvidia0", "dev/nvidia1", "cdi/old.yaml"] {
+            std::fs::create_dir_all(root.path().join(name).parent().unwrap()).unwrap();
+            std::fs::write(root.path().join(name), "").unwrap();
+        }
+        let path = root.path().display();
+        assert_eq!(
+            told(),
+            [
+                "GPUs: good: 0, 1".to_owned(),
+                format!("{path}/cdi/old.yaml: note: not read: only JSON is read"),
+                format!(
+                    "NVIDIA's driver: wrong: no CDI specification, and no libraries in {path}/etc/ld.so.cache; hint: \
+                     `[gpu] driver_root` in site.toml says where it is installed, `cdi_dirs` where specifications lie"
+                ),
+            ]
+        );
     }
 }

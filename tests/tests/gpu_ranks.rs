@@ -1,0 +1,141 @@
+//! The GPUs of a node, as ranks in an image of a store see them: one looks for all, and the site has the last word. The GPUs are
+//! a /dev/full and a /dev/urandom in a /dev of the test's own.
+
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use udocker_tests::node::{Node, SOON, ended, one};
+use udocker_tests::{code, is_root, run, stderr, stdout};
+
+/// Moves a /dev with GPUs over this mount namespace's, and becomes the rest of its words.
+const GPUS: &str = r#"set -e
+  d=$(mktemp -d); mount -t tmpfs dev "$d"; mkdir "$d/shm" "$d/nvidia-caps"; mount --rbind /dev/shm "$d/shm"
+  for name in null zero full random urandom; do touch "$d/$name"; mount --bind "/dev/$name" "$d/$name"; done
+  mknod -m 666 "$d/nvidia0" c 1 7; mknod -m 666 "$d/nvidia1" c 1 9; mknod -m 666 "$d/nvidiactl" c 1 5
+  mount --move "$d" /dev; rmdir "$d"; exec "$@""#;
+
+/// Tells the mount namespace, a variable, and what opening each device comes to.
+const LOOK: &str = r#"readlink /proc/self/ns/mnt; echo "cuda=$CUDA_VISIBLE_DEVICES"
+  for name in nvidia0 nvidia1 nvidiactl; do (: </dev/$name) 2>/dev/null && echo $name; done
+  ls -d /dev/nvidia-caps/. >/dev/null 2>&1 && echo caps; true"#;
+
+/// Rank `rank` of the step `step` of a job of Slurm on a node with GPUs, with these variables.
+fn rank(node: &Node, (step, rank): (&str, u64), variables: &[(&str, &str)], words: &[&str]) -> Command {
+    assert!(is_root(), "devices are made by root");
+    let bare = node.rank(step, rank, words);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", GPUS, "gpus"]);
+    // With a site's file that is there already.
+    if bare.get_program() != "unshare" {
+        let id = node.env.uid().expect("a user");
+        command.args(["setpriv", &format!("--reuid={id}"), &format!("--regid={id}"), "--clear-groups"]);
+    }
+    command.arg(bare.get_program()).args(bare.get_args());
+    command.env_clear().envs(bare.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.envs([("SLURM_JOB_ID", "1"), ("SLURM_STEP_ID", "0")]).envs(variables.iter().copied());
+    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What [`LOOK`] tells: the namespace, and the rest on one line.
+fn seen(output: &Output) -> (String, String) {
+    assert_eq!((code(output), stderr(output).as_str()), (0, ""), "{}", stdout(output));
+    let text = stdout(output);
+    let (namespace, rest) = text.split_once('\n').expect("lines");
+    (namespace.into(), rest.trim().replace('\n', " "))
+}
+
+const ONE: &[(&str, &str)] = &[("SLURM_STEP_GPUS", "0"), ("SLURM_GPUS_ON_NODE", "1"), ("CUDA_VISIBLE_DEVICES", "0")];
+
+/// The second rank's own variables would show it both GPUs: what the first found holds.
+#[test]
+fn the_first_rank_of_a_node_looks_for_all() {
+    let node = Node::new();
+    let shared = node.shared();
+    let mount = format!("--mount={}:/mnt", shared.display());
+    let waits = format!("{LOOK}; : >/mnt/ready; read line; true");
+    let mut first =
+        rank(&node, ("s", 0), ONE, &[&mount, "i", "sh", "-c", &waits]).stdin(Stdio::piped()).spawn().unwrap();
+    let since = Instant::now();
+    while !shared.join("ready").exists() {
+        assert!(since.elapsed() < SOON, "the first rank does not run");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let other = [("SLURM_STEP_GPUS", "0"), ("SLURM_GPUS_ON_NODE", "2"), ("CUDA_VISIBLE_DEVICES", "1")];
+    let second = rank(&node, ("s", 1), &other, &[&mount, "i", "sh", "-c", LOOK]).output().unwrap();
+    let alone = rank(&node, ("s", 2), &other, &["--share=task", "--gpu=0", "i", "sh", "-c", LOOK]).output().unwrap();
+    drop(first.stdin.take());
+    let (first, second) = (seen(&ended(first, SOON)), seen(&second));
+    one([first.0, second.0]);
+    assert_eq!(first.1, "cuda=0 nvidia0 nvidiactl caps");
+    assert_eq!(second.1, "cuda= nvidia0 nvidiactl caps");
+    assert_eq!((code(&alone), stdout(&alone).contains("nvidia1\n")), (0, false), "{alone:?}");
+}
+
+/// A job without GPUs sees none, nor what all GPUs have in common.
+#[test]
+fn without_a_grant_there_is_no_gpu() {
+    let node = Node::new();
+    for mode in ["N1", "P2"] {
+        let mode = format!("--mode={mode}");
+        let none = rank(&node, (&format!("{mode} none"), 0), &[], &[&mode, "i", "sh", "-c", LOOK]).output().unwrap();
+        assert_eq!(seen(&none).1, "cuda=", "{mode}");
+        let both = [("SLURM_STEP_GPUS", "0,1"), ("SLURM_GPUS_ON_NODE", "2")];
+        let all = rank(&node, (&format!("{mode} both"), 0), &both, &[&mode, "i", "sh", "-c", LOOK]).output().unwrap();
+        assert_eq!(seen(&all).1, "cuda= nvidia0 nvidia1 nvidiactl caps", "{mode}");
+    }
+}
+
+/// A machine without GPUs costs a node's first rank two calls, and the others none.
+#[test]
+fn a_machine_without_gpus_is_asked_twice() {
+    let node = Node::new();
+    let logs = node.shared();
+    let asked = |number: u64| -> Vec<String> {
+        let log = logs.join(format!("{number}"));
+        let words = ["strace", "-f", "-e", "trace=%file", "-o", log.to_str().unwrap()];
+        run(&mut node.behind(&words, &node.rank("s", number, &["i", "/bin/true"])));
+        let text = std::fs::read_to_string(&log).unwrap();
+        let calls =
+            text.lines().filter(|line| ["/dev/nvidia", "/dev/dri", "/cdi"].iter().any(|name| line.contains(name)));
+        calls.map(|line| line.split('"').nth(1).unwrap().to_owned()).collect()
+    };
+    assert_eq!(asked(0), ["/dev/nvidia0", "/dev/dri/renderD128"]);
+    assert_eq!(asked(1), Vec::<String>::new());
+}
+
+/// Who says so is told: the scheduler, a wish, a rule of the site's.
+#[test]
+fn the_site_and_explain_have_the_last_word() {
+    let mut node = Node::new();
+    node.env.set_site("gpu.driver_root = \"/nowhere\"\n");
+    let told = |node: &Node, words: &[&str]| -> Vec<String> {
+        let output = rank(node, ("told", 0), ONE, &[&["--explain"], words, &["i", "true"]].concat()).output().unwrap();
+        assert_eq!((code(&output), stderr(&output).as_str()), (0, ""));
+        let line =
+            |line: &str| line.split("  ").map(str::trim).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("  ");
+        let run_dir = node.directory().to_str().unwrap();
+        let text = stdout(&output).replace(run_dir, "RUN");
+        text.lines()
+            .map(line)
+            .filter(|line| ["gpu ", "driver "].iter().any(|name| line.starts_with(name)) || line.contains("nvidia"))
+            .collect()
+    };
+    let driver = "driver  none found  the driver below /nowhere";
+    let covered = "/dev/nvidia1  RUN/covered, read-only  not this job's: SLURM_STEP_GPUS=0";
+    assert_eq!(told(&node, &[]), ["gpu  0 of 0,1  default: SLURM_STEP_GPUS=0", driver, covered, covered]);
+    assert_eq!(told(&node, &["--gpu=all"])[0], "gpu  0 of 0,1  --gpu: SLURM_STEP_GPUS=0");
+
+    node.env.set_site("[[policy.rule]]\naction = \"allow\"\ngpu = false\nreason = \"not with this\"\n");
+    let denied =
+        "cannot use i: the site forbids the driver of the GPU in it (/etc/udocker/site.toml:1:1): not with this";
+    let output = rank(&node, ("ruled", 0), ONE, &["i", "sh", "-c", LOOK]).output().unwrap();
+    let text = stdout(&output).lines().skip(1).collect::<Vec<_>>().join(" ");
+    assert_eq!(text, "cuda=");
+    assert!(stderr(&output).ends_with(&format!("no GPU is visible: {denied}\n")), "{output:?}");
+    let output = rank(&node, ("ruled", 0), ONE, &["--gpu=all", "i", "true"]).output().unwrap();
+    assert!(code(&output) == 121 && stderr(&output).contains(denied), "{output:?}");
+    node.env.set_site("gpu.default = \"all\"\n");
+    let output = rank(&node, ("open", 0), &[], &["i", "sh", "-c", LOOK]).output().unwrap();
+    assert_eq!(seen(&output).1, "cuda= nvidia0 nvidia1 nvidiactl caps");
+}
