@@ -28,7 +28,6 @@ fn what_options_of_pyxis_become() {
         (&["--udocker-entrypoint"], "echo ran", "ran\n"),
         (&["--udocker-no-entrypoint"], "echo ran", "ran\n"),
         (&["--udocker-write=none"], "touch /new 2>/dev/null || echo refused", "refused\n"),
-        (&["--udocker-write=tmpfs"], "echo new >/new && cat /new", "new\n"),
         (&["--udocker-env=PYTHONPATH", "--udocker-env=B=2"], "echo $PYTHONPATH $B", "/of/the/host 2\n"),
         (&[], "echo ${PYTHONPATH-dropped}", "dropped\n"),
         (&["--udocker-unshare=net,ipc"], "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '", "lo\n"),
@@ -38,6 +37,15 @@ fn what_options_of_pyxis_become() {
         let ended = site.cluster.run(&["PYTHONPATH=/of/the/host"], &words);
         assert_eq!(ended, is(0, expected, ""), "{options:?} {line}");
     }
+    // Written over are one's own files.
+    site.run(&[
+        "sh",
+        "-c",
+        "mkdir -p own/bin; cp /bin/busybox own/bin; ln -s busybox own/bin/sh; ln -s busybox own/bin/cat",
+    ]);
+    let words = ["srun", "-n1", "--udocker-image=./own", "--udocker-write=tmpfs", "sh", "-c"];
+    let line = "echo new >/bin/new && cat /bin/new";
+    assert_eq!(site.run(&[&words[..], &[line]].concat()), is(0, "new\n", ""));
     // A job that was submitted from there sees that directory anyway.
     let line = format!("cd /tmp; srun -n1 {} --udocker-no-home sh -c '[ -e {a}/f ] || echo hidden'", site.image);
     assert_eq!(site.run(&["sh", "-c", &line]), is(0, "hidden\n", ""));

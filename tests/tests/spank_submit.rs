@@ -285,7 +285,8 @@ fn said(site: &Site, words: &[&str]) -> [(i32, String); 2] {
     let away = program.with_file_name("away");
     let ours = |text: &str, start: &str| {
         let rest = text.split_once(start).map(|(_, rest)| rest.to_owned()).unwrap_or_default();
-        rest.split_inclusive('\n').take_while(|line| !line.starts_with("srun: ")).collect::<String>()
+        // srun's own line about the task's end comes between those of the task as it likes.
+        rest.split_inclusive('\n').filter(|line| !line.starts_with("srun: ")).collect::<String>()
     };
     let words = [&["srun", "-n1", "-w", "n1"], words, &["true"]].concat();
     let (status, _, err) = site.run(&words);
