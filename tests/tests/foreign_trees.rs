@@ -74,6 +74,35 @@ fn a_job_extracts_what_it_writes_over_also_by_digest() {
     }
 }
 
+/// To rules about stores a copy of the site's image is the site's image, the node's as well as one's own; to all rules it comes
+/// before it is made.
+#[test]
+fn a_copy_is_of_the_store_that_it_was_made_of() {
+    let rule = |writable| {
+        format!(
+            "[policy]\ndefault = \"deny\"\n[[policy.rule]]\nmatch.store = [\"central\"]\naction = \"allow\"\nwritable = {writable}\n"
+        )
+    };
+    let (mut site, reference, by_digest) = site("");
+    let toml = fs::read_to_string(site.user.path("etc/udocker/site.toml")).unwrap();
+    run(&mut site.user.udocker(&["version"]));
+    for name in [&reference, &by_digest] {
+        let words = ["--pull=never", "--write=tmpfs", name, "sh", "-c", WRITE];
+        site.user.set_site(&format!("{toml}{}", rule(false)));
+        let output = site.user.launch(&words).output().unwrap();
+        assert_eq!((code(&output), site.user.trees().len()), (121, 0), "{}", stderr(&output));
+        site.user.set_site(&format!("{toml}{}", rule(true)));
+        for _ in 0..2 {
+            let output = run(&mut site.user.launch(&words));
+            assert_eq!((stdout(&output).as_str(), site.user.trees().len()), (WRITTEN, 1), "{}", stderr(&output));
+        }
+        let run_words = [&["run"], &words[..]].concat();
+        assert_eq!(stdout(&run(&mut site.user.udocker(&run_words))), WRITTEN);
+        run(Command::new("rm").arg("-r").arg(site.user.store()));
+        site.user.own_directory("store", 0o700);
+    }
+}
+
 /// Nothing to extract from: a run copies the tree, a job asks the registry.
 #[test]
 fn without_layers_it_is_copied_or_pulled() {

@@ -608,6 +608,16 @@ fn rules_about_names_hold_for_a_job_with_a_digest() {
     tag.moves_to(Kind::Multi);
     release(&site, &job);
     assert_eq!((text(&site, "out").as_str(), quiet(&text(&site, "err")).as_str()), ("first\n", ""));
+    // The same of one that is in the user's store under that name when it is submitted, and no longer when it starts.
+    let udocker = format!("{INSTALLED}/udocker");
+    let pull = [udocker.as_str(), "-q", "pull", &tag.reference];
+    tag.moves_to(Kind::Busybox);
+    assert_eq!(site.run(&pull), is(0, "", ""));
+    let job = hold(&site, &[&tag.image()], &script);
+    tag.moves_to(Kind::Multi);
+    assert_eq!(site.run(&pull), is(0, "", ""));
+    release(&site, &job);
+    assert_eq!((text(&site, "out").as_str(), quiet(&text(&site, "err")).as_str()), ("first\n", ""));
     // Whoever writes another image's digest into the request gets that under its own name.
     let other = tag.registry.publish(&Kind::Features.image(), "other");
     assert_eq!(site.run(&[&format!("{INSTALLED}/udocker"), "-q", "pull", &other]), is(0, "", ""));

@@ -8,8 +8,8 @@ use crate::container::Container;
 use crate::env_vars;
 use crate::error::Failure;
 use crate::reference::ImageReference;
-use crate::settings::Settings;
-use crate::store::{Record, StoreError, Stores};
+use crate::settings::{Settings, StoreKind};
+use crate::store::{Record, Store, StoreError, Stores};
 
 /// Whether the caller may use `subject`, whose files lie at `place`.
 ///
@@ -28,7 +28,7 @@ pub fn ask<'a>(
     if policy.rules.is_empty() && policy.default == Action::Allow && settings.registries.access.is_open() {
         return Ok(Permit::plain(settings.rules(), subject.shown));
     }
-    let needs_store = subject.name == Name::None || policy.rules.iter().any(|rule| rule.stores.is_some());
+    let needs_store = subject.name == Name::None || policy.names_stores();
     let needs_groups = policy.rules.iter().any(|rule| rule.groups.is_some());
     let store = if needs_store { store_of(settings, place) } else { None };
     // A tree in a store, by its path: it is some image of that store.
@@ -60,6 +60,11 @@ impl Policy {
     fn names_images(&self) -> bool {
         self.rules.iter().any(|rule| rule.images.is_some())
     }
+
+    /// Whether a rule looks at names of stores.
+    fn names_stores(&self) -> bool {
+        self.rules.iter().any(|rule| rule.stores.is_some())
+    }
 }
 
 /// Whether the caller may use the image of `record`, which lies at `tree` and was asked for as `reference`, typed `shown`.
@@ -75,7 +80,27 @@ pub fn ask_image<'a>(
     let is_named = is_named_by(settings, reference, record, || Stores::open(settings))?;
     let name = if is_named { Name::Image(reference) } else { Name::Unknown };
     let digests = std::iter::once(&record.manifest).chain(&record.index).collect();
-    Ok(ask(settings, &Subject { shown, name, digests }, tree, env)?)
+    let shared = if settings.policy.names_stores() { shared_by(settings, reference, record)? } else { None };
+    Ok(ask(settings, &Subject { shown, name, digests }, shared.unwrap_or(tree), env)?)
+}
+
+/// The store of the site or of a project that has the image of `record` under the name of `reference`. A copy of it is that
+/// image: on a node, or to be written over.
+fn shared_by<'a>(
+    settings: &'a Settings,
+    reference: &ImageReference,
+    record: &Record,
+) -> Result<Option<&'a Path>, StoreError> {
+    let name = reference.typed_name();
+    for place in settings.stores.iter().filter(|place| matches!(place.kind, StoreKind::Site | StoreKind::Project)) {
+        let store = Store::open(place)?.filter(|store| store.distrust().is_none());
+        let Some(store) = store else { continue };
+        let Some(shared) = store.read_record(&record.manifest, &record.platform)? else { continue };
+        if shared.names.iter().any(|other| other == name) || store.tag_under_name(name, &shared.manifest)?.is_some() {
+            return Ok(Some(&place.path));
+        }
+    }
+    Ok(None)
 }
 
 /// The same for a container: it is what it was made of.

@@ -154,7 +154,10 @@ impl FoundImage<'_> {
 
 impl Store {
     /// The tag of `name` that leads to `manifest`.
-    fn tag_under_name(&self, name: &str, manifest: &Digest) -> Result<Option<PathBuf>, StoreError> {
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn tag_under_name(&self, name: &str, manifest: &Digest) -> Result<Option<PathBuf>, StoreError> {
         let directory = self.repos().join(name);
         let list = match std::fs::read_dir(&directory) {
             Err(error) if is_absent(&error) => return Ok(None),

@@ -27,7 +27,7 @@ pub struct Record {
     pub manifest: Digest,
     /// Digest of the index through which it was found: the pin.
     pub index: Option<Digest>,
-    /// The names, as typed, under which it came by its digest alone: no tag tells them.
+    /// The names, as typed, under which a registry gave it; its tags may lead to other images by now.
     pub names: Vec<String>,
     /// Digest of the configuration blob.
     pub config_digest: Digest,

@@ -48,7 +48,7 @@ pub struct StageOptions {
     pub sync: bool,
     /// Keep the blobs beside the tree.
     pub keep_layers: bool,
-    /// The name of an image that came by its digest and gets no tag.
+    /// The name under which a registry gives it.
     pub name: Option<String>,
     /// Others are waited for until then.
     pub deadline: Deadline,

@@ -90,6 +90,14 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     };
     let mut lock = None;
     let make = |reference: &ImageReference| -> Result<StepImage, Failure> {
+        if is_written(request)
+            && let Some(FoundImage { record: Some(record), tree: Some(tree), .. }) =
+                Stores::open(places.settings)?.find_image(reference, &platform)?
+        {
+            // What may not be written is not extracted for that.
+            let asked = (&*request.image, reference);
+            policy::ask_image(places.settings, asked, (&record, &tree), places.env)?.check_use(false, true)?;
+        }
         staging::stage(reference, &platform, &deadline, request, places)?;
         let found = stored(Stores::open(places.settings)?, (reference, &platform), request, Copy::Welcome, places)?;
         Ok(found.ok_or_else(|| LaunchError::StillMissing(reference.clone()))?)
