@@ -197,6 +197,11 @@ fn check_named(sources: &Sources, files: &[file::Text], problems: &mut Vec<Confi
         let expected = "the absolute path of a file that is called site.toml, by `config=` in plugstack.conf";
         return Err(ConfigError::variable(SLURM_UDOCKER_CONFIG, named, expected));
     }
+    // Root's too, and its author's words: a user could name it.
+    if named.ancestors().skip(1).any(|directory| directory.join("udocker.store").exists()) {
+        let expected = "a file of the site's, and not one of an image in a store";
+        return Err(ConfigError::variable(SLURM_UDOCKER_CONFIG, named, expected));
+    }
     if problems.is_empty() && files.iter().all(|(path, _)| path != named) {
         problems.push(ConfigError::Missing { path: named.clone() });
     }

@@ -7,9 +7,10 @@ use std::path::{Component, Path, PathBuf};
 
 use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_INSIDE, SLURM_UDOCKER_REQUEST};
 use udocker_core::error::{ErrorKind, Explain};
+use udocker_core::platform::Platform;
 use udocker_core::run::{
-    JOB_OPTIONS, JobOption, OptionError, RequestError, RunRequest, Said, Wish, in_variables, is_carried, is_path,
-    option_variables,
+    JOB_OPTIONS, JobOption, OptionError, PullPolicy, RequestError, RunRequest, Said, Wish, in_variables, is_carried,
+    is_path, option_variables,
 };
 use udocker_site_config::ConfigError;
 use udocker_spank_sys::Client;
@@ -95,7 +96,8 @@ pub fn decide(
     }
     check_images(given)?;
     let asked = asked.and_then(OsStr::to_str).map(whole).transpose()?;
-    let before = inherited.as_ref().map(|request| request.image.clone());
+    // What an image's name stands for.
+    let before = inherited.as_ref().map(names_image);
     let explain = explains(given, env);
     let mut said =
         inherited.as_ref().map(|request| Said::of_request(request, SLURM_UDOCKER_REQUEST)).unwrap_or_default();
@@ -133,13 +135,18 @@ pub fn decide(
         }
         image => request.image = whole(image)?,
     }
-    let is_new = before.as_ref() != Some(&request.image);
+    let is_new = before.as_ref() != Some(&names_image(&request));
     if is_new {
-        // It was another image's.
+        // It was another image's, or is asked for anew.
         request.pin = None;
     }
     request.to_json().map_err(ClientError::Request)?;
     Ok(Change { request: Some(Box::new(request)), is_new, explain: explain.then_some(said), unset })
+}
+
+/// All of `request` that says which image it is for.
+fn names_image(request: &RunRequest) -> (String, PullPolicy, Option<Platform>) {
+    (request.image.clone(), request.pull, request.platform.clone())
 }
 
 /// What the profiles ask for that the variable and the options name, in that order.

@@ -159,7 +159,9 @@ fn listen(mut child: Child, patience: Duration, tell: &mut dyn FnMut(&str)) -> s
         let heard = hear(&mut pipes)?;
         if heard {
             last_word = Instant::now();
-        } else {
+        }
+        // Of a message that is being said the rest comes with the next lines; in a pause it is whole.
+        if !heard || pipes[1].1.len() > MAX_ANSWER / 2 {
             remarks.tell(&mut pipes[1].1, tell);
         }
         let is_quiet = pipes.iter().all(|(pipe, _)| pipe.is_none());
@@ -198,7 +200,10 @@ fn hear(pipes: &mut [(Option<File>, Vec<u8>); 2]) -> std::io::Result<bool> {
     for at in &ready {
         let (pipe, text) = &mut pipes[*at];
         let mut part = [0; 4096];
-        let length = pipe.as_mut().map_or(Ok(0), |pipe| pipe.read(&mut part))?;
+        let length = match pipe.as_mut().map_or(Ok(0), |pipe| pipe.read(&mut part)) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         if length == 0 || text.len() + length > MAX_ANSWER {
             *pipe = None;
         }

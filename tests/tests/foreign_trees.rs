@@ -61,8 +61,13 @@ fn an_image_of_root_s_store_is_extracted_once_to_be_written_over() {
 
 #[test]
 fn a_job_extracts_what_it_writes_over_also_by_digest() {
-    for by_digest in [false, true] {
-        let (site, reference, pinned) = site("");
+    // Multi is found through an index, by whose digest jobs are pinned.
+    for (kind, by_digest) in [(Kind::Busybox, false), (Kind::Busybox, true), (Kind::Multi, false), (Kind::Multi, true)]
+    {
+        let site = Site::new("");
+        let reference = site.registry.serve(kind);
+        site.publish(&reference);
+        let pinned = reference.replace(":latest", &format!("@{}", kind.image().digest()));
         let name = if by_digest { &pinned } else { &reference };
         let words = ["--pull=never", "--write=tmpfs", name, "sh", "-c", WRITE];
         // So that it lies beside the launcher.
@@ -70,6 +75,12 @@ fn a_job_extracts_what_it_writes_over_also_by_digest() {
         let output = run(&mut site.user.launch(&words));
         assert_eq!(stdout(&output), WRITTEN, "{}", stderr(&output));
         assert!(stderr(&output).contains(&format!("extracting {name} into ")), "{}", stderr(&output));
+        // By whichever name it is asked for next.
+        for again in [&reference, &pinned] {
+            let words = ["--pull=never", "--write=tmpfs", again, "sh", "-c", WRITE];
+            let output = run(&mut site.user.launch(&words));
+            assert_eq!((stdout(&output).as_str(), stderr(&output).as_str()), (WRITTEN, ""), "{kind:?} {again}");
+        }
         assert_eq!(site.user.trees().len(), 1);
     }
 }
@@ -151,14 +162,14 @@ fn a_copy_on_the_node_is_written_over() {
     );
     nodes.set_site(&toml);
     let registry = Registry::start(&nodes.env);
-    let reference = registry.serve(Kind::Busybox);
+    let reference = registry.serve(Kind::Multi);
     let user = nodes.env.uid();
     nodes.env.set_site(&toml);
     nodes.env.set_uid(None);
     run(&mut nodes.env.udocker(&["site", "publish", &reference]));
     nodes.env.set_uid(user);
     drop(registry);
-    for name in [reference.clone(), reference.replace(":latest", &format!("@{}", Kind::Busybox.image().digest()))] {
+    for name in [reference.clone(), reference.replace(":latest", &format!("@{}", Kind::Multi.image().digest()))] {
         let step = format!("step-{}", name.len());
         let ranks = nodes.step(&step, &["--pull=never", "--write=tmpfs", "--share=task", &name, "sh", "-c", WRITE]);
         for rank in ranks {

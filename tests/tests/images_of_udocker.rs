@@ -528,7 +528,10 @@ fn what_lies_in_a_store_of_the_site_is_used_and_never_changed() {
         assert_refused(&env, &[command, &reference], &refused);
     }
     run(&mut env.udocker(&["tag", &reference, "mine:1"]));
-    assert_eq!(stdout(&run(&mut env.udocker(&["run", "--pull=never", "mine:1", "echo", "here"]))), "here\n");
+    assert_eq!(
+        stdout(&run(&mut env.udocker(&["run", "--pull=never", "--write=none", "mine:1", "echo", "here"]))),
+        "here\n"
+    );
     assert_eq!(env.trees().len(), 0, "the site's tree serves");
     run(&mut env.udocker(&["verify", "mine:1"]));
     run(&mut env.udocker(&["rmi", "mine:1"]));

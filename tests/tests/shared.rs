@@ -63,6 +63,8 @@ fn another_user_runs_from_a_store_that_he_cannot_write() {
     };
     let output = command(&["udocker", "run", "bb:1", "id", "-u"]).output().unwrap();
     assert_eq!(stdout(&output), "0\n", "{}", stderr(&output));
+    let told = "Warning: files of the image cannot be changed in this run: they are another user's, and no store";
+    assert!(stderr(&output).starts_with(told), "{}", stderr(&output));
     let output = command(&["udocker-launch", "bb:1", "id", "-u"]).output().unwrap();
     assert_eq!(stdout(&output), format!("{OTHER}\n"), "{}", stderr(&output));
     let children: Vec<_> = (0..64).map(|_| command(&["udocker", "run", "bb:1", "true"]).spawn().unwrap()).collect();

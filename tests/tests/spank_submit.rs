@@ -181,6 +181,11 @@ fn an_image_is_made_ready_at_submission_where_the_site_says_so() {
     release(&site, out.trim());
     assert_eq!((text(&site, "out").as_str(), text(&site, "err").as_str()), ("first\n", ""));
     assert_eq!(tag.proxy.requests(), asked);
+    // What cannot be had here may be had there: the job is submitted.
+    let missing = tag.image().replace("/test/x", "/test/y");
+    let (status, out, err) = site.run(&["sbatch", "--parsable", "--hold", &missing, "job"]);
+    assert!(status == 0 && err.contains("is not made ready now: the job's first task does that"), "{err}");
+    assert_eq!(site.run(&["scancel", out.trim()]), is(0, "", ""));
     site.down();
 }
 

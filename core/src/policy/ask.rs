@@ -67,7 +67,9 @@ impl Policy {
     }
 }
 
-/// Whether the caller may use the image of `record`, which lies at `tree` and was asked for as `reference`, typed `shown`.
+/// Whether the caller may use the image of `record`, which lies at `tree` and was asked for as `reference`, typed `shown`. If it
+/// `writes` over a tree of its own, that is of the store that it is a copy of; what is only read is of the store where it lies,
+/// since what a record says in a store of the user's is his word.
 ///
 /// # Errors
 /// [`Denied`], or a [`StoreError`] if the tags of that name cannot be read.
@@ -75,17 +77,17 @@ pub fn ask_image<'a>(
     settings: &'a Settings,
     (shown, reference): (&str, &ImageReference),
     (record, tree): (&Record, &Path),
+    writes: bool,
     env: &[(OsString, OsString)],
 ) -> Result<Permit<'a>, Failure> {
     let is_named = is_named_by(settings, reference, record, || Stores::open(settings))?;
     let name = if is_named { Name::Image(reference) } else { Name::Unknown };
     let digests = std::iter::once(&record.manifest).chain(&record.index).collect();
-    let shared = if settings.policy.names_stores() { shared_by(settings, reference, record)? } else { None };
+    let shared = if writes && settings.policy.names_stores() { shared_by(settings, reference, record)? } else { None };
     Ok(ask(settings, &Subject { shown, name, digests }, shared.unwrap_or(tree), env)?)
 }
 
-/// The store of the site or of a project that has the image of `record` under the name of `reference`. A copy of it is that
-/// image: on a node, or to be written over.
+/// The store of the site or of a project that has the image of `record` under the name of `reference`.
 fn shared_by<'a>(
     settings: &'a Settings,
     reference: &ImageReference,

@@ -118,6 +118,12 @@ impl Stores {
         let Some(digest) = reference.digest() else { return Ok(None) };
         for store in self.iter() {
             let Some((key, directory)) = store.tag_of(reference.typed_name(), digest, platform)? else { continue };
+            for holder in self.iter() {
+                if let Some((record, tree)) = holder.flattened(&key, platform)? {
+                    let (record, tree, tag_directory) = (Some(record), Some(tree), Some(directory));
+                    return Ok(Some(FoundImage { store, key, record, tag_directory, tree }));
+                }
+            }
             return Ok(Some(FoundImage { store, key, record: None, tag_directory: Some(directory), tree: None }));
         }
         Ok(None)

@@ -75,8 +75,9 @@ fn copy(
     }
     let gone = || StoreError::Damaged { path: directory.clone(), what: "it has no image any more".into() };
     let image = found.store.read_image(directory)?.ok_or_else(gone)?;
-    let options = StageOptions { deadline, ..StageOptions::of(settings, &store) };
+    let names = vec![reference.typed_name().to_owned()];
+    let options = StageOptions { deadline, names, ..StageOptions::of(settings, &store) };
     // What is told of the layers of a pull was told by who pulled.
-    stage_stored(&store, &image, &found.key, platform, &options, &Silent)?;
+    stage_stored(&store, &image, (&found.key, Some(record)), platform, &options, &Silent)?;
     Ok(true)
 }

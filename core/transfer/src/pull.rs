@@ -243,8 +243,8 @@ impl Wanted<'_> {
             matches!(&located.fetched.document, Document::Schema1(image) if image.names_empty_layer);
         let incoming = describe(store, &client, located, platform)?;
         // Its tag may lead to another image by the time that this one is run by its digest.
-        let name = Some(reference.typed_name().to_owned());
-        let options = StageOptions { name, deadline: self.deadline, ..StageOptions::of(settings, store) };
+        let names = vec![reference.typed_name().to_owned()];
+        let options = StageOptions { names, deadline: self.deadline, ..StageOptions::of(settings, store) };
         let source = Remote { client: &client, repository: &repository };
         let staged = loop {
             match stage(store, &incoming, &source, &options, progress) {

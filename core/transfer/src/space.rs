@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use udocker_core::manifest::ImageManifest;
+use udocker_core::manifest::{Descriptor, ImageManifest};
 use udocker_core::store::Store;
 use udocker_core::sys::quota::{Quota, Whose, quota};
 
@@ -23,12 +23,17 @@ struct Need {
     files: u64,
 }
 
-/// Refuses an image that has no room in `store`.
+/// Refuses an image that has no room in `store`; layers that are read where they lie need none.
 ///
 /// # Errors
 /// [`StageError::NoSpace`], [`StageError::NoFiles`], [`StageError::Quota`]
-pub(crate) fn check(store: &Store, manifest: &ImageManifest) -> Result<(), StageError> {
-    let missing = || manifest.layers.iter().filter(|layer| !store.blob(&layer.digest).is_file());
+pub(crate) fn check(
+    store: &Store,
+    manifest: &ImageManifest,
+    is_read_elsewhere: impl Fn(&Descriptor) -> bool,
+) -> Result<(), StageError> {
+    let is_missing = |layer: &&Descriptor| !is_read_elsewhere(layer) && !store.blob(&layer.digest).is_file();
+    let missing = || manifest.layers.iter().filter(is_missing);
     let packed: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
     let bytes = missing().map(|layer| layer.size).sum::<u64>().saturating_add(packed);
     let need = Need { bytes, files: missing().count() as u64 + 4 };

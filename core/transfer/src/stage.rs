@@ -48,8 +48,8 @@ pub struct StageOptions {
     pub sync: bool,
     /// Keep the blobs beside the tree.
     pub keep_layers: bool,
-    /// The name under which a registry gives it.
-    pub name: Option<String>,
+    /// The names under which a registry gave it.
+    pub names: Vec<String>,
     /// Others are waited for until then.
     pub deadline: Deadline,
 }
@@ -62,7 +62,7 @@ impl StageOptions {
             parallel: settings.registries.parallel,
             sync: store.settings().sync,
             keep_layers: store.settings().keep_layers,
-            name: None,
+            names: Vec::new(),
             deadline: Deadline::after(settings.limits.wait),
         }
     }
@@ -213,7 +213,7 @@ pub fn stage(
     }
     drop(lock);
 
-    space::check(store, &incoming.manifest)?;
+    space::check(store, &incoming.manifest, |layer| !keep_layers && source.local_file(layer).is_some())?;
     let folder = store.temporary("pull")?;
     let root = make_directory(folder.path().join("root"))?;
     make_directory(folder.path().join("blobs"))?;
@@ -267,7 +267,7 @@ pub fn stage(
     let record = Record {
         manifest,
         index: incoming.index.clone(),
-        names: options.name.iter().cloned().collect(),
+        names: options.names.clone(),
         config_digest: incoming.manifest.config.digest.clone(),
         platform: incoming.platform.clone(),
         tree,
@@ -288,7 +288,7 @@ fn learn(record: &mut Record, incoming: &Incoming, options: &StageOptions) -> bo
     if incoming.index.is_some() {
         record.index.clone_from(&incoming.index);
     }
-    record.names.extend(options.name.iter().filter(|name| !record.names.contains(name)).cloned().collect::<Vec<_>>());
+    record.names.extend(options.names.iter().filter(|name| !record.names.contains(name)).cloned().collect::<Vec<_>>());
     (&record.index, record.names.len()) != (&before.0, before.1)
 }
 

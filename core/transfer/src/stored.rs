@@ -14,7 +14,8 @@ use udocker_core::store::{Record, Store, StoredForm, StoredImage, StoredLayer};
 use crate::fetch::{BlobSource, copy_and_digest};
 use crate::stage::{Incoming, StageError, StageOptions, Staged, stage};
 
-/// Flattens `image` into `store`; `key` is by what its record is found ([`Store::image_key`]).
+/// Flattens `image` into `store`; `key` is by what its record is found ([`Store::image_key`]), `known` a record of it in the store
+/// that it comes from: the copy came by the same index and names.
 ///
 /// Layers of version 1 are hashed first, since their names prove nothing.
 ///
@@ -23,7 +24,7 @@ use crate::stage::{Incoming, StageError, StageOptions, Staged, stage};
 pub fn stage_stored(
     store: &Store,
     image: &StoredImage,
-    key: &Digest,
+    (key, known): (&Digest, Option<&Record>),
     platform: &Platform,
     options: &StageOptions,
     progress: &dyn Progress,
@@ -49,12 +50,14 @@ pub fn stage_stored(
     let incoming = Incoming {
         manifest_bytes: image.identity(&digests),
         manifest: ImageManifest { config, layers },
-        index: None,
+        index: known.and_then(|record| record.index.clone()),
         config_bytes: image.config.clone(),
         platform: platform.clone(),
     };
     // The layers stay where they are.
-    let options = StageOptions { keep_layers: false, ..options.clone() };
+    let names = known.map(|record| record.names.clone()).unwrap_or_default();
+    let options =
+        StageOptions { keep_layers: false, names: [options.names.clone(), names].concat(), ..options.clone() };
     let Staged { record, .. } = &stage(store, &incoming, &Files(files), &options, progress)?;
     if matches!(image.form, StoredForm::Ancestry(_)) {
         store.publish_record_as(key, record)?;

@@ -75,7 +75,10 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         return of_directory(request, places);
     }
     let stores = Stores::open(places.settings)?;
-    if let Some((store, container)) = stores.find_container(&request.image)? {
+    // What was pinned when it was submitted is an image.
+    if request.pin.is_none()
+        && let Some((store, container)) = stores.find_container(&request.image)?
+    {
         return of_container(&stores, store, container, request, places);
     }
     let typed: ImageReference = request.image.parse().map_err(options::usage)?;
@@ -96,7 +99,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         {
             // What may not be written is not extracted for that.
             let asked = (&*request.image, reference);
-            policy::ask_image(places.settings, asked, (&record, &tree), places.env)?.check_use(false, true)?;
+            policy::ask_image(places.settings, asked, (&record, &tree), true, places.env)?.check_use(false, true)?;
         }
         staging::stage(reference, &platform, &deadline, request, places)?;
         let found = stored(Stores::open(places.settings)?, (reference, &platform), request, Copy::Welcome, places)?;
@@ -234,7 +237,14 @@ fn stored(
             Some((record, tree)) => match mark(&tree) {
                 // It was evicted a moment ago; its store has it.
                 Err(StoreError::TreeGone(_)) => {}
-                name => copied = Some((record, tree, name?)),
+                name => {
+                    // By what index and names it came, its store knows best.
+                    let (index, names) = match &found.record {
+                        Some(of_store) => (of_store.index.clone(), of_store.names.clone()),
+                        None => (record.index.clone(), record.names.clone()),
+                    };
+                    copied = Some((Record { index, names, ..record }, tree, name?));
+                }
             },
             None if copy == Copy::Wanted
                 && found.store.settings().keep_layers
@@ -264,7 +274,8 @@ fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Pl
     // The rules about names hold for what comes by a digest if it came under that name.
     let reference = request.pin.clone().map_or_else(|| typed.clone(), |pin| typed.with_digest(pin));
     let asked = (&*request.image, &reference);
-    let permit = policy::ask_image(places.settings, asked, (&image.record, &image.tree), places.env)?;
+    let permit =
+        policy::ask_image(places.settings, asked, (&image.record, &image.tree), is_written(request), places.env)?;
     let choice = choose(request, None, &permit, image.namespaces, places)?;
     check_layer(request, &image.tree)?;
     let facts = ContainerFacts {
@@ -288,7 +299,8 @@ fn gpus_of(image: &StepImage, request: &RunRequest, places: &Places<'_>) -> Resu
     }
     let reference: ImageReference = request.image.parse().map_err(options::usage)?;
     let asked = (&*request.image, &reference);
-    let permit = policy::ask_image(places.settings, asked, (&image.record, &image.tree), places.env)?;
+    let permit =
+        policy::ask_image(places.settings, asked, (&image.record, &image.tree), is_written(request), places.env)?;
     let root = RootPlan::new(&image.tree, RootWrite::ReadOnly);
     Ok(Some(gpus::look(machine, request, &permit, (&image.record.config, &root), places)))
 }
@@ -321,6 +333,9 @@ fn of_container(
     }
     let config = container.config()?;
     let root = RootPlan { write: root_write(request, places.settings), ..store.container_view(&container, stores)? };
+    if root.above.is_none() {
+        check_layer(request, &root.tree)?;
+    }
     let names = container.names().iter().map(ToString::to_string).collect();
     let facts = ContainerFacts { id: container.id().to_string(), names, root: root.tree.clone(), mode: choice.mode };
     let files = ImageFiles::of_root(&root)?;

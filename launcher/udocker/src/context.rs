@@ -1,6 +1,7 @@
 //! What every command is given: settings, stores, and the channel to the user.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use udocker_core::container::Container;
@@ -27,6 +28,8 @@ pub struct Context {
     pub repo: Option<PathBuf>,
     /// The name of the only store that this command writes into; `None`: the first that may be written.
     pub into: Option<String>,
+    /// Whether that must be one whose files are the caller's.
+    into_own: bool,
 }
 
 /// No store can be used.
@@ -46,18 +49,27 @@ pub enum ContextError {
         /// Who asks.
         uid: u32,
     },
+    /// What the site's choice has would not be run.
+    #[error("cannot stage into {}: the site's `stage.store` names it, and nothing is run from it, as {why}", path.display())]
+    Distrusted {
+        /// The store.
+        path: PathBuf,
+        /// See [`Store::distrust`].
+        why: String,
+    },
 }
 
 impl Explain for ContextError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoRepository(_) => ErrorKind::NotFound,
-            Self::NoWritableStore(_) | Self::NotStaged { .. } => ErrorKind::Denied,
+            Self::NoWritableStore(_) | Self::NotStaged { .. } | Self::Distrusted { .. } => ErrorKind::Denied,
         }
     }
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NoRepository(_) => vec!["a store has the directories repos, layers, containers, bin and lib".into()],
+            Self::Distrusted { .. } => vec!["its keeper belongs into its `trust` in site.toml".into()],
             Self::NoWritableStore(_) | Self::NotStaged { .. } => {
                 vec!["name one of yours by UDOCKER_DIR or `--repo=DIR`".into()]
             }
@@ -95,7 +107,7 @@ impl Context {
         let settings = configuration.settings.clone();
         let ui = Ui { verbosity: settings.verbosity };
         configuration.warnings.iter().for_each(|warning| ui.warning(warning));
-        Ok(Self { settings, configuration, ui, repo, into: None })
+        Ok(Self { settings, configuration, ui, repo, into: None, into_own: false })
     }
 
     /// Opens the stores that exist; makes and writes nothing, but sweeps what dead processes of ours left in the user's.
@@ -128,9 +140,15 @@ impl Context {
         udocker_core::host::user_namespaces(run.as_ref())
     }
 
-    /// The site's leave to use the image `ready`, which the user named `shown`.
-    pub fn permit_image(&self, shown: &str, reference: &ImageReference, ready: &Ready) -> Result<Permit<'_>, Failure> {
-        policy::ask_image(&self.settings, (shown, reference), (&ready.record, &ready.tree), &environment())
+    /// The site's leave to use the image `ready`, which the user named `shown`; `writes`: over its files.
+    pub fn permit_image(
+        &self,
+        shown: &str,
+        reference: &ImageReference,
+        ready: &Ready,
+        writes: bool,
+    ) -> Result<Permit<'_>, Failure> {
+        policy::ask_image(&self.settings, (shown, reference), (&ready.record, &ready.tree), writes, &environment())
     }
 
     /// The same for a container.
@@ -156,8 +174,26 @@ impl Context {
         self.into = self.settings.stage.store.clone().filter(serves);
     }
 
+    /// From here on images go into a store whose files are the caller's.
+    pub fn stage_into_own(&mut self) {
+        self.into_own = true;
+    }
+
     /// The store that new images and containers go into; made if it does not exist.
     pub fn writable_store(&self) -> Result<Store, Failure> {
+        match self.into_own {
+            true => self.own_store(),
+            false => self.store_for(self.into.as_deref(), |_| true),
+        }
+    }
+
+    /// The same of those whose files are the caller's, whatever the site has chosen for jobs.
+    pub fn own_store(&self) -> Result<Store, Failure> {
+        let uid = rustix::process::geteuid().as_raw();
+        self.store_for(None, |store| std::fs::metadata(store.path()).is_ok_and(|status| status.uid() == uid))
+    }
+
+    fn store_for(&self, into: Option<&str>, serves: impl Fn(&Store) -> bool) -> Result<Store, Failure> {
         if let Some(repo) = &self.repo
             && !self.settings.stores[0].is_repository()
         {
@@ -166,7 +202,7 @@ impl Context {
         // The first is the one that its user named, whatever its kind is.
         let mut candidates = self.settings.stores.iter().enumerate();
         let takes = |(at, store): &(usize, &StoreSettings)| {
-            let is_meant = self.into.as_ref().is_none_or(|name| store.name == *name);
+            let is_meant = into.is_none_or(|name| store.name == name);
             is_meant && !store.readonly && store.admits_caller() && (*at == 0 || store.kind.takes_pulls())
         };
         while let Some((_, settings)) = candidates.find(takes) {
@@ -174,13 +210,17 @@ impl Context {
                 Some(store) => store,
                 None => Store::create(settings)?,
             };
-            if store.is_writable() {
+            // What a distrusted one has is not run.
+            if store.is_writable() && store.distrust().is_none() && serves(&store) {
                 // What is left stays until a process that may remove it comes by.
                 let _ = store.sweep();
                 return Ok(store);
             }
         }
-        if let Some(store) = self.settings.stores.iter().find(|store| Some(&store.name) == self.into.as_ref()) {
+        if let Some(store) = self.settings.stores.iter().find(|store| Some(&*store.name) == into) {
+            if let Some(why) = Store::open(store)?.as_ref().and_then(Store::distrust) {
+                return Err(ContextError::Distrusted { path: store.path.clone(), why: why.to_owned() }.into());
+            }
             let uid = rustix::process::geteuid().as_raw();
             return Err(ContextError::NotStaged { path: store.path.clone(), uid }.into());
         }

@@ -205,8 +205,14 @@ fn flatten_stored(
     if foreign.is_some() && !image.layers.iter().all(|layer| layer.path.is_file()) {
         return Ok(None);
     }
-    let store = context.writable_store()?;
-    let options = StageOptions::of(&context.settings, &store);
+    let store = if foreign.is_some() { context.own_store()? } else { context.writable_store()? };
+    let known = match found.store.distrust() {
+        None => found.store.read_record(&found.key, platform)?,
+        Some(_) => None,
+    };
+    // A tag of that name leads to it.
+    let names = vec![reference.typed_name().to_owned()];
+    let options = StageOptions { names, ..StageOptions::of(&context.settings, &store) };
     let (from, into) = (found.store.path().display(), store.path().display());
     context.ui.info(&match (found.store.distrust(), foreign) {
         (Some(why), _) => format!("extracting {reference} into {into}: {from} is not run from, as {why}"),
@@ -216,7 +222,8 @@ fn flatten_stored(
         (None, None) => format!("extracting {reference}, which no store has as a tree yet"),
     });
     let progress = context.ui.progress();
-    let record = match stage_stored(&store, &image, &found.key, platform, &options, progress.as_ref()) {
+    let record = match stage_stored(&store, &image, (&found.key, known.as_ref()), platform, &options, progress.as_ref())
+    {
         Err(StageError::Store(error)) => return Err(damaged(reference, error)),
         other => other?,
     };

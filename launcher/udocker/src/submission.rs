@@ -79,7 +79,15 @@ pub fn run(context: &mut Context) -> Outcome {
     };
     drop(image);
     let request = RunRequest { pin: pin.or(request.pin.clone()), ..request };
-    audibly(&request.image, || for_job(&request, StageWhen::Submit, context))?;
+    match audibly(&request.image, || for_job(&request, StageWhen::Submit, context)) {
+        Err(denied) if denied.kind() == ErrorKind::Forbidden => return Err(denied),
+        // A submit host may lack what the nodes have: a store, a network, space.
+        Err(failure) => {
+            let text = format!("{} is not made ready now: the job's first task does that", request.image);
+            context.ui.warning(&failure.under(text).report());
+        }
+        Ok(()) => {}
+    }
     let text = request.to_json().map_err(SubmissionError::NotSent)?;
     // Not by `ui`: the answer is none of the results that a user can turn off.
     writeln!(std::io::stdout().lock(), "{text}").map_err(SubmissionError::NotPrinted)?;
@@ -173,7 +181,7 @@ fn advise(request: &RunRequest, image: &Image<'_>, stores: &Stores, context: &Co
         (Image::Path(path), _) => policy::ask(&settings, &subject(Name::None, Vec::new()), path, &[])?,
         (Image::Container(container), _) => policy::ask_container(&settings, shown, container, &[])?,
         (Image::Reference(reference), Some((record, tree))) => {
-            policy::ask_image(&settings, (shown, reference), (record, tree), &[])?
+            policy::ask_image(&settings, (shown, reference), (record, tree), *write != WriteSpec::None, &[])?
         }
         (Image::Reference(reference), None) => {
             let digests = reference.digest().into_iter().collect();

@@ -69,7 +69,8 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
 /// Makes the image of the job ready that `request` is for, if the site wants that `when`; what is no image is ready.
 pub fn for_job(request: &RunRequest, when: StageWhen, context: &mut Context) -> Result<(), Failure> {
     let image = &request.image;
-    if context.settings.stage.when != when || is_path(image) || context.stores()?.find_container(image)?.is_some() {
+    let is_container = || Ok::<_, Failure>(request.pin.is_none() && context.stores()?.find_container(image)?.is_some());
+    if context.settings.stage.when != when || is_path(image) || is_container()? {
         return Ok(());
     }
     let mut request = request.clone();
@@ -115,6 +116,7 @@ impl Wish {
             if pull == PullPolicy::Never {
                 return Err(ImageError::NotOwn(reference.clone()).into());
             }
+            context.stage_into_own();
             pulled(context, reference, platform, pull, DigestTag::Omit)?;
         }
         Ok(())

@@ -64,7 +64,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
     let reference = crate::image::parse_reference(Some(&request.image))?;
     let image = crate::image::ready(context, &reference, &platform, request.pull, DigestTag::Write)
         .map_err(|failure| failure.under(format!("image or container not available: {reference}")))?;
-    let permit = context.permit_image(&request.image, &reference, &image)?;
+    let permit = context.permit_image(&request.image, &reference, &image, !is_read_only(request))?;
     // A dry run makes no container; it shows the image that one would be made of.
     if (args.name.is_some() || args.keep || context.settings.keep) && !args.shows() {
         let store = context.writable_store()?;
@@ -80,7 +80,9 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
     let is_laid_over = choice.engine.is_in_place() && !is_read_only(request) && !args.shows();
     let image = match owner_in_the_way(&image.tree) {
         // Without its layers a copy is made as long as it runs.
-        Ok(Some(_)) if is_laid_over => crate::image::own(context, &reference, &platform)?.unwrap_or(image),
+        Ok(Some(_)) if is_laid_over && context.own_store().is_ok() => {
+            crate::image::own(context, &reference, &platform)?.unwrap_or(image)
+        }
         _ => image,
     };
     let mut target = Target {
@@ -236,9 +238,15 @@ fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &m
         WriteSpec::Tmpfs { size } => match context.overlay_works(&target.root.tree) {
             // A container that is a layer itself is on a machine where overlays work.
             answer if answer.is_ok() || target.root.above.is_some() => {
-                let configured = size.or(context.settings.limits.tmpfs_bytes);
-                target.root.write =
-                    RootWrite::Tmpfs { size: configured.unwrap_or_else(udocker_core::host::half_of_memory) };
+                target.root.write = RootWrite::Tmpfs { size: tmpfs_bytes(*size, context) };
+            }
+            // Nobody asked for writes, and there is no place for a copy: what the image has can be read at least.
+            Err(_) if request.write.is_none() && context.writable_store().is_err() && is_foreign(target) => {
+                context.ui.warning(
+                    "files of the image cannot be changed in this run: they are another user's, and no store can be written that \
+                     a copy would go into\n  hint: name a store of yours by UDOCKER_DIR or `--repo=DIR`",
+                );
+                target.root.write = RootWrite::Tmpfs { size: tmpfs_bytes(*size, context) };
             }
             Err(reason) => make_private(args, context, target, &reason)?,
             Ok(()) => unreachable!("taken above"),
@@ -260,6 +268,16 @@ fn place_writes(args: &Args, context: &Context, request: &RunRequest, target: &m
         }
     }
     Ok(())
+}
+
+fn tmpfs_bytes(size: Option<u64>, context: &Context) -> u64 {
+    let configured = size.or(context.settings.limits.tmpfs_bytes);
+    configured.unwrap_or_else(udocker_core::host::half_of_memory)
+}
+
+/// Whether its files are another user's.
+fn is_foreign(target: &Target) -> bool {
+    owner_in_the_way(&target.root.tree).is_ok_and(|whose| whose.is_some())
 }
 
 /// A copy of the tree in the user's store, where no layer can be laid over it. A dry run copies nothing; it shows the tree
