@@ -84,7 +84,8 @@ fn texts(bytes: &[u8]) -> Option<Vec<(usize, bool)>> {
     Some(found.into_iter().filter(|(offset, _)| *offset < bytes.len()).collect())
 }
 
-/// The name (DT_SONAME) of the 64-bit library `file`, of which little is read: drivers have libraries of 100 MB.
+/// The name (DT_SONAME) of the 64-bit library `file`, of which little is read: drivers have libraries of 100 MB. One that is no
+/// file's name is none.
 pub fn soname(file: &File) -> Option<String> {
     let read = |at: u64, length: usize| {
         let mut bytes = vec![0; length];
@@ -109,7 +110,8 @@ pub fn soname(file: &File) -> Option<String> {
         .find(|s| s.kind == PT_LOAD && address.checked_sub(s.address).is_some_and(|within| within < s.size as u64))?;
     let at = (load.offset as u64).checked_add(address - load.address)?.checked_add(value(DT_SONAME)?)?;
     let text = read(at, 256)?;
-    String::from_utf8(text[..text.iter().position(|byte| *byte == 0)?].to_vec()).ok()
+    let name = String::from_utf8(text[..text.iter().position(|byte| *byte == 0)?].to_vec()).ok()?;
+    (!matches!(&*name, "" | "." | "..") && !name.contains('/')).then_some(name)
 }
 
 /// Whether the ELF file `bytes` names an interpreter: a program that is linked dynamically.

@@ -221,11 +221,21 @@ pub const SLURM_JOB_GPUS: &str = "SLURM_JOB_GPUS";
 pub const SLURM_GPUS_ON_NODE: &str = "SLURM_GPUS_ON_NODE";
 /// How many parts of GPUs it has.
 pub const SLURM_SHARDS_ON_NODE: &str = "SLURM_SHARDS_ON_NODE";
+/// The share of a GPU that a task of Slurm has by `mps`, in percent.
+pub const CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: &str = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE";
 /// The GPUs that CUDA's programs use, by number or UUID; PBS and Flux grant by it.
 pub const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 /// The variables that number GPUs for programs, each of its vendor's libraries.
 pub const GPU_NUMBERS: &[&str] =
-    &[CUDA_VISIBLE_DEVICES, "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"];
+    &[CUDA_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES, ZE_AFFINITY_MASK, HIP_VISIBLE_DEVICES, GPU_DEVICE_ORDINAL];
+/// The GPUs that ROCm's programs use.
+pub const ROCR_VISIBLE_DEVICES: &str = "ROCR_VISIBLE_DEVICES";
+/// The GPUs that HIP uses; counted within [`ROCR_VISIBLE_DEVICES`].
+pub const HIP_VISIBLE_DEVICES: &str = "HIP_VISIBLE_DEVICES";
+/// The GPUs that AMD's OpenCL uses; counted within [`ROCR_VISIBLE_DEVICES`].
+pub const GPU_DEVICE_ORDINAL: &str = "GPU_DEVICE_ORDINAL";
+/// The GPUs that Level Zero uses, `3`, or parts of them, `3.0`.
+pub const ZE_AFFINITY_MASK: &str = "ZE_AFFINITY_MASK";
 
 /// Set inside a job's container: what it was made of.
 pub const UDOCKER_INSIDE: &str = "UDOCKER_INSIDE";
@@ -312,6 +322,7 @@ pub const ALL: &[Variable] = &[
     both(SLURM_JOB_GPUS, "Jobs: the same of a batch script."),
     both(SLURM_GPUS_ON_NODE, "Jobs: whether the task's GPUs are all that the step has on the node."),
     both(SLURM_SHARDS_ON_NODE, "Jobs: parts of GPUs were granted, and all GPUs stay visible."),
+    both(CUDA_MPS_ACTIVE_THREAD_PERCENTAGE, "Jobs: the same in a step of Slurm that has no GPU of its own (`mps`)."),
     both(
         CUDA_VISIBLE_DEVICES,
         "Jobs: the GPUs that PBS or Flux granted. Its numbers, and those of its kin of other vendors, are counted anew where \

@@ -39,7 +39,13 @@ fn rank(node: &Node, (step, rank): (&str, u64), variables: &[(&str, &str)], word
 
 /// What [`LOOK`] tells: the namespace, and the rest on one line.
 fn seen(output: &Output) -> (String, String) {
-    assert_eq!((code(output), stderr(output).as_str()), (0, ""), "{}", stdout(output));
+    assert_eq!(stderr(output), "");
+    seen_though_warned(output)
+}
+
+/// The same of a rank that is warned of a container of its own.
+fn seen_though_warned(output: &Output) -> (String, String) {
+    assert_eq!(code(output), 0, "{output:?}");
     let text = stdout(output);
     let (namespace, rest) = text.split_once('\n').expect("lines");
     (namespace.into(), rest.trim().replace('\n', " "))
@@ -47,29 +53,78 @@ fn seen(output: &Output) -> (String, String) {
 
 const ONE: &[(&str, &str)] = &[("SLURM_STEP_GPUS", "0"), ("SLURM_GPUS_ON_NODE", "1"), ("CUDA_VISIBLE_DEVICES", "0")];
 
-/// The second rank's own variables would show it both GPUs: what the first found holds.
+/// The second rank's own variables would show it one GPU: what the first found holds. One whose variables name others has a
+/// container of its own.
 #[test]
 fn the_first_rank_of_a_node_looks_for_all() {
     let node = Node::new();
     let shared = node.shared();
     let mount = format!("--mount={}:/mnt", shared.display());
     let waits = format!("{LOOK}; : >/mnt/ready; read line; true");
+    let both = [("SLURM_STEP_GPUS", "0,1"), ("SLURM_GPUS_ON_NODE", "2"), ("CUDA_VISIBLE_DEVICES", "0,1")];
     let mut first =
-        rank(&node, ("s", 0), ONE, &[&mount, "i", "sh", "-c", &waits]).stdin(Stdio::piped()).spawn().unwrap();
+        rank(&node, ("s", 0), &both, &[&mount, "i", "sh", "-c", &waits]).stdin(Stdio::piped()).spawn().unwrap();
     let since = Instant::now();
     while !shared.join("ready").exists() {
         assert!(since.elapsed() < SOON, "the first rank does not run");
         std::thread::sleep(Duration::from_millis(20));
     }
+    let second = rank(&node, ("s", 1), ONE, &[&mount, "i", "sh", "-c", LOOK]).output().unwrap();
     let other = [("SLURM_STEP_GPUS", "0"), ("SLURM_GPUS_ON_NODE", "2"), ("CUDA_VISIBLE_DEVICES", "1")];
-    let second = rank(&node, ("s", 1), &other, &[&mount, "i", "sh", "-c", LOOK]).output().unwrap();
     let alone = rank(&node, ("s", 2), &other, &["--share=task", "--gpu=0", "i", "sh", "-c", LOOK]).output().unwrap();
+    let none = rank(&node, ("s", 3), &[], &[&mount, "i", "sh", "-c", LOOK]).output().unwrap();
     drop(first.stdin.take());
-    let (first, second) = (seen(&ended(first, SOON)), seen(&second));
-    one([first.0, second.0]);
-    assert_eq!(first.1, "cuda=0 nvidia0 nvidiactl caps");
-    assert_eq!(second.1, "cuda= nvidia0 nvidiactl caps");
+    let (first, second, none) = (seen(&ended(first, SOON)), seen(&second), seen_though_warned(&none));
+    assert_ne!(none.0, one([first.0, second.0]));
+    assert_eq!(first.1, "cuda=0,1 nvidia0 nvidia1 nvidiactl caps");
+    assert_eq!(second.1, "cuda=0 nvidia0 nvidia1 nvidiactl caps");
+    assert_eq!(none.1, "cuda=");
     assert_eq!((code(&alone), stdout(&alone).contains("nvidia1\n")), (0, false), "{alone:?}");
+}
+
+/// Of a step whose first component has other GPUs, or none, each rank has its own.
+#[test]
+fn another_component_has_gpus_of_its_own() {
+    let node = Node::new();
+    let other = [("SLURM_STEP_GPUS", "1"), ("SLURM_GPUS_ON_NODE", "1"), ("CUDA_VISIBLE_DEVICES", "1")];
+    for (step, variables) in [("none", &[][..]), ("another", ONE)] {
+        let look = |number, variables| {
+            seen(&rank(&node, (step, number), variables, &["i", "sh", "-c", LOOK]).output().unwrap()).1
+        };
+        let expected = if variables.is_empty() { "cuda=" } else { "cuda=0 nvidia0 nvidiactl caps" };
+        assert_eq!(look(0, variables), expected, "{step}");
+        assert_eq!(look(1, &other), "cuda=0 nvidia1 nvidiactl caps", "{step}");
+    }
+}
+
+/// PBS and Flux tell a rank its own GPUs, which are not the node's.
+#[test]
+fn a_ranks_variable_is_no_grant_of_its_node() {
+    let node = Node::new();
+    let look = |number, gpu, words: &[&str]| {
+        let words = [words, &["i", "sh", "-c", LOOK]].concat();
+        let mut command = rank(&node, ("pbs", number), &[("CUDA_VISIBLE_DEVICES", gpu), ("PBS_JOBID", "1")], &words);
+        command.env_remove("SLURM_JOB_ID").env_remove("SLURM_STEP_ID");
+        seen_though_warned(&command.output().unwrap()).1
+    };
+    assert_eq!(look(0, "0", &[]), "cuda=0 nvidia0 nvidia1 nvidiactl caps");
+    assert_eq!(look(1, "1", &[]), "cuda=1 nvidia0 nvidia1 nvidiactl caps");
+    assert_eq!(look(2, "1", &["--share=task"]), "cuda=0 nvidia1 nvidiactl caps");
+}
+
+/// A GPU is known by its device number: another path of it is no way around a grant, nor around a cover.
+#[test]
+fn another_path_of_a_gpu_is_a_gpus() {
+    let node = Node::new();
+    for source in ["/dev/urandom", "/proc/self/root/dev/nvidia1"] {
+        let mount = format!("--mount={source}:/gpu");
+        let output = rank(&node, ("by path", 0), ONE, &[&mount, "i", "true"]).output().unwrap();
+        let error = "cannot show GPU 1: it was not granted (SLURM_STEP_GPUS=0)";
+        assert!(code(&output) == 125 && stderr(&output).contains(error), "{source}: {output:?}");
+    }
+    let words = ["--mount=/proc/self/root/dev:/dev", "i", "sh", "-c", LOOK];
+    let output = rank(&node, ("all", 0), ONE, &words).output().unwrap();
+    assert_eq!(seen(&output).1, "cuda=0 nvidia0 nvidiactl caps");
 }
 
 /// A job without GPUs sees none, nor what all GPUs have in common.
@@ -138,4 +193,7 @@ fn the_site_and_explain_have_the_last_word() {
     node.env.set_site("gpu.default = \"all\"\n");
     let output = rank(&node, ("open", 0), &[], &["i", "sh", "-c", LOOK]).output().unwrap();
     assert_eq!(seen(&output).1, "cuda= nvidia0 nvidia1 nvidiactl caps");
+    let said = [("CUDA_VISIBLE_DEVICES", "-1")];
+    let output = rank(&node, ("said none", 0), &said, &["i", "sh", "-c", LOOK]).output().unwrap();
+    assert_eq!(seen(&output).1, "cuda=-1");
 }

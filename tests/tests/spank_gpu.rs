@@ -35,11 +35,11 @@ fn seen(site: &Site, words: &[&str]) -> Vec<String> {
     bare
 }
 
-/// What a step that cannot start says.
+/// What a step that cannot start says. Its node is the first one unless that is not done with the last job.
 fn refused(site: &Site, words: &[&str]) -> (i32, String) {
     let (status, _, err) = site.run(&[&["srun", "-N1", "-n1"], words, &[&site.image, "true"]].concat());
     let lines: Vec<_> = err.lines().filter(|line| !line.starts_with("srun: ")).collect();
-    (status, lines.join("\n"))
+    (status, lines.join("\n").replace("udocker: [n2]", "udocker: [n1]"))
 }
 
 /// Directories that slurmd makes and does not remove, one for each node and controller.

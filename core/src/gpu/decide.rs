@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::error::GpuError;
-use super::{Common, Gpu, Grant, Machine, Opens};
+use super::machine::is_called;
+use super::{Common, Counted, Gpu, Grant, Machine, Opens};
 
 /// Which GPUs are wished for, once CDI's names have become those of their files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +26,8 @@ pub struct View {
     pub visible: Vec<u32>,
     /// Files and directories that are covered.
     pub covered: Vec<Common>,
-    /// The numbers, as the scheduler's variables have them, of those that are visible, in their order; `None`: no GPU is
-    /// covered, so those variables hold.
-    pub counted: Option<Vec<u32>>,
+    /// What the scheduler's variables can name; `None`: no GPU is covered, so those variables hold.
+    pub counted: Option<Counted>,
     /// Why, in a few words.
     pub why: String,
 }
@@ -63,7 +63,7 @@ impl View {
         let narrows = matches!(wished, Wished::Numbers(_));
         let is_covered = |gpu: &&Gpu| (narrows || !is_held) && !wanted.iter().any(|other| other.number == gpu.number);
         let hidden: Vec<&Gpu> = machine.gpus.iter().filter(is_covered).collect();
-        let file = |path: &PathBuf| Common { path: path.clone(), is_directory: false };
+        let file = |path: &PathBuf| Common { path: path.clone(), is_directory: false, device: 0 };
         let mut covered: Vec<_> = hidden.iter().flat_map(|gpu| gpu.nodes.iter().map(file)).collect();
         if hidden.len() == machine.gpus.len() {
             covered.extend(machine.common.iter().cloned());
@@ -73,8 +73,10 @@ impl View {
         let counts_all = !is_held && *grant != Grant::Free;
         let places = machine.gpus.iter().filter(|gpu| counts_all || opens(gpu)).zip(0..);
         let old = places.map(|(gpu, place)| (gpu.number, if counts_all { gpu.number } else { place }));
-        let counted = old.filter(|(number, _)| visible.contains(number)).map(|(_, old)| old).collect();
-        Ok(Self { visible, counted: (!hidden.is_empty()).then_some(counted), covered, why })
+        let shown = old.filter(|(number, _)| visible.contains(number)).map(|(_, old)| old).collect();
+        let names = hidden.iter().flat_map(|gpu| gpu.names.iter().cloned()).collect();
+        let counted = (!hidden.is_empty()).then_some(Counted { shown, hidden: names });
+        Ok(Self { visible, counted, covered, why })
     }
 
     /// In a line: `0,1`, or `none`.
@@ -84,6 +86,15 @@ impl View {
             false => self.visible.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         }
     }
+}
+
+/// The grant of a rank whose variables come to `own`, on a node whose first rank has left `first`: that one, so that they share
+/// a container. A step of several components may have GPUs in one of them alone, or others in each: then a rank's own.
+pub(super) fn of_rank(machine: &Machine, first: Grant, own: Grant) -> Grant {
+    let numbers = |grant: &Grant| granted(machine, grant).0.iter().map(|gpu| gpu.number).collect::<Vec<_>>();
+    let shared = numbers(&first);
+    let is_within = numbers(&own).iter().all(|number| shared.contains(number));
+    if first.is_none() == own.is_none() && is_within { first } else { own }
 }
 
 /// The GPUs that `grant` gives, and by whose word.
@@ -96,15 +107,16 @@ fn granted<'a>(machine: &'a Machine, grant: &Grant) -> (Vec<&'a Gpu>, String) {
     match grant {
         Grant::Free => (all(), "no scheduler".into()),
         Grant::Nothing => (Vec::new(), "the scheduler granted none".into()),
+        Grant::None(told) => (Vec::new(), told.clone()),
         Grant::Some(told) => (all(), format!("{told}: which of them is not told")),
         Grant::These(names, told) => {
-            let is = |gpu: &Gpu, name: &String| *name == gpu.number.to_string() || gpu.names.contains(name);
-            match names.iter().all(|name| machine.gpus.iter().any(|gpu| is(gpu, name))) {
-                true => {
-                    let is_granted = |gpu: &&Gpu| names.iter().any(|name| is(gpu, name));
-                    (machine.gpus.iter().filter(is_granted).collect(), told.clone())
-                }
-                false => (all(), format!("{told}: names no GPU of this machine")),
+            let is = |gpu: &Gpu, asked: &String| {
+                *asked == gpu.number.to_string() || gpu.names.iter().any(|name| is_called(name, asked))
+            };
+            let named = machine.gpus.iter().filter(|gpu| names.iter().any(|name| is(gpu, name))).collect::<Vec<_>>();
+            match named.is_empty() {
+                true => (all(), format!("{told}: names no GPU of this machine")),
+                false => (named, told.clone()),
             }
         }
     }
@@ -118,15 +130,16 @@ mod tests {
     fn machine(opens: &str) -> Machine {
         let gpus = opens.chars().zip(0..).map(|(opens, number)| Gpu {
             number,
-            names: vec![format!("GPU-{number}")],
+            names: vec![format!("GPU-{number}a")],
             nodes: vec![format!("/dev/nvidia{number}").into()],
+            devices: Vec::new(),
             opens: match opens {
                 'y' => Opens::Yes,
                 'h' => Opens::Held,
                 _ => Opens::No,
             },
         });
-        let ctl = Common { path: "/dev/nvidiactl".into(), is_directory: false };
+        let ctl = Common { path: "/dev/nvidiactl".into(), is_directory: false, device: 0 };
         Machine { gpus: gpus.collect(), common: vec![ctl] }
     }
 
@@ -144,7 +157,7 @@ mod tests {
                     .iter()
                     .map(|common| common.path.to_str().unwrap().replace("/dev/nvidia", ""))
                     .collect();
-                let counted = view.counted.as_ref().map_or("-".into(), |counted| format!("{counted:?}"));
+                let counted = view.counted.as_ref().map_or("-".into(), |counted| format!("{:?}", counted.shown));
                 format!("{}; {}; {counted}", view.shown(), covered.join(" "))
             }
         }
@@ -160,10 +173,13 @@ mod tests {
             ("no scheduler, one not ours", "ny", Grant::Free, &granted, "1; ; -"),
             ("one of two", "yy", these(&["1"]), &granted, "1; 0; [1]"),
             ("both", "yy", these(&["0", "1"]), &granted, "0,1; ; -"),
-            ("by UUID", "yyy", these(&["GPU-2"]), &granted, "2; 0 1; [2]"),
+            ("by UUID", "yyy", these(&["GPU-2a"]), &granted, "2; 0 1; [2]"),
+            ("by a UUID cut short", "yyy", these(&["GPU-2"]), &granted, "2; 0 1; [2]"),
+            ("one of them of another machine", "yy", these(&["5", "1"]), &granted, "1; 0; [1]"),
             ("by a name of another machine", "yy", these(&["5"]), &granted, "0,1; ; -"),
             ("which is not told", "yy", some(), &granted, "0,1; ; -"),
             ("nothing", "yy", Grant::Nothing, &granted, "none; 0 1 ctl; []"),
+            ("none, it says", "yy", Grant::None("V=-1".into()), &granted, "none; 0 1 ctl; []"),
             ("nothing, by a cgroup", "hh", Grant::Nothing, &granted, "none; ; -"),
             ("a cgroup decides", "hy", these(&["0"]), &granted, "1; ; -"),
             ("none wanted", "yy", these(&["0", "1"]), &none, "none; 0 1 ctl; []"),
@@ -209,5 +225,30 @@ mod tests {
         ] {
             assert_eq!(told(opens, &grant, wished), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn a_rank_shares_the_firsts_grant_unless_it_has_another() {
+        let some = || Grant::Some("V=0".into());
+        for (case, first, own, is_own) in [
+            ("the same", these(&["0"]), these(&["0"]), false),
+            ("less", these(&["0", "1"]), these(&["1"]), false),
+            ("less of what is not told", some(), these(&["1"]), false),
+            ("another", these(&["0"]), these(&["1"]), true),
+            ("more", these(&["0"]), some(), true),
+            ("none of the first's", these(&["0"]), Grant::Nothing, true),
+            ("the first has none", Grant::Nothing, these(&["0"]), true),
+            ("the first says none", Grant::None("V=-1".into()), these(&["0"]), true),
+            ("none and none", Grant::Nothing, Grant::None("V=-1".into()), false),
+        ] {
+            let expected = if is_own { own.clone() } else { first.clone() };
+            assert_eq!(of_rank(&machine("yy"), first, own), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn names_of_hidden_gpus_are_told() {
+        let view = View::decide(&machine("yy"), &these(&["1"]), &Wished::Granted).unwrap();
+        assert_eq!(view.counted, Some(Counted { shown: vec![1], hidden: vec!["GPU-0a".into()] }));
     }
 }

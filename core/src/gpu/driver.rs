@@ -247,5 +247,9 @@ mod tests {
         );
         assert_eq!(soname(&root.join(current).join("libcuda.so.1.550")).as_deref(), Some("libcuda.so.1"));
         assert_eq!(soname(&root.join("usr/bin/nvidia-smi")), None);
+        for name in ["", "..", "../libx.so", "/etc/passwd"] {
+            library(name, &root.join("libx.so"));
+            assert_eq!(soname(&root.join("libx.so")), None, "{name}");
+        }
     }
 }

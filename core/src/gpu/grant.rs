@@ -4,17 +4,23 @@ use std::ffi::{OsStr, OsString};
 
 use serde::{Deserialize, Serialize};
 
+use super::machine::is_called;
 use super::wish::numbers;
 use crate::env_vars;
+use crate::rendezvous::Step;
 use crate::run::Share;
+
+const CUDA: &str = env_vars::CUDA_VISIBLE_DEVICES;
 
 /// What the scheduler gave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Grant {
     /// There is no scheduler: what opens is the user's.
     Free,
-    /// No GPU.
+    /// No GPU: it names none.
     Nothing,
+    /// No GPU, and which variable says so.
+    None(String),
     /// These, by number (`3`) or UUID (`GPU-…`), and which variable says so.
     These(Vec<String>, String),
     /// Some, and why it is not known which.
@@ -22,22 +28,30 @@ pub enum Grant {
 }
 
 impl Grant {
-    /// What `scheduler` ([`crate::rendezvous::Step::scheduler`]) gave, by `env`: to the ranks of this node together, or with
-    /// [`Share::Task`] to this rank.
+    /// What the scheduler of `step` gave, by `env`: to the ranks of this node together, or with [`Share::Task`] to this rank.
     ///
     /// Slurm: `SLURM_STEP_GPUS` holds this rank's numbers on the host. They are those of the whole node if there are as many
     /// as `SLURM_GPUS_ON_NODE` says; else which others the node's ranks have is not told. `SLURM_JOB_GPUS` counts in a
-    /// script alone: its steps inherit it. PBS and Flux: `CUDA_VISIBLE_DEVICES`, in PBS with backslashes before its commas.
-    pub fn of(env: &[(OsString, OsString)], scheduler: &str, share: Share) -> Self {
+    /// script alone: its steps inherit it. PBS and Flux: `CUDA_VISIBLE_DEVICES` or its kin, in PBS with backslashes before its
+    /// commas; a rank's may be its own alone, so they tell nothing of the node's others.
+    pub fn of(env: &[(OsString, OsString)], step: &Step, share: Share) -> Self {
         let variable = |name: &str| {
             let found = env.iter().rev().find(|(other, _)| other == name);
             found.and_then(|(_, value)| value.to_str()).filter(|value| !value.is_empty())
         };
-        match scheduler {
+        match step.scheduler {
             "slurm" => of_slurm(&variable, share),
-            "pbs" | "flux" => of_cuda(&variable),
+            "pbs" | "flux" => match of_numbers(&variable) {
+                Self::These(_, told) if share == Share::Node && step.rank.is_some() => Self::Some(told),
+                grant => grant,
+            },
             _ => Self::Free,
         }
+    }
+
+    /// Whether it gives no GPU.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Nothing | Self::None(_))
     }
 }
 
@@ -49,15 +63,18 @@ fn of_slurm<'a>(variable: &impl Fn(&str) -> Option<&'a str>, share: Share) -> Gr
     let names = [env_vars::SLURM_STEP_GPUS].into_iter().chain(is_script.then_some(env_vars::SLURM_JOB_GPUS));
     let Some((name, list)) = names.filter_map(|name| Some((name, variable(name)?))).next() else {
         // Parts of GPUs are of all of them, as far as files go.
-        return match variable(env_vars::SLURM_SHARDS_ON_NODE) {
-            Some(count) => Grant::Some(format!("SLURM_SHARDS_ON_NODE={count}")),
-            None => Grant::Nothing,
+        let parts = [env_vars::SLURM_SHARDS_ON_NODE, env_vars::CUDA_MPS_ACTIVE_THREAD_PERCENTAGE];
+        let part = parts.into_iter().find_map(|name| Some(format!("{name}={}", variable(name)?)));
+        let none = || variable(CUDA).filter(|list| list.split(',').next().is_some_and(is_none));
+        return match part {
+            Some(told) => Grant::Some(told),
+            None => none().map_or(Grant::Nothing, |list| Grant::None(format!("{CUDA}={list}"))),
         };
     };
     let told = format!("{name}={list}");
     let numbers: Option<Vec<_>> = list.split(',').map(numbers).collect();
     // A part of a GPU has files of its own.
-    let has_parts = || variable(env_vars::CUDA_VISIBLE_DEVICES).is_some_and(|list| list.contains("MIG-"));
+    let has_parts = || variable(CUDA).is_some_and(|list| list.contains("MIG-"));
     let Some(numbers) = numbers.filter(|_| !has_parts()) else { return Grant::Some(told) };
     let mut gpus: Vec<u32> = numbers.into_iter().flatten().collect();
     gpus.sort_unstable();
@@ -72,30 +89,74 @@ fn of_slurm<'a>(variable: &impl Fn(&str) -> Option<&'a str>, share: Share) -> Gr
     }
 }
 
-fn of_cuda<'a>(variable: &impl Fn(&str) -> Option<&'a str>) -> Grant {
-    const NAME: &str = env_vars::CUDA_VISIBLE_DEVICES;
-    let Some(list) = variable(NAME) else { return Grant::Nothing };
-    let list = list.replace('\\', "");
-    let gpus: Vec<String> = list.split(',').map(|gpu| gpu.trim().to_owned()).filter(|gpu| !gpu.is_empty()).collect();
-    let told = format!("{NAME}={list}");
-    match gpus.as_slice() {
+/// By the first variable that names GPUs.
+fn of_numbers<'a>(variable: &impl Fn(&str) -> Option<&'a str>) -> Grant {
+    let mut none = Grant::Nothing;
+    for name in env_vars::GPU_NUMBERS {
+        let Some(list) = variable(name) else { continue };
+        let list = list.replace('\\', "");
         // As CUDA reads it: nothing behind an entry that is none.
-        [] => Grant::Nothing,
-        [first, ..] if first == "-1" || first == "NoDevFiles" => Grant::Nothing,
-        _ if gpus.iter().any(|gpu| gpu.starts_with("MIG-")) => Grant::Some(told),
-        _ => Grant::These(gpus, told),
+        let entries = list.split(',').map(str::trim).take_while(|entry| !is_none(entry));
+        let gpus: Vec<String> =
+            entries.filter(|gpu| !gpu.is_empty()).map(|gpu| parts_of(name, gpu).0.to_owned()).collect();
+        let told = format!("{name}={list}");
+        match gpus.is_empty() {
+            true if none == Grant::Nothing => none = Grant::None(told),
+            true => {}
+            false if gpus.iter().any(|gpu| gpu.starts_with("MIG-")) => return Grant::Some(told),
+            false => return Grant::These(gpus, told),
+        }
+    }
+    none
+}
+
+/// Whether an entry says that there is no GPU: CUDA's word, and Slurm's and Flux's.
+fn is_none(entry: &str) -> bool {
+    matches!(entry.trim(), "-1" | "NoDevFiles")
+}
+
+/// A GPU's number, and which part of it an entry of the variable `name` means: Level Zero's `3.0` is `3` and `.0`.
+fn parts_of<'a>(name: &str, entry: &'a str) -> (&'a str, &'a str) {
+    match entry.find('.') {
+        Some(dot) if name == env_vars::ZE_AFFINITY_MASK => entry.split_at(dot),
+        _ => (entry, ""),
     }
 }
 
-/// The value `name` has inside, where libraries count the GPUs with the numbers `shown` alone: each number becomes its place
-/// among them, and those of others go. `None`: it stays as it is.
-pub(crate) fn renumbered(name: &OsStr, value: &OsStr, shown: &[u32]) -> Option<String> {
-    if !env_vars::GPU_NUMBERS.iter().any(|other| name == *other) {
+/// What variables can name where GPUs are covered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// The numbers, as the scheduler's variables have them, of the GPUs that libraries count, in their order.
+    pub shown: Vec<u32>,
+    /// The other names of those that they do not.
+    pub hidden: Vec<String>,
+}
+
+/// The value that `name` of the variables `env` has inside, where libraries count the GPUs of `counted` alone: each number
+/// becomes its place among them, and those of others go, by their UUIDs too. `None`: it stays as it is.
+pub(crate) fn renumbered(
+    name: &OsStr,
+    value: &OsStr,
+    counted: &Counted,
+    env: &[(OsString, OsString)],
+) -> Option<String> {
+    let name = env_vars::GPU_NUMBERS.iter().find(|other| name == **other)?;
+    let has_rocr = || env.iter().any(|(name, value)| name == env_vars::ROCR_VISIBLE_DEVICES && !value.is_empty());
+    if matches!(*name, env_vars::HIP_VISIBLE_DEVICES | env_vars::GPU_DEVICE_ORDINAL) && has_rocr() {
         return None;
     }
-    let numbers: Option<Vec<u32>> = value.to_str()?.split(',').map(|number| number.parse().ok()).collect();
-    let places = numbers?.into_iter().filter_map(|number| shown.iter().position(|other| *other == number));
-    Some(places.map(|place| place.to_string()).collect::<Vec<_>>().join(","))
+    let place = |entry: &str| {
+        let (gpu, part) = parts_of(name, entry);
+        match gpu.parse::<u32>() {
+            Ok(number) => {
+                let place = counted.shown.iter().position(|other| *other == number)?;
+                Some(format!("{place}{part}"))
+            }
+            Err(_) => (!counted.hidden.iter().any(|name| is_called(name, gpu))).then(|| entry.to_owned()),
+        }
+    };
+    let list = value.to_str()?.replace('\\', "");
+    Some(list.split(',').map(str::trim).filter_map(place).collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]
@@ -108,6 +169,7 @@ mod tests {
         let these =
             |gpus: &[&str], told: &str| Grant::These(gpus.iter().map(|gpu| (*gpu).to_owned()).collect(), told.into());
         let some = |told: &str| Grant::Some(told.into());
+        let none = || Grant::None("CUDA_VISIBLE_DEVICES=-1".into());
         let step = ("SLURM_STEP_ID", "0");
         for (case, scheduler, env, node, task) in [
             ("a shell", "", &[("CUDA_VISIBLE_DEVICES", "1")][..], Grant::Free, Grant::Free),
@@ -170,25 +232,80 @@ mod tests {
                 these(&["GPU-a", "GPU-b"], "CUDA_VISIBLE_DEVICES=GPU-a,GPU-b"),
             ),
             ("PBS without", "pbs", &[], Grant::Nothing, Grant::Nothing),
-            ("Flux without", "flux", &[("CUDA_VISIBLE_DEVICES", "-1")], Grant::Nothing, Grant::Nothing),
+            ("Flux's none", "flux", &[("CUDA_VISIBLE_DEVICES", "-1")], none(), none()),
+            (
+                "cut at the first that is none",
+                "flux",
+                &[("CUDA_VISIBLE_DEVICES", "2,-1,0")],
+                these(&["2"], "CUDA_VISIBLE_DEVICES=2,-1,0"),
+                these(&["2"], "CUDA_VISIBLE_DEVICES=2,-1,0"),
+            ),
+            (
+                "AMD's, though none is CUDA's",
+                "pbs",
+                &[("GPU_DEVICE_ORDINAL", "0"), ("ROCR_VISIBLE_DEVICES", "3"), ("CUDA_VISIBLE_DEVICES", "-1")],
+                these(&["3"], "ROCR_VISIBLE_DEVICES=3"),
+                these(&["3"], "ROCR_VISIBLE_DEVICES=3"),
+            ),
+            (
+                "Intel's",
+                "pbs",
+                &[("ZE_AFFINITY_MASK", "3.0,1.1")],
+                these(&["3", "1"], "ZE_AFFINITY_MASK=3.0,1.1"),
+                these(&["3", "1"], "ZE_AFFINITY_MASK=3.0,1.1"),
+            ),
+            ("Slurm's none", "slurm", &[step, ("CUDA_VISIBLE_DEVICES", "-1")], none(), none()),
+            (
+                "a share of one",
+                "slurm",
+                &[step, ("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "50"), ("CUDA_VISIBLE_DEVICES", "0")],
+                some("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=50"),
+                some("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=50"),
+            ),
         ] {
-            let env = pairs(env);
-            assert_eq!(Grant::of(&env, scheduler, Share::Node), node, "{case}");
-            assert_eq!(Grant::of(&env, scheduler, Share::Task), task, "{case}, each task");
+            let (env, step) = (pairs(env), step_of(scheduler, None));
+            assert_eq!(Grant::of(&env, &step, Share::Node), node, "{case}");
+            assert_eq!(Grant::of(&env, &step, Share::Task), task, "{case}, each task");
         }
     }
 
     #[test]
+    fn a_ranks_variable_is_no_grant_of_the_node() {
+        for scheduler in ["pbs", "flux"] {
+            let rank = step_of(scheduler, Some("0"));
+            let of = |value: &str, share| Grant::of(&pairs(&[("CUDA_VISIBLE_DEVICES", value)]), &rank, share);
+            let told = || "CUDA_VISIBLE_DEVICES=1".to_owned();
+            assert_eq!(of("1", Share::Node), Grant::Some(told()), "{scheduler}");
+            assert_eq!(of("1", Share::Task), Grant::These(vec!["1".into()], told()), "{scheduler}");
+            assert_eq!(of("-1", Share::Node), Grant::None("CUDA_VISIBLE_DEVICES=-1".into()), "{scheduler}");
+        }
+    }
+
+    fn step_of(scheduler: &'static str, rank: Option<&str>) -> Step {
+        Step { scheduler, job: "1".into(), name: "0".into(), rank: rank.map(str::to_owned) }
+    }
+
+    #[test]
     fn numbers_are_counted_anew_where_others_are_covered() {
-        for (name, value, shown, expected) in [
-            ("CUDA_VISIBLE_DEVICES", "1", &[1][..], Some("0")),
-            ("CUDA_VISIBLE_DEVICES", "3,1", &[1, 3], Some("1,0")),
-            ("ROCR_VISIBLE_DEVICES", "0,1", &[1], Some("0")),
-            ("CUDA_VISIBLE_DEVICES", "0", &[], Some("")),
-            ("CUDA_VISIBLE_DEVICES", "GPU-a", &[1], None),
-            ("SLURM_STEP_GPUS", "1", &[1], None),
+        let rocr = pairs(&[("ROCR_VISIBLE_DEVICES", "3")]);
+        for (name, value, shown, env, expected) in [
+            ("CUDA_VISIBLE_DEVICES", "1", &[1][..], &[][..], Some("0")),
+            ("CUDA_VISIBLE_DEVICES", "3,1", &[1, 3], &[], Some("1,0")),
+            ("CUDA_VISIBLE_DEVICES", "3\\, 1", &[1, 3], &[], Some("1,0")),
+            ("ROCR_VISIBLE_DEVICES", "0,1", &[1], &[], Some("0")),
+            ("CUDA_VISIBLE_DEVICES", "0", &[], &[], Some("")),
+            ("CUDA_VISIBLE_DEVICES", "GPU-a", &[1], &[], Some("GPU-a")),
+            ("CUDA_VISIBLE_DEVICES", "GPU-b1,GPU-a,GPU-b", &[1], &[], Some("GPU-a")),
+            ("CUDA_VISIBLE_DEVICES", "-1", &[1], &[], Some("-1")),
+            ("ZE_AFFINITY_MASK", "3.0,1.1,2.0,3", &[1, 3], &[], Some("1.0,0.1,1")),
+            ("HIP_VISIBLE_DEVICES", "1", &[1], &[], Some("0")),
+            ("HIP_VISIBLE_DEVICES", "1", &[1], &rocr, None),
+            ("GPU_DEVICE_ORDINAL", "1", &[1], &rocr, None),
+            ("ROCR_VISIBLE_DEVICES", "3", &[3], &rocr, Some("0")),
+            ("SLURM_STEP_GPUS", "1", &[1], &[], None),
         ] {
-            assert_eq!(renumbered(name.as_ref(), value.as_ref(), shown).as_deref(), expected, "{name}={value}");
+            let counted = Counted { shown: shown.to_vec(), hidden: vec!["GPU-b1".into()] };
+            assert_eq!(renumbered(name.as_ref(), value.as_ref(), &counted, env).as_deref(), expected, "{name}={value}");
         }
     }
 }

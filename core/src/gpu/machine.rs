@@ -1,6 +1,7 @@
 //! The GPUs of this machine, by their device files. A machine without any costs two calls.
 
 use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -28,6 +29,8 @@ pub struct Gpu {
     pub names: Vec<String>,
     /// Its device files, absolute.
     pub nodes: Vec<PathBuf>,
+    /// Their device numbers (`st_rdev`), by whichever path they are reached.
+    pub devices: Vec<u64>,
     /// See [`Opens`].
     pub opens: Opens,
 }
@@ -50,6 +53,8 @@ pub struct Common {
     pub path: PathBuf,
     /// See `path`.
     pub is_directory: bool,
+    /// Its device number (`st_rdev`); 0 if it is no character device.
+    pub device: u64,
 }
 
 impl Machine {
@@ -58,7 +63,7 @@ impl Machine {
     /// Nothing is opened: that would wake a GPU that sleeps, which takes seconds. access(2) asks the device cgroup as open(2)
     /// does (`devcgroup_inode_permission` of the kernel's `inode_permission`).
     pub fn look(root: &Path) -> Self {
-        let has = |path: &str| accessat(CWD, root.join(path), Access::EXISTS, AtFlags::empty()).is_ok();
+        let has = |path: &str| is_there(accessat(CWD, root.join(path), Access::EXISTS, AtFlags::empty()));
         let (has_nvidia, has_render) = (has("dev/nvidia0"), has(FIRST_RENDER_NODE));
         let cards = if has_render { Card::all(root) } else { Vec::new() };
         match has_nvidia {
@@ -77,9 +82,26 @@ impl Machine {
         self.gpus.iter().any(|gpu| gpu.opens == Opens::Held)
     }
 
-    /// The GPU that `node` is a file of.
-    pub fn owner_of(&self, node: &Path) -> Option<&Gpu> {
-        self.gpus.iter().find(|gpu| gpu.nodes.iter().any(|other| other == node))
+    /// The GPU that `file` is a file of, by whichever path or link. Looks at the file if there are GPUs.
+    pub fn owner_of(&self, file: &Path) -> Option<&Gpu> {
+        if self.gpus.is_empty() {
+            return None;
+        }
+        let number = device(file);
+        let is = |gpu: &&Gpu| gpu.nodes.iter().any(|node| node == file) || number != 0 && gpu.devices.contains(&number);
+        self.gpus.iter().find(is)
+    }
+
+    /// Whether `file` is a GPU's, or one that all have in common, by whichever path or link.
+    pub fn owns(&self, file: &Path) -> bool {
+        let is = |common: &Common, number: u64| common.path == file || number != 0 && common.device == number;
+        self.owner_of(file).is_some() || self.common.iter().any(|common| is(common, device(file)))
+    }
+
+    /// Whether one of its files has this path.
+    pub fn has_path(&self, path: &Path) -> bool {
+        let of_gpus = self.gpus.iter().flat_map(|gpu| &gpu.nodes);
+        of_gpus.chain(self.common.iter().map(|common| &common.path)).any(|own| own == path)
     }
 
     /// `/dev/nvidiaN`, the render nodes of the same PCI devices, and what else begins with `nvidia`.
@@ -90,7 +112,8 @@ impl Machine {
             let Some(rest) = name.strip_prefix("nvidia") else { continue };
             let path = Path::new("/dev").join(&name);
             let Some(number) = number(rest) else {
-                machine.common.push(Common { is_directory: root.join("dev").join(&name).is_dir(), path });
+                let there = root.join("dev").join(&name);
+                machine.common.push(Common { is_directory: there.is_dir(), device: device(&there), path });
                 continue;
             };
             let opens = opens(root, &path);
@@ -100,7 +123,8 @@ impl Machine {
                 let own = cards.iter().filter(|card| card.device == known.device);
                 nodes.extend(own.map(|card| card.node.clone()));
             }
-            machine.gpus.push(Gpu { number, names, nodes, opens });
+            let devices = devices(root, &nodes);
+            machine.gpus.push(Gpu { number, names, nodes, devices, opens });
         }
         machine.sort();
         machine
@@ -112,17 +136,19 @@ impl Machine {
         of_gpus.sort_by_key(|card| card.render);
         let gpus = of_gpus.iter().zip(0..).map(|(gpu, number)| {
             let others = cards.iter().filter(|card| card.device == gpu.device && card.node != gpu.node);
+            let nodes: Vec<_> = [gpu.node.clone()].into_iter().chain(others.map(|card| card.node.clone())).collect();
             Gpu {
                 number,
                 names: gpu.render.iter().map(ToString::to_string).collect(),
-                nodes: [gpu.node.clone()].into_iter().chain(others.map(|card| card.node.clone())).collect(),
+                devices: devices(root, &nodes),
+                nodes,
                 opens: opens(root, &gpu.node),
             }
         });
         let gpus: Vec<_> = gpus.collect();
         let kfd = !gpus.is_empty() && root.join("dev/kfd").exists();
-        let common = kfd.then(|| Common { path: "/dev/kfd".into(), is_directory: false }).into_iter().collect();
-        Self { gpus, common }
+        let of_all = || Common { path: "/dev/kfd".into(), is_directory: false, device: device(&root.join("dev/kfd")) };
+        Self { gpus, common: kfd.then(of_all).into_iter().collect() }
     }
 
     fn sort(&mut self) {
@@ -177,9 +203,32 @@ impl Known {
     }
 }
 
+/// Whether a name stands for `asked`: a UUID may be cut short, as CUDA lets it.
+pub(super) fn is_called(name: &str, asked: &str) -> bool {
+    name == asked || asked.starts_with("GPU-") && name.starts_with(asked)
+}
+
+/// Of access(2) on a device. A cgroup that lets a process open none answers EPERM for what is there.
+fn is_there(answer: Result<(), Errno>) -> bool {
+    matches!(answer, Ok(()) | Err(Errno::PERM))
+}
+
+/// The number of the character device that `file` leads to; 0: it leads to none.
+fn device(file: &Path) -> u64 {
+    let found = fs::metadata(file).ok().filter(|found| found.file_type().is_char_device());
+    found.map_or(0, |found| found.rdev())
+}
+
+fn devices(root: &Path, nodes: &[PathBuf]) -> Vec<u64> {
+    nodes.iter().map(|node| device(&below(root, node))).filter(|number| *number != 0).collect()
+}
+
+fn below(root: &Path, node: &Path) -> PathBuf {
+    root.join(node.strip_prefix("/").expect("nodes are absolute"))
+}
+
 fn opens(root: &Path, node: &Path) -> Opens {
-    let path = root.join(node.strip_prefix("/").expect("nodes are absolute"));
-    match accessat(CWD, path, Access::READ_OK | Access::WRITE_OK, AtFlags::empty()) {
+    match accessat(CWD, below(root, node), Access::READ_OK | Access::WRITE_OK, AtFlags::empty()) {
         Ok(()) => Opens::Yes,
         Err(Errno::PERM) => Opens::Held,
         Err(_) => Opens::No,
@@ -267,5 +316,38 @@ mod tests {
                 "/dev/nvidiactl false"
             ]
         );
+    }
+
+    #[test]
+    fn a_gpu_that_a_cgroup_forbids_is_there() {
+        for (answer, expected) in [(Ok(()), true), (Err(Errno::PERM), true), (Err(Errno::NOENT), false)] {
+            assert_eq!(is_there(answer), expected, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_a_gpus_by_whichever_path() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        fs::create_dir(root.join("dev")).unwrap();
+        symlink("/dev/full", root.join("dev/nvidia0")).unwrap();
+        symlink("/dev/zero", root.join("dev/nvidia1")).unwrap();
+        symlink("/dev/null", root.join("dev/nvidiactl")).unwrap();
+        symlink("/dev/zero", root.join("link")).unwrap();
+        let machine = Machine::look(root);
+        let owner = |path: &str| machine.owner_of(&root.join(path)).map(|gpu| gpu.number);
+        for (path, expected) in [
+            ("/dev/nvidia1", Some(1)),
+            ("/dev/full", Some(0)),
+            ("/proc/self/root/dev/full", Some(0)),
+            ("link", Some(1)),
+            ("/dev/null", None),
+            ("/dev/urandom", None),
+            ("/dev", None),
+        ] {
+            assert_eq!(owner(path), expected, "{path}");
+        }
+        assert!(machine.owns(Path::new("/dev/null")) && !machine.owns(Path::new("/dev/urandom")));
+        assert!(machine.has_path(Path::new("/dev/nvidiactl")) && !machine.has_path(Path::new("/dev/null")));
     }
 }

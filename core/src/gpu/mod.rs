@@ -24,20 +24,18 @@ mod wish;
 pub use cdi::{Applied, Registry};
 pub use decide::{View, Wished};
 pub use error::GpuError;
-pub use grant::Grant;
 pub(crate) use grant::renumbered;
+pub use grant::{Counted, Grant};
 pub use machine::{Common, Gpu, Machine, Opens};
 pub use show::{Found, Showing};
 pub use wish::{Capability, CdiName, DeviceWish, GpuName, GpuSet, GpuWish};
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use crate::engine::{MountPlan, MountSource};
 
 /// What of the host shows a driver inside.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bundle {
     /// Files and directories.
     pub mounts: Vec<BundleMount>,
@@ -48,7 +46,7 @@ pub struct Bundle {
 }
 
 /// A file or directory of the host's, and where it is inside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BundleMount {
     /// Absolute.
     pub source: PathBuf,
@@ -72,7 +70,7 @@ pub struct Shown {
     /// Whether PATH must name [`driver::PROGRAMS`].
     pub has_programs: bool,
     /// See [`View::counted`].
-    pub counted: Option<Vec<u32>>,
+    pub counted: Option<Counted>,
     /// For `--explain`: which are visible, and by whose word; `None`: the machine has no GPU.
     pub told: Option<(String, String)>,
     /// For `--explain`: what is shown of NVIDIA's driver, and where it was found; `None`: it is not needed.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::decide::of_rank;
 use super::driver::{self, LIBRARIES, PROGRAMS};
 use super::{
     Applied, Bundle, BundleMount, Capability, CdiName, DeviceWish, GpuError, GpuName, GpuSet, Grant, Machine, Registry,
@@ -12,6 +13,7 @@ use super::{
 };
 use crate::engine::{MountPlan, MountSource};
 use crate::policy::Permit;
+use crate::rendezvous::Step;
 use crate::run::{RunRequest, Share};
 use crate::settings::{GpuDefault, GpuSettings};
 
@@ -25,8 +27,8 @@ pub struct Showing<'a> {
     pub settings: &'a GpuSettings,
     /// The caller's environment.
     pub env: &'a [(OsString, OsString)],
-    /// See [`crate::rendezvous::Step::scheduler`].
-    pub scheduler: &'a str,
+    /// Whose rank this is.
+    pub step: &'a Step,
     /// The image's Env.
     pub image_env: &'a [String],
     /// Whether the image has this directory.
@@ -35,26 +37,24 @@ pub struct Showing<'a> {
     pub cover: &'a dyn Fn(bool) -> Result<PathBuf, GpuError>,
 }
 
-/// What the first of a node's ranks finds for all.
+/// What the first of a node's ranks finds for all. Nothing of it is mounted: others of the same user can write the file that it
+/// is left in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// The node's GPUs.
     pub machine: Machine,
     /// Those that the scheduler gave its ranks.
     pub grant: Grant,
-    /// What shows their driver, and what it was looked for by.
-    pub bundle: Option<(String, Bundle)>,
+}
+
+impl Found {
+    /// What a rank of `step` finds on this machine.
+    pub fn look(env: &[(OsString, OsString)], step: &Step) -> Self {
+        Self { machine: Machine::look(Path::new("/")), grant: Grant::of(env, step, Share::Node) }
+    }
 }
 
 impl Showing<'_> {
-    /// What one of a node's ranks finds for all on `machine`, which has GPUs.
-    pub fn look(&self, machine: Machine) -> Found {
-        let found = Found { machine, grant: Grant::of(self.env, self.scheduler, Share::Node), bundle: None };
-        // What is wrong is told by who runs.
-        let bundle = self.decide(Some(&found)).ok().and_then(|decided| decided.bundle);
-        Found { bundle, ..found }
-    }
-
     /// What the run gets, and what its user should be told; `None`: there are no GPUs, and no devices were asked for.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Showing<'_> {
         }
         let decided = self.decide(found)?;
         let mut shown = Shown::of(&decided.view, &decided.machine, self.cover)?;
-        let bundle = decided.bundle.map(|(_, bundle)| bundle).unwrap_or_default();
+        let bundle = decided.bundle;
         let plan = |source: &Path, target: &Path, read_only| {
             let source = MountSource::Bind { path: source.into(), create: false };
             MountPlan { source, target: target.into(), read_only, optional: false, origin: bundle.origin.clone() }
@@ -89,21 +89,27 @@ impl Showing<'_> {
 
     fn decide(&self, found: Option<&Found>) -> Result<Decided, GpuError> {
         let request = self.request;
-        let own = |share| Grant::of(self.env, self.scheduler, share);
-        let (machine, mut grant) = match found {
-            None => (Machine::look(Path::new("/")), own(request.share())),
+        // Where the scheduler names none; what it says is not overruled.
+        let settled = |grant: Grant| match grant == Grant::Nothing && self.settings.default == GpuDefault::All {
+            true => Grant::Some("the site's gpu.default is \"all\"".into()),
+            false => grant,
+        };
+        let own = settled(Grant::of(self.env, self.step, request.share()));
+        let (machine, grant) = match found {
+            None => (Machine::look(Path::new("/")), own),
             Some(found) => {
                 // Slurm gives each task a device cgroup of its own.
                 let machine = match found.machine.is_held() {
                     true => Machine::look(Path::new("/")),
                     false => found.machine.clone(),
                 };
-                (machine, if request.share() == Share::Task { own(Share::Task) } else { found.grant.clone() })
+                let grant = match request.share() {
+                    Share::Task => own,
+                    Share::Node => of_rank(&machine, settled(found.grant.clone()), own),
+                };
+                (machine, grant)
             }
         };
-        if grant == Grant::Nothing && self.settings.default == GpuDefault::All {
-            grant = Grant::Some("the site's gpu.default is \"all\"".into());
-        }
         let names = self.names();
         // A look into the directories is for who needs it.
         let registry = if names.is_empty() { Registry::default() } else { Registry::read(&self.settings.cdi_dirs, 0) };
@@ -116,7 +122,7 @@ impl Showing<'_> {
             .map(|hook| format!("warning: the hook `{hook}` of a device's CDI specification is not run"))
             .collect();
         let mut users = view.visible.clone();
-        if machine.is_held() && request.share() == Share::Node && wished == Wished::Granted && grant != Grant::Nothing {
+        if machine.is_held() && request.share() == Share::Node && wished == Wished::Granted && !grant.is_none() {
             // The container is for the ranks of the node together, and each opens others.
             users = machine.gpus.iter().map(|gpu| gpu.number).collect();
         }
@@ -129,12 +135,8 @@ impl Showing<'_> {
             view = View { why: denied.to_string(), ..View::decide(&machine, &grant, &Wished::Numbers(Vec::new()))? };
             users = Vec::new();
         }
-        let key = format!("{users:?} {:?} {names:?}", self.capabilities());
-        let bundle = match found.and_then(|found| found.bundle.as_ref()).filter(|(other, _)| *other == key) {
-            Some((_, bundle)) => bundle.clone(),
-            None => self.bundle(&machine, &users, applied),
-        };
-        Ok(Decided { machine, view, users, bundle: Some((key, bundle)), remarks })
+        let bundle = self.bundle(&machine, &users, applied);
+        Ok(Decided { machine, view, users, bundle, remarks })
     }
 
     /// All names of CDI.
@@ -201,9 +203,8 @@ impl Showing<'_> {
         bundle.origin = origins.into_iter().filter(|origin| !origin.is_empty()).collect::<Vec<_>>().join(", ");
         bundle.env.extend(found.bundle.env);
         // Files of GPUs lie in /dev, and which of them is visible is decided elsewhere.
-        let is_gpu_s = |host: &Path| machine.owner_of(host).is_some() || machine.common.iter().any(|c| c.path == host);
-        let nodes =
-            applied.nodes.into_iter().chain(found.nodes).filter(|(host, inside)| host != inside || !is_gpu_s(host));
+        let nodes = applied.nodes.into_iter().chain(found.nodes);
+        let nodes = nodes.filter(|(host, inside)| !machine.owns(host) && !machine.has_path(inside));
         let nodes = nodes.map(|(source, target)| BundleMount { source, target, read_only: false });
         for mount in found.bundle.mounts.into_iter().chain(nodes) {
             if !bundle.mounts.iter().any(|other| other.target == mount.target) {
@@ -245,7 +246,7 @@ struct Decided {
     view: View,
     /// The GPUs whose driver is shown.
     users: Vec<u32>,
-    bundle: Option<(String, Bundle)>,
+    bundle: Bundle,
     remarks: Vec<String>,
 }
 

@@ -141,6 +141,9 @@ impl FromStr for GpuWish {
                     None => names.extend(names_of(part).ok_or_else(bad)?),
                 },
             }
+            if names.len() > MOST_GPUS {
+                return Err(bad());
+            }
         }
         wish.set = match (word, names.is_empty()) {
             (Some(set), true) => set,
@@ -155,6 +158,9 @@ impl FromStr for GpuWish {
     }
 }
 
+/// How many can be named at once.
+const MOST_GPUS: usize = 1024;
+
 /// The GPUs that `N`, `N-M` or a CDI name stands for.
 fn names_of(part: &str) -> Option<Vec<GpuName>> {
     if part.contains('/') {
@@ -168,7 +174,7 @@ pub(super) fn numbers(text: &str) -> Option<std::ops::RangeInclusive<u32>> {
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u32>().ok())?;
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (number(first)?, number(last)?);
-    (first <= last && last - first < 1024).then_some(first..=last)
+    (first <= last && last - first < MOST_GPUS as u32).then_some(first..=last)
 }
 
 impl fmt::Display for GpuWish {
@@ -275,6 +281,8 @@ mod tests {
             "0,",
             "1-0",
             "0-1024",
+            "0-1023,0",
+            "0-600,0-600",
             "-1",
             "all,0",
             "none,caps=all",

@@ -13,7 +13,7 @@ use crate::run::ImageFiles;
 use crate::store::{Record, RunDirectory};
 use crate::text::{escape, short_hash, unescape};
 
-const HEAD: &[u8] = b"udocker-step-image 3";
+const HEAD: &[u8] = b"udocker-step-image 4";
 /// What stands for user namespaces that work, and for those that nobody tried.
 const WORK: &str = "work";
 const NOT_TRIED: &str = "not tried";
@@ -54,7 +54,7 @@ impl StepImage {
     }
 
     /// ```text
-    /// udocker-step-image 3 / TREE (escaped) / TREE_NAME / namespaces: work, not tried, no REASON (escaped) / GPUs, JSON
+    /// udocker-step-image 4 / TREE (escaped) / TREE_NAME / namespaces: work, not tried, no REASON (escaped) / GPUs, JSON
     /// bytes of the three parts / record, passwd, group
     /// ```
     fn to_bytes(&self) -> Vec<u8> {
@@ -66,7 +66,8 @@ impl StepImage {
             Some(Err(why)) => format!("no {}", escape(why.as_bytes())),
             None => NOT_TRIED.to_owned(),
         };
-        let gpus = serde_json::to_string(&self.gpus).expect("plain data serialises");
+        // Paths that are no text cannot be left: then each rank looks.
+        let gpus = serde_json::to_string(&self.gpus).unwrap_or_else(|_| "null".into());
         let lines = format!("\n{tree}\n{}\n{namespaces}\n{gpus}\n{record} {passwd} {group}\n", self.tree_name);
         let mut out = [HEAD, lines.as_bytes()].concat();
         parts.iter().for_each(|part| out.extend_from_slice(part));
@@ -109,7 +110,7 @@ pub fn name(step: &Step, wish: &str) -> String {
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::gpu::{Bundle, Grant, Machine};
+    use crate::gpu::{Common, Grant, Machine};
     use crate::image_config::ImageConfig;
     use crate::store::{TreeFormat, TreeId};
 
@@ -137,11 +138,8 @@ mod tests {
         assert!(StepImage::read(&run, &step, "i").is_none());
         for namespaces in [None, Some(Ok(())), Some(Err("a\nreason".to_owned()))] {
             let (record, files) = (record.clone(), files.clone());
-            let gpus = namespaces.is_some().then(|| Found {
-                machine: Machine::default(),
-                grant: Grant::Some("V=\n1".into()),
-                bundle: Some(("k".into(), Bundle::default())),
-            });
+            let gpus =
+                namespaces.is_some().then(|| Found { machine: Machine::default(), grant: Grant::Some("V=\n1".into()) });
             let tree = "/a\nb".into();
             let image = StepImage { record, tree, tree_name: "tree-1-2".into(), files, namespaces, gpus };
             image.leave(&run, &step, "i");
@@ -149,6 +147,12 @@ mod tests {
             let bytes = image.to_bytes();
             assert!((0..bytes.len()).all(|cut| StepImage::parse(&bytes[..cut]).is_none()));
         }
+        let path = OsString::from_vec(b"/dev/nvidia\xff".to_vec()).into();
+        let common = vec![Common { path, is_directory: false, device: 0 }];
+        let gpus = Some(Found { machine: Machine { gpus: Vec::new(), common }, grant: Grant::Free });
+        let tree = "/a".into();
+        let image = StepImage { record, tree, tree_name: "tree-1-2".into(), files, namespaces: None, gpus };
+        assert_eq!(StepImage::parse(&image.to_bytes()), Some(StepImage { gpus: None, ..image }));
         assert!(StepImage::read(&run, &step, "j").is_none());
     }
 }

@@ -223,14 +223,10 @@ pub(super) fn variables(
     match defaults {
         Defaults::Interactive => set_udockers_own(&mut out, caller, container, identity),
         Defaults::Job => {
-            let counted = caller.gpu.as_ref().and_then(|gpu| gpu.counted.as_deref());
             for (name, value) in &caller.env {
                 if matches_any(env_vars::PER_RANK, name.as_bytes()) && !is_carried(name) {
                     out.1 = EnvOrigin::Host;
-                    match counted.and_then(|counted| renumbered(name, value, counted)) {
-                        Some(value) => out.set(name, value),
-                        None => out.set(name, value),
-                    }
+                    set_of_host(&mut out, caller, name, value);
                 }
             }
             out.1 = EnvOrigin::Default;
@@ -278,7 +274,7 @@ pub(super) fn variables(
             EnvSpec::Set { name, value } => out.set(name, value),
             EnvSpec::Host(glob) => {
                 for (name, value) in caller.env.iter().filter(|(n, _)| matches(glob.as_bytes(), n.as_bytes())) {
-                    out.set(name, value);
+                    set_of_host(&mut out, caller, name, value);
                 }
             }
         }
@@ -287,6 +283,15 @@ pub(super) fn variables(
         out.0.retain(|(name, ..)| !site.removes(name));
     }
     out.0
+}
+
+/// The host's value; numbers of GPUs as they are counted inside.
+fn set_of_host(out: &mut Environment, caller: &Caller, name: &OsStr, value: &OsStr) {
+    let counted = caller.gpu.as_ref().and_then(|gpu| gpu.counted.as_ref());
+    match counted.and_then(|counted| renumbered(name, value, counted, &caller.env)) {
+        Some(value) => out.set(name, value),
+        None => out.set(name, value),
+    }
 }
 
 fn entry(name: OsString, value: &OsStr) -> OsString {
@@ -379,6 +384,16 @@ mod tests {
     ) -> Vec<String> {
         let mut caller = caller();
         caller.env = pairs(host);
+        environment_of(request, image, &caller, defaults, identity)
+    }
+
+    fn environment_of(
+        request: &RunRequest,
+        image: &[&str],
+        caller: &Caller,
+        defaults: Defaults,
+        identity: &Identity,
+    ) -> Vec<String> {
         let config =
             ImageConfig { env: image.iter().map(|entry| (*entry).to_owned()).collect(), ..ImageConfig::default() };
         let container = ContainerFacts {
@@ -387,8 +402,8 @@ mod tests {
             root: "/s/ROOT".into(),
             mode: ExecMode::P2,
         };
-        let mounts = mount::collect(request, &caller, defaults, Path::new("/none")).unwrap();
-        let env = assemble(request, &config, &caller, defaults, &container, identity, &mounts);
+        let mounts = mount::collect(request, caller, defaults, Path::new("/none")).unwrap();
+        let env = assemble(request, &config, caller, defaults, &container, identity, &mounts);
         env.into_iter().map(|entry| entry.into_string().unwrap()).collect()
     }
 
@@ -459,6 +474,27 @@ mod tests {
         ("SLURM_PROCID", "3"),
         ("CUDA_VISIBLE_DEVICES", "1"),
     ];
+
+    /// However a variable of the host's is asked for.
+    #[test]
+    fn numbers_of_gpus_are_counted_anew() {
+        let alice = Identity { uid: 1, gid: 1, map: IdMap::Single, name: "alice".into(), home: "/home/alice".into() };
+        for (wish, expected) in [
+            (None, "0"),
+            (Some("CUDA_VISIBLE_DEVICES"), "0"),
+            (Some("CUDA*"), "0"),
+            (Some("CUDA_VISIBLE_DEVICES=1"), "1"),
+        ] {
+            let mut caller = caller();
+            caller.env = pairs(BATCH);
+            let counted = Some(crate::gpu::Counted { shown: vec![1], hidden: Vec::new() });
+            caller.gpu = Some(Box::new(crate::gpu::Shown { counted, ..Default::default() }));
+            let mut request = job();
+            request.env.extend(wish.map(|wish| wish.parse().unwrap()));
+            let found = environment_of(&request, &[], &caller, Defaults::Job, &alice);
+            assert!(found.contains(&format!("CUDA_VISIBLE_DEVICES={expected}")), "{wish:?}: {found:?}");
+        }
+    }
 
     #[test]
     fn a_job_gets_the_host_less_the_drop_list() {

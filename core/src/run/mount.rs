@@ -1,7 +1,8 @@
 //! What is mounted, and where the program begins: defaults, the user's wishes, and who wins. Pure: no source is looked at,
-//! but for where its links lead if the site has rules on mounts.
+//! but for where its links lead if the site has rules on mounts, or if GPUs are covered.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use super::identity::Identity;
@@ -70,7 +71,7 @@ pub(crate) fn collect(
     plans.sort_by_cached_key(|plan| plan.target.components().count());
     if let Some(gpu) = &caller.gpu {
         // Nobody mounts anything below a device.
-        let covers: Vec<_> = gpu.covers.iter().filter(|cover| is_visible(&plans, &cover.target)).cloned().collect();
+        let covers: Vec<_> = gpu.covers.iter().filter(|cover| is_reached(&plans, &cover.target)).cloned().collect();
         plans.extend(covers);
     }
     Ok(plans)
@@ -339,11 +340,32 @@ pub(super) fn clean(path: &Path) -> PathBuf {
 
 /// Whether the host path `path` is the same file at the same path inside.
 pub(crate) fn is_visible(mounts: &[MountPlan], path: &Path) -> bool {
-    let path = clean(path);
+    nearest(mounts, &clean(path)).is_some_and(|(source, target)| source == target)
+}
+
+/// The same by whichever path its mount names the source, as /proc/self/root/dev for /dev: looks at the files where that differs.
+fn is_reached(mounts: &[MountPlan], path: &Path) -> bool {
+    nearest(mounts, path).is_some_and(|(source, target)| {
+        let below = path.strip_prefix(target).expect("it lies below");
+        source == target || is_same(&if below == Path::new("") { source.into() } else { source.join(below) }, path)
+    })
+}
+
+/// Source and target of the bind that `path` lies in.
+fn nearest<'a>(mounts: &'a [MountPlan], path: &Path) -> Option<(&'a Path, &'a Path)> {
     let above = mounts.iter().rev().filter(|mount| path.starts_with(&mount.target));
-    let nearest = above.max_by_key(|mount| mount.target.components().count());
-    nearest
-        .is_some_and(|mount| matches!(&mount.source, MountSource::Bind { path: source, .. } if *source == mount.target))
+    let mount = above.max_by_key(|mount| mount.target.components().count())?;
+    match &mount.source {
+        MountSource::Bind { path, .. } => Some((path, &mount.target)),
+        MountSource::Tmpfs { .. } => None,
+    }
+}
+
+/// Whether two paths of the host lead to the same file, or the same device.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let (Ok(one), Ok(other)) = (std::fs::metadata(one), std::fs::metadata(other)) else { return false };
+    let are_devices = one.file_type().is_char_device() && other.file_type().is_char_device();
+    (one.dev(), one.ino()) == (other.dev(), other.ino()) || are_devices && one.rdev() == other.rdev()
 }
 
 /// Where the program begins.
@@ -524,6 +546,42 @@ mod tests {
             let found = lines(&request, &caller, Defaults::Job).iter().any(|line| line.ends_with(" cwd"));
             assert_eq!(found, expected, "{case}");
         }
+    }
+
+    #[test]
+    fn a_cover_holds_by_whichever_path_devices_are_mounted() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path();
+        std::fs::create_dir(top.join("dev")).unwrap();
+        std::fs::create_dir(top.join("other")).unwrap();
+        std::fs::write(top.join("dev/nvidia1"), "").unwrap();
+        std::fs::write(top.join("other/nvidia1"), "").unwrap();
+        std::os::unix::fs::symlink("dev", top.join("link")).unwrap();
+        let dev = top.join("dev");
+        let is_covered = |mount: &str, target: &str| {
+            let target: PathBuf = target.into();
+            let cover = MountPlan {
+                source: bind(Path::new("/covered")),
+                target,
+                read_only: true,
+                optional: false,
+                origin: "cover".into(),
+            };
+            let mut caller = caller();
+            caller.gpu = Some(Box::new(crate::gpu::Shown { covers: vec![cover], ..Default::default() }));
+            let mut request = job();
+            request.no_system_mounts = true;
+            volumes(&mut request, &[mount]);
+            lines(&request, &caller, Defaults::Job).iter().any(|line| line.ends_with(" cover"))
+        };
+        let (at, node) = (dev.to_str().unwrap(), format!("{}/nvidia1", dev.display()));
+        for (source, expected) in [("dev", true), ("link", true), ("other", false)] {
+            let source = top.join(source);
+            assert_eq!(is_covered(&format!("{}:{at}", source.display()), &node), expected, "{}", source.display());
+        }
+        let through = format!("/proc/self/root{node}:{node}");
+        assert!(is_covered(&through, &node));
+        assert!(is_covered("/proc/self/root/dev:/dev", "/dev/null"));
     }
 
     #[test]

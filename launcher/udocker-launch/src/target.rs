@@ -10,14 +10,14 @@ use udocker_core::digest::Digest;
 use udocker_core::engine::native::owner_in_the_way;
 use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
 use udocker_core::error::Failure;
-use udocker_core::gpu::{Found, Grant, Machine, Shown};
+use udocker_core::gpu::{Found, Shown};
 use udocker_core::host;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::policy::{self, Name, Permit, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{StepImage, image_name};
-use udocker_core::run::{ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, Share, WriteSpec, is_path};
+use udocker_core::run::{ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
 use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, Patience, Record, RunDirectory, Store, StoreError, Stores, TreeUse};
 
@@ -137,7 +137,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     }
     if let Some(run) = shared {
         image.namespaces = request.mode.is_none().then(|| host::user_namespaces(Some(run)));
-        image.gpus = gpus_of(&image, request, places)?;
+        image.gpus = Some(Found::look(places.env, step));
         image.leave(run, step, &wish);
     }
     drop(lock);
@@ -288,21 +288,6 @@ fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Pl
     let gpus = gpus::show(request, &permit, (&image.record.config, &root), image.gpus.as_ref(), places)?;
     let tree = Some(TreeUse { name: image.tree_name, root: image.tree.clone(), is_listed });
     Ok(Target { config: image.record.config, tree, root, files: image.files, choice, facts, container: None, gpus })
-}
-
-/// What a node's first rank finds of its GPUs for all.
-fn gpus_of(image: &StepImage, request: &RunRequest, places: &Places<'_>) -> Result<Option<Found>, Failure> {
-    let machine = Machine::look(Path::new("/"));
-    if machine.gpus.is_empty() {
-        let grant = Grant::of(places.env, places.voice.step.scheduler, Share::Node);
-        return Ok(Some(Found { machine, grant, bundle: None }));
-    }
-    let reference: ImageReference = request.image.parse().map_err(options::usage)?;
-    let asked = (&*request.image, &reference);
-    let permit =
-        policy::ask_image(places.settings, asked, (&image.record, &image.tree), is_written(request), places.env)?;
-    let root = RootPlan::new(&image.tree, RootWrite::ReadOnly);
-    Ok(Some(gpus::look(machine, request, &permit, (&image.record.config, &root), places)))
 }
 
 fn root_write(request: &RunRequest, settings: &Settings) -> RootWrite {
