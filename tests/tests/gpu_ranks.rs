@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use udocker_tests::node::{Node, SOON, ended, one};
-use udocker_tests::{code, is_root, run, stderr, stdout};
+use udocker_tests::{children, code, is_root, run, stderr, stdout};
 
 /// Moves a /dev with GPUs over this mount namespace's, and becomes the rest of its words.
 const GPUS: &str = r#"set -e
@@ -73,6 +73,11 @@ fn the_first_rank_of_a_node_looks_for_all() {
     let other = [("SLURM_STEP_GPUS", "0"), ("SLURM_GPUS_ON_NODE", "2"), ("CUDA_VISIBLE_DEVICES", "1")];
     let alone = rank(&node, ("s", 2), &other, &["--share=task", "--gpu=0", "i", "sh", "-c", LOOK]).output().unwrap();
     let none = rank(&node, ("s", 3), &[], &[&mount, "i", "sh", "-c", LOOK]).output().unwrap();
+    // What is left can be written by its user, so nothing of it is mounted.
+    let left = children(node.directory()).into_iter().find(|path| path.to_string_lossy().contains("/image-")).unwrap();
+    let text = String::from_utf8_lossy(&std::fs::read(left).unwrap()).into_owned();
+    let gpus: serde_json::Map<_, _> = serde_json::from_str(text.lines().nth(4).unwrap()).unwrap();
+    assert_eq!(gpus.keys().collect::<Vec<_>>(), ["grant", "machine"]);
     drop(first.stdin.take());
     let (first, second, none) = (seen(&ended(first, SOON)), seen(&second), seen_though_warned(&none));
     assert_ne!(none.0, one([first.0, second.0]));

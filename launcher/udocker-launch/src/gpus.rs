@@ -25,7 +25,7 @@ pub fn show(
         permit,
         settings: &places.settings.gpu,
         env: places.env,
-        step: &places.voice.step,
+        step: places.voice.step,
         image_env: if request.no_image_config { &[] } else { &config.env },
         image_has: &|directory: &Path| {
             let below = directory.strip_prefix("/").unwrap_or(directory);
