@@ -164,6 +164,24 @@ fn a_machine_without_gpus_is_asked_twice() {
     assert_eq!(asked(1), Vec::<String>::new());
 }
 
+/// So it is for the nodes of a CDI specification, whatever they are called there.
+#[test]
+fn another_path_in_a_specification_is_a_gpus() {
+    let mut node = Node::new();
+    let directory = node.env.own_directory("cdi", 0o755);
+    let edits = r#"{"deviceNodes": [{"path": "/opt/gpu", "hostPath": "/dev/urandom"}]}"#;
+    let device = format!(r#"{{"name": "a", "containerEdits": {edits}}}"#);
+    let text = format!(r#"{{"cdiVersion": "0.6.0", "kind": "vendor.example/other", "devices": [{device}]}}"#);
+    std::fs::write(directory.join("other.json"), text).unwrap();
+    node.env.set_site(&format!("gpu.cdi_dirs = [\"{}\"]\n", directory.display()));
+    let words = ["--device=vendor.example/other=a", "i", "sh", "-c", "ls /opt/gpu 2>/dev/null; true"];
+    let output = rank(&node, ("one", 0), ONE, &words).output().unwrap();
+    assert!(stderr(&output).contains("cannot show GPU 1: it was not granted"), "{output:?}");
+    let both = [("SLURM_STEP_GPUS", "0,1"), ("SLURM_GPUS_ON_NODE", "2")];
+    let output = rank(&node, ("both", 0), &both, &words).output().unwrap();
+    assert_eq!((code(&output), stdout(&output), stderr(&output)), (0, String::new(), String::new()));
+}
+
 /// Who says so is told: the scheduler, a wish, a rule of the site's.
 #[test]
 fn the_site_and_explain_have_the_last_word() {
