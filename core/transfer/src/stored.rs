@@ -55,9 +55,9 @@ pub fn stage_stored(
         platform: platform.clone(),
     };
     // The layers stay where they are.
-    let names = known.map(|record| record.names.clone()).unwrap_or_default();
-    let options =
-        StageOptions { keep_layers: false, names: [options.names.clone(), names].concat(), ..options.clone() };
+    let mut names = known.map(|record| record.names.clone()).unwrap_or_default();
+    names.extend(options.names.iter().filter(|name| known.is_none_or(|record| !record.names.contains(name))).cloned());
+    let options = StageOptions { keep_layers: false, names, ..options.clone() };
     let Staged { record, .. } = &stage(store, &incoming, &Files(files), &options, progress)?;
     if matches!(image.form, StoredForm::Ancestry(_)) {
         store.publish_record_as(key, record)?;
