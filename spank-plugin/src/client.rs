@@ -23,8 +23,9 @@ pub type Profiles<'a> = &'a dyn Fn(&OsStr) -> Result<Vec<Said>, ConfigError>;
 pub struct Change {
     /// What is sent, as `SLURM_UDOCKER_REQUEST`.
     pub request: Option<Box<RunRequest>>,
-    /// Its image was named here, and not where the step inherits from: nobody has asked yet what it stands for.
-    pub is_new: bool,
+    /// The toolkit is asked before it is sent. Its image was named here, and not where the step inherits from: nobody has asked
+    /// yet what it stands for.
+    pub asks: bool,
     /// Who asked for what, if the plan is to be told and nothing sent.
     pub explain: Option<Vec<Said>>,
     /// Variables that go. Those of options that a request says are taken out: what a job's script sets later is news then.
@@ -141,7 +142,10 @@ pub fn decide(
         request.pin = None;
     }
     request.to_json().map_err(ClientError::Request)?;
-    Ok(Change { request: Some(Box::new(request)), is_new, explain: explain.then_some(said), unset })
+    // A step starts now: its nodes tell at once what they think of a path, which has no digest.
+    let starts_now = client == Client::Starter && variable(SLURM_JOB_ID).is_some();
+    let asks = is_new && !(starts_now && is_path(&request.image));
+    Ok(Change { request: Some(Box::new(request)), asks, explain: explain.then_some(said), unset })
 }
 
 /// All of `request` that says which image it is for.
@@ -383,10 +387,24 @@ mod tests {
         ] {
             let change = decided(Client::Starter, words, &env).unwrap();
             assert_eq!(change.request.unwrap().pin, has_pin.then(|| pin.clone()), "{words:?}");
-            assert_eq!(change.is_new, !has_pin, "{words:?}");
+            assert_eq!(change.asks, !has_pin, "{words:?}");
         }
         let change = decided(Client::Allocator, &[("image", "old")], &env).unwrap();
-        assert_eq!((change.request.unwrap().pin, change.is_new), (None, true));
+        assert_eq!((change.request.unwrap().pin, change.asks), (None, true));
+    }
+
+    #[test]
+    fn a_path_is_asked_about_if_its_job_may_have_to_wait() {
+        let job = ("SLURM_JOB_ID", "5");
+        for (client, image, env, asks) in [
+            (Client::Starter, "/image", &[job][..], false),
+            (Client::Starter, "image:tag", &[job], true),
+            (Client::Starter, "/image", &[], true),
+            (Client::Allocator, "/image", &[job], true),
+        ] {
+            let change = decided(client, &[("image", image)], env).unwrap();
+            assert_eq!(change.asks, asks, "{client:?} {image} {env:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::bindings::{
 
 /// Longest variable of a job that is read, bytes with the zero at the end.
 const MAX_VARIABLE: usize = 128 << 10;
+/// Length of a buffer that holds most of them.
+const SHORT_VARIABLE: usize = 1 << 10;
 
 /// A call of Slurm's that failed.
 #[derive(Debug, thiserror::Error)]
@@ -162,10 +164,13 @@ impl Spank<'_> {
 
     /// A variable of the job.
     pub fn variable(&self, name: &CStr) -> Result<Option<OsString>, SpankError> {
-        let mut buffer = vec![0u8; MAX_VARIABLE];
-        let length = c_int::try_from(buffer.len()).expect("MAX_VARIABLE is an int");
-        // SAFETY: Slurm writes at most `length` bytes, with a zero at the end.
-        let code = unsafe { spank_getenv(self.raw, name.as_ptr(), buffer.as_mut_ptr().cast(), length) };
+        // Slurm zeroes the whole buffer first. Most tasks have no such variable, and a small one tells that too.
+        let mut buffer = vec![0u8; SHORT_VARIABLE];
+        let mut code = self.read_variable(name, &mut buffer);
+        if code == bindings::ESPANK_NOSPACE {
+            buffer.resize(MAX_VARIABLE, 0);
+            code = self.read_variable(name, &mut buffer);
+        }
         if code == bindings::ESPANK_ENV_NOEXIST {
             return Ok(None);
         }
@@ -173,6 +178,12 @@ impl Spank<'_> {
         let end = buffer.iter().position(|byte| *byte == 0).unwrap_or(0);
         buffer.truncate(end);
         Ok(Some(OsString::from_vec(buffer)))
+    }
+
+    fn read_variable(&self, name: &CStr, buffer: &mut [u8]) -> spank_err_t {
+        let length = c_int::try_from(buffer.len()).expect("a buffer's length is an int");
+        // SAFETY: Slurm writes at most `length` bytes, with a zero at the end.
+        unsafe { spank_getenv(self.raw, name.as_ptr(), buffer.as_mut_ptr().cast(), length) }
     }
 
     /// Sets a variable of the job.
