@@ -3,7 +3,6 @@
 #![cfg(target_arch = "x86_64")]
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -401,52 +400,6 @@ fn no_panic_reaches_slurm() {
         assert_eq!((status, out.as_str()), (125, ""), "{how}: {err}");
     }
     site.down();
-}
-
-/// What else Slurm does to a task is as without a container.
-#[test]
-fn a_contained_task_is_started_as_a_bare_one() {
-    for release in ALL {
-        let site = Site::new(release);
-        site.write("prolog", "#!/bin/sh\necho export OF_PROLOG=1\necho print prolog\n");
-        let prolog = site.cluster.home().join("prolog");
-        std::fs::set_permissions(&prolog, PermissionsExt::from_mode(0o755)).expect("a file of ours");
-        for line in [
-            &["srun", "-n1", "--task-prolog=/home/tester/prolog", "IMAGE", "sh", "-c", "echo $OF_PROLOG"][..],
-            &["srun", "-n1", "--chdir=/tmp", "IMAGE", "pwd"],
-            &["srun", "-n1", "--bcast=/tmp/sent", "IMAGE", "/usr/bin/printf", "%s\\n", "sent"],
-            &[
-                "srun",
-                "-n2",
-                "-l",
-                "--kill-on-bad-exit=1",
-                "IMAGE",
-                "sh",
-                "-c",
-                "[ $SLURM_PROCID = 0 ] && exit 3; sleep 60",
-            ],
-            &[
-                "sh",
-                "-c",
-                "sleep 2 | script -qec \"srun -n1 --pty IMAGE sh -c 'tty | cut -c1-8; stty size'\" /dev/null",
-            ],
-            &["sh", "-c", "seq 1000 | srun -n1 -i0 IMAGE sh -c 'read x; cat' | cksum"],
-        ] {
-            let with = |image: &str| {
-                let words: Vec<String> = line.iter().map(|word| word.replace("IMAGE", image)).collect();
-                let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
-                let (status, out, err) = site.run(&words);
-                // Slurm's own lines tell the step and the time.
-                (
-                    status,
-                    out,
-                    err.lines().filter(|line| line.starts_with("udocker")).map(str::to_owned).collect::<Vec<_>>(),
-                )
-            };
-            assert_eq!(with(&site.image), with(""), "{release:?} {line:?}");
-        }
-        site.down();
-    }
 }
 
 /// MPICH over the process manager's socket, which the launcher finds open, and Open MPI over PMIx: as on the host, by the same

@@ -600,6 +600,43 @@ fn the_toolkit_is_started_by_posix_spawn() {
     site.down();
 }
 
+/// What was there at submission is gone, or closed to the job's user, when the job starts.
+#[test]
+fn a_job_whose_image_is_gone_runs_nothing() {
+    let tag = Tag::new();
+    for number in ALL {
+        let site = Site::whole(number, PREFER);
+        let script = format!("#!/bin/sh\n#SBATCH -o out -e err\n{}\nsrun true\n", site.place);
+        let pinned = tag.reference.replace(":latest", &format!("@{}", Kind::Busybox.image().digest()));
+        for (image, gone, says) in [
+            (
+                "--udocker-image=/home/tester/image",
+                "rm image",
+                "cannot run /home/tester/image: it is no directory with a root file system",
+            ),
+            (
+                &tag.image(),
+                "rm -r .udocker",
+                &format!("image {pinned} is in no store, and `--pull=never` forbids asking the registry"),
+            ),
+            (&tag.image(), "chmod 0 .udocker", "cannot read /home/tester/.udocker/udocker.store"),
+        ] {
+            let there = format!("ln -sfn {} image; {INSTALLED}/udocker -q pull {}", site.root, tag.reference);
+            assert_eq!(site.run(&["sh", "-c", &there]), is(0, "", ""));
+            let job = hold(&site, &[image, "--udocker-pull=never"], &script);
+            assert_eq!(site.run(&["sh", "-c", gone]), is(0, "", ""));
+            release(&site, &job);
+            let status = site.run(&["sh", "-c", &format!("scontrol show job {job} | grep -o ExitCode=.*")]).1;
+            let (out, err) = (text(&site, "out"), text(&site, "err"));
+            assert_eq!((status.as_str(), out.as_str()), ("ExitCode=122:0\n", ""), "{number:?} {gone}: {err}");
+            let first = err.lines().next();
+            assert_eq!(first, Some(format!("udocker: [n1] {says}").as_str()), "{number:?} {gone}: {err}");
+            assert_eq!(err.matches("udocker: ").count(), 1, "{number:?} {gone}: {err}");
+        }
+        site.down();
+    }
+}
+
 /// A digest is found under any name: the rules about names hold for it as for what its job's user typed.
 #[test]
 fn rules_about_names_hold_for_a_job_with_a_digest() {

@@ -123,7 +123,7 @@ impl Explain for StoreError {
                 vec!["files of another user lie in it: `udocker setup --fixperm CONTAINER` makes them yours".into()]
             }
             Self::Io { source, .. } if ErrorKind::from_io(source) == ErrorKind::Denied => {
-                vec!["that place is not yours to write: name another store by `--repo=DIR` or UDOCKER_DIR".into()]
+                vec!["that place is closed to you: name another store by `--repo=DIR` or UDOCKER_DIR".into()]
             }
             Self::NewerFormat { .. } => vec!["use the newer udocker that wrote it, or another store".into()],
             Self::Damaged { path, .. } => vec![match container_of(path) {
