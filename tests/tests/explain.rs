@@ -169,6 +169,19 @@ fn a_job_tells_who_asked_for_each_part() {
     assert_eq!(json["env"].as_array().unwrap().last().unwrap(), &expected);
 }
 
+/// Of the ranks of a node one tells it.
+#[test]
+fn a_step_is_explained_once_per_node() {
+    let env = user();
+    let told = |step: &str, rank: &str| {
+        let mut command = env.launch(&["--explain", "bb:1", "true"]);
+        command.envs([("SLURM_JOB_ID", "5"), ("SLURM_STEP_ID", step), ("SLURM_PROCID", rank), ("SLURM_LOCALID", rank)]);
+        stdout(&run(&mut command)).lines().next().unwrap_or_default().to_owned()
+    };
+    let steps = [("0", "1"), ("0", "0"), ("0", "2"), ("0", "1"), ("1", "0"), ("1", "1")];
+    assert_eq!(steps.map(|(step, rank)| told(step, rank)), ["run", "", "", "run", "run", ""]);
+}
+
 #[test]
 fn a_run_by_hand_tells_the_same() {
     let env = user();

@@ -212,6 +212,9 @@ fn launch(
             why: target.choice.why.as_deref(),
         };
         let explanation = explaining.explain();
+        if !voice.speaks(&format!("explains {}", request.image)) {
+            return Ok(0);
+        }
         return Ok(report::print(&match here.form {
             Form::Text => explanation.to_text(),
             Form::Json => explanation.to_json(),

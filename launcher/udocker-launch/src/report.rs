@@ -67,15 +67,18 @@ impl Voice<'_> {
 
     /// Says `text`, unless another rank of this node has said what `key` names.
     fn say_as(&self, key: &str, text: &str) {
-        if self.step.rank.is_some()
-            && let Some(run) = RunDirectory::open(&self.run_dirs)
-            && !speaks_first(&run, self.step, key)
-        {
+        if !self.speaks(key) {
             return;
         }
         let line = format!("udocker: {}{text}\n", self.prefix());
         // One write, so that lines of several ranks do not mix.
         tell(&line);
+    }
+
+    /// Whether this rank is the one of its node that says what `key` names.
+    pub fn speaks(&self, key: &str) -> bool {
+        let run = self.step.rank.as_ref().and_then(|_| RunDirectory::open(&self.run_dirs));
+        run.is_none_or(|run| speaks_first(&run, self.step, key))
     }
 
     fn prefix(&self) -> String {
