@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use udocker_tests::node::{Node, SOON, ended, one};
 use udocker_tests::{children, code, is_root, run, stderr, stdout};
 
-/// Moves a /dev with GPUs over this mount namespace's, enters a control group if GROUP is one's directory, and becomes the rest of
-/// its words.
+/// Moves a /dev with GPUs, ABSENT not among them, over this mount namespace's, enters a control group if GROUP is one's directory, and
+/// becomes the rest of its words.
 const GPUS: &str = r#"set -e
   d=$(mktemp -d); mount -t tmpfs dev "$d"; mkdir "$d/shm" "$d/nvidia-caps"; mount --rbind /dev/shm "$d/shm"
   for name in null zero full random urandom; do touch "$d/$name"; mount --bind "/dev/$name" "$d/$name"; done
   mknod -m 666 "$d/nvidia0" c 1 7; mknod -m 666 "$d/nvidia1" c 1 9; mknod -m 666 "$d/nvidiactl" c 1 5
+  [ -z "$ABSENT" ] || rm "$d/$ABSENT"
   mount --move "$d" /dev; rmdir "$d"
   [ -z "$GROUP" ] || echo 0 >"$GROUP/cgroup.procs"
-  unset GROUP; exec "$@""#;
+  unset ABSENT GROUP; exec "$@""#;
 
 /// Tells the mount namespace, a variable, and what opening each device comes to.
 const LOOK: &str = r#"readlink /proc/self/ns/mnt; echo "cuda=$CUDA_VISIBLE_DEVICES"
@@ -242,9 +243,20 @@ fn without_a_grant_there_is_no_gpu() {
     }
 }
 
-/// A machine without GPUs costs a node's first rank two calls, and the others none.
+/// So it is in a container that is shown another GPU than the first.
 #[test]
-fn a_machine_without_gpus_is_asked_twice() {
+fn a_node_without_its_first_gpu_has_the_others() {
+    let node = Node::new();
+    let granted = [("SLURM_STEP_GPUS", "1"), ("SLURM_GPUS_ON_NODE", "1")];
+    for (step, variables, expected) in [("none", &[][..], "cuda="), ("one", &granted, "cuda= nvidia1 nvidiactl caps")] {
+        let mut second = rank(&node, (step, 0), variables, &["i", "sh", "-c", LOOK]);
+        assert_eq!(seen(&second.env("ABSENT", "nvidia0").output().unwrap()).1, expected);
+    }
+}
+
+/// A machine without GPUs costs a node's first rank four calls, and the others none.
+#[test]
+fn a_machine_without_gpus_is_asked_once() {
     let node = Node::new();
     let logs = node.shared();
     let asked = |number: u64| -> Vec<String> {
@@ -252,11 +264,12 @@ fn a_machine_without_gpus_is_asked_twice() {
         let words = ["strace", "-f", "-e", "trace=%file", "-o", log.to_str().unwrap()];
         run(&mut node.behind(&words, &node.rank("s", number, &["i", "/bin/true"])));
         let text = std::fs::read_to_string(&log).unwrap();
-        let calls =
-            text.lines().filter(|line| ["/dev/nvidia", "/dev/dri", "/cdi"].iter().any(|name| line.contains(name)));
+        let calls = text
+            .lines()
+            .filter(|line| ["/dev/nvidia", "/dev/dri", "/dev/kfd", "/cdi"].iter().any(|name| line.contains(name)));
         calls.map(|line| line.split('"').nth(1).unwrap().to_owned()).collect()
     };
-    assert_eq!(asked(0), ["/dev/nvidia0", "/dev/dri/renderD128"]);
+    assert_eq!(asked(0), ["/dev/nvidia0", "/dev/nvidiactl", "/dev/dri/renderD128", "/dev/kfd"]);
     assert_eq!(asked(1), Vec::<String>::new());
 }
 
