@@ -15,6 +15,7 @@
 #   --etc     files that are copied over the hosts' /etc: slurm/plugstack.conf, slurm/gres.conf, udocker/site.toml …
 #             (while the cluster is up, change them below DIR/etc of --state: srun and slurmstepd read plugstack.conf anew)
 #             `devices` lists `NAME c MAJOR MINOR`: the hosts have a /dev of their own then, with these in it
+#             slurm/cgroup.conf may say CgroupPlugin=cgroup/v2 on a machine with both kinds too; only devices are held then
 #   --user    run as `tester`, uid and gid 2000, in /home/tester, without any variable of the caller's: the default
 #   --root    run as root
 #   --on      run on n1 or n2, rather than on ctl
@@ -104,6 +105,18 @@ make_root() {
   echo "$directory/root"
 }
 
+# Removes the control groups of a cluster of which the last process has ended, or will in a moment.
+remove_groups() {
+  unshare --mount bash -c '
+    mount -t cgroup2 groups "$1/mnt" || exit 0
+    cd "$1/mnt"
+    for ((waited = 0; waited < 500; waited++)); do
+      [ -d "$2" ] || exit 0
+      find "$2" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.01
+    done
+    find "$2" -depth -type d -exec rmdir {} +' groups "$state" "$(cat "$state/group")"
+}
+
 # Ends what runs in the state's directory, and removes that. Prints what outlived the daemons.
 end() {
   local pid waited=0
@@ -116,6 +129,7 @@ end() {
     done
   fi
   cat "$state/log/left" 2>/dev/null || true
+  [ ! -e "$state/group" ] || remove_groups
   rm -rf "$state"
 }
 
@@ -145,6 +159,10 @@ write_configuration() {
   echo 'CgroupPlugin=cgroup/v1' >slurm/cgroup.conf
   : >slurm/plugstack.conf
   [ -z "$etc" ] || cp -a "$etc/." .
+  if grep -qx 'CgroupPlugin=cgroup/v2' slurm/cgroup.conf; then
+    gcc -Wall -Werror -shared -fPIC -o slurm/one_kind.so "$here/one_kind.c"
+    echo "udocker-tests.$SRANDOM" >"$state/group"
+  fi
   # Ours, but for the keys that the caller sets.
   awk -F= -v conf="$conf" 'FILENAME == conf { set[tolower($1)] = 1; next } !(tolower($1) in set)' "$conf" "$here/slurm.conf" \
     >slurm/slurm.conf

@@ -15,6 +15,19 @@ state=$1 root=$2; shift 2
 read -r pid _ </proc/self/stat
 echo "$pid" >"$state/$node/pid"
 
+# Of a cluster with cgroup/v2 all is in a group of its own, which is the top for it and looks as systemd leaves it.
+if [ -e "$state/group" ] && [ "$node" = ctl ]; then
+  group=$state/mnt/$(cat "$state/group")
+  if [ ! -e "$group" ]; then
+    mount -t cgroup2 groups "$state/mnt"
+    mkdir -p "$group"/{init.scope,system.slice}
+    echo 0 >"$group/cgroup.procs"
+    exec unshare --cgroup bash "$0" "$state" "$root" "$@"
+  fi
+  echo 0 >"$group/init.scope/cgroup.procs"
+  umount "$state/mnt"
+fi
+
 # Starts a daemon in the background.
 declare -A daemons
 daemon() {
@@ -67,6 +80,7 @@ become() {
   mkdir -p -m 1777 "$new/var/tmp" "$new/run/lock"
   ln -s ../run "$new/var/run"
   put /sys /sys --rbind
+  [ ! -e "$state/group" ] || mount -t cgroup2 groups "$new/sys/fs/cgroup"
   put_devices
   mount -t tmpfs -o mode=1777 shm "$new/dev/shm"
   for directory in "$@"; do put "$directory" "$directory"; done
@@ -83,6 +97,7 @@ if [ "$node" != ctl ]; then
   become "$@"
   until [ -S /run/munge/munge.socket.2 ]; do sleep 0.02; done
   export SLURM_CONF=/etc/slurm/slurm.conf
+  [ ! -e /etc/slurm/one_kind.so ] || export LD_PRELOAD=/etc/slurm/one_kind.so
   exec slurmd -D -N "$node"
 fi
 

@@ -1,18 +1,24 @@
 //! The GPUs of a node, as ranks in an image of a store see them: one looks for all, and the site has the last word. The GPUs are
 //! a /dev/full and a /dev/urandom in a /dev of the test's own.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use udocker_tests::node::{Node, SOON, ended, one};
 use udocker_tests::{children, code, is_root, run, stderr, stdout};
 
-/// Moves a /dev with GPUs over this mount namespace's, and becomes the rest of its words.
+/// Moves a /dev with GPUs, ABSENT not among them, over this mount namespace's, enters a control group if GROUP is one's directory, and
+/// becomes the rest of its words.
 const GPUS: &str = r#"set -e
   d=$(mktemp -d); mount -t tmpfs dev "$d"; mkdir "$d/shm" "$d/nvidia-caps"; mount --rbind /dev/shm "$d/shm"
   for name in null zero full random urandom; do touch "$d/$name"; mount --bind "/dev/$name" "$d/$name"; done
   mknod -m 666 "$d/nvidia0" c 1 7; mknod -m 666 "$d/nvidia1" c 1 9; mknod -m 666 "$d/nvidiactl" c 1 5
-  mount --move "$d" /dev; rmdir "$d"; exec "$@""#;
+  [ -z "$ABSENT" ] || rm "$d/$ABSENT"
+  mount --move "$d" /dev; rmdir "$d"
+  [ -z "$GROUP" ] || echo 0 >"$GROUP/cgroup.procs"
+  unset ABSENT GROUP; exec "$@""#;
 
 /// Tells the mount namespace, a variable, and what opening each device comes to.
 const LOOK: &str = r#"readlink /proc/self/ns/mnt; echo "cuda=$CUDA_VISIBLE_DEVICES"
@@ -35,6 +41,101 @@ fn rank(node: &Node, (step, rank): (&str, u64), variables: &[(&str, &str)], word
     command.envs([("SLURM_JOB_ID", "1"), ("SLURM_STEP_ID", "0")]).envs(variables.iter().copied());
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// A control group whose processes open some devices and no others; it goes with the value, and so do its processes.
+struct Held(PathBuf);
+
+#[derive(Clone, Copy, Debug)]
+enum Version {
+    V1,
+    V2,
+}
+
+/// What container runtimes let all processes open, less what [`GPUS`] takes for its own: null, random, tty, ptmx and terminals.
+const OPEN_TO_ALL: [&str; 5] = ["1:3", "1:8", "5:0", "5:2", "136:*"];
+
+impl Held {
+    /// With these of the GPUs, and with one of them what they have in common.
+    fn new(version: Version, gpus: &[u32]) -> Self {
+        let of_gpus = gpus.iter().map(|gpu| ["1:7", "1:9"][*gpu as usize]);
+        let devices: Vec<_> =
+            OPEN_TO_ALL.into_iter().chain(of_gpus).chain((!gpus.is_empty()).then_some("1:5")).collect();
+        let name =
+            format!("udocker-tests.{}-{}", std::process::id(), gpus.iter().map(u32::to_string).collect::<String>());
+        let held = Self(version.top().join(name));
+        fs::create_dir(&held.0).expect("a control group");
+        match version {
+            Version::V1 => {
+                let write = |file: &str, text: &str| fs::write(held.0.join(file), text).expect("a rule for devices");
+                write("devices.deny", "a");
+                devices.iter().for_each(|device| write("devices.allow", &format!("c {device} rwm")));
+            }
+            Version::V2 => {
+                let program = tempfile::tempdir().expect("a temporary directory");
+                let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/hold_devices.c");
+                let file = program.path().join("hold_devices");
+                run(Command::new("gcc").args(["-Wall", "-Werror", "-o"]).arg(&file).arg(source));
+                run(Command::new(file).arg(&held.0).args(devices));
+            }
+        }
+        held
+    }
+}
+
+impl Version {
+    /// The group of all processes.
+    fn top(self) -> PathBuf {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("a list of mounts");
+        let of_mount = |line: &str| {
+            let (mount, source) = line.split_once(" - ")?;
+            let is = match self {
+                Self::V1 => source.starts_with("cgroup ") && source.split([' ', ',']).any(|word| word == "devices"),
+                Self::V2 => source.starts_with("cgroup2 "),
+            };
+            is.then(|| mount.split(' ').nth(4).map(PathBuf::from))?
+        };
+        mounts.lines().find_map(of_mount).unwrap_or_else(|| panic!("no mount of cgroup {self:?} that holds devices"))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let since = Instant::now();
+        while fs::remove_dir(&self.0).is_err() && since.elapsed() < Duration::from_secs(5) {
+            for number in fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().lines() {
+                let _ended_meanwhile = Command::new("kill").args(["-KILL", number]).output();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Waits for a file that a rank makes.
+fn until_there(file: &Path) {
+    let since = Instant::now();
+    while !file.exists() {
+        assert!(since.elapsed() < SOON, "the first rank does not run");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// `rank`, of which `log` tells what it opens and makes.
+fn traced(rank: &Command, log: &Path) -> Command {
+    let mut words: Vec<_> = rank.get_args().map(ToOwned::to_owned).collect();
+    let program = words.iter().position(|word| word == "--clear-groups").expect("a user") + 1;
+    let strace = ["strace", "-f", "-qq", "-yy", "-e", "trace=open,openat,openat2,mknod,mknodat", "-o"];
+    words.splice(program..program, strace.map(Into::into).into_iter().chain([log.into()]));
+    let mut traced = Command::new(rank.get_program());
+    traced.args(words).env_clear().envs(rank.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    traced.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    traced
+}
+
+/// A rank in a control group.
+fn held(group: &Held, mut rank: Command) -> Command {
+    rank.env("GROUP", &group.0);
+    rank
 }
 
 /// What [`LOOK`] tells: the namespace, and the rest on one line.
@@ -64,11 +165,7 @@ fn the_first_rank_of_a_node_looks_for_all() {
     let both = [("SLURM_STEP_GPUS", "0,1"), ("SLURM_GPUS_ON_NODE", "2"), ("CUDA_VISIBLE_DEVICES", "0,1")];
     let mut first =
         rank(&node, ("s", 0), &both, &[&mount, "i", "sh", "-c", &waits]).stdin(Stdio::piped()).spawn().unwrap();
-    let since = Instant::now();
-    while !shared.join("ready").exists() {
-        assert!(since.elapsed() < SOON, "the first rank does not run");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until_there(&shared.join("ready"));
     let second = rank(&node, ("s", 1), ONE, &[&mount, "i", "sh", "-c", LOOK]).output().unwrap();
     let other = [("SLURM_STEP_GPUS", "0"), ("SLURM_GPUS_ON_NODE", "2"), ("CUDA_VISIBLE_DEVICES", "1")];
     let alone = rank(&node, ("s", 2), &other, &["--share=task", "--gpu=0", "i", "sh", "-c", LOOK]).output().unwrap();
@@ -146,9 +243,20 @@ fn without_a_grant_there_is_no_gpu() {
     }
 }
 
-/// A machine without GPUs costs a node's first rank two calls, and the others none.
+/// So it is in a container that is shown another GPU than the first.
 #[test]
-fn a_machine_without_gpus_is_asked_twice() {
+fn a_node_without_its_first_gpu_has_the_others() {
+    let node = Node::new();
+    let granted = [("SLURM_STEP_GPUS", "1"), ("SLURM_GPUS_ON_NODE", "1")];
+    for (step, variables, expected) in [("none", &[][..], "cuda="), ("one", &granted, "cuda= nvidia1 nvidiactl caps")] {
+        let mut second = rank(&node, (step, 0), variables, &["i", "sh", "-c", LOOK]);
+        assert_eq!(seen(&second.env("ABSENT", "nvidia0").output().unwrap()).1, expected);
+    }
+}
+
+/// A machine without GPUs costs a node's first rank four calls, and the others none.
+#[test]
+fn a_machine_without_gpus_is_asked_once() {
     let node = Node::new();
     let logs = node.shared();
     let asked = |number: u64| -> Vec<String> {
@@ -156,11 +264,12 @@ fn a_machine_without_gpus_is_asked_twice() {
         let words = ["strace", "-f", "-e", "trace=%file", "-o", log.to_str().unwrap()];
         run(&mut node.behind(&words, &node.rank("s", number, &["i", "/bin/true"])));
         let text = std::fs::read_to_string(&log).unwrap();
-        let calls =
-            text.lines().filter(|line| ["/dev/nvidia", "/dev/dri", "/cdi"].iter().any(|name| line.contains(name)));
+        let calls = text
+            .lines()
+            .filter(|line| ["/dev/nvidia", "/dev/dri", "/dev/kfd", "/cdi"].iter().any(|name| line.contains(name)));
         calls.map(|line| line.split('"').nth(1).unwrap().to_owned()).collect()
     };
-    assert_eq!(asked(0), ["/dev/nvidia0", "/dev/dri/renderD128"]);
+    assert_eq!(asked(0), ["/dev/nvidia0", "/dev/nvidiactl", "/dev/dri/renderD128", "/dev/kfd"]);
     assert_eq!(asked(1), Vec::<String>::new());
 }
 
@@ -219,4 +328,100 @@ fn the_site_and_explain_have_the_last_word() {
     let said = [("CUDA_VISIBLE_DEVICES", "-1")];
     let output = rank(&node, ("said none", 0), &said, &["i", "sh", "-c", LOOK]).output().unwrap();
     assert_eq!(seen(&output).1, "cuda=-1");
+}
+
+/// A group that opens nothing but what it lists decides, as many batch systems and container runtimes have it: by the rules of
+/// version 1, or by the program of version 2. Variables count where it holds no GPU.
+#[test]
+fn a_group_that_opens_little_decides() {
+    for version in [Version::V1, Version::V2] {
+        let node = Node::new();
+        for (gpus, expected) in [
+            (&[][..], "caps"),
+            (&[0], "nvidia0 nvidiactl caps"),
+            (&[1], "nvidia1 nvidiactl caps"),
+            (&[0, 1], "nvidia0 nvidiactl caps"),
+        ] {
+            let group = Held::new(version, gpus);
+            for mode in ["N1", "P1", "P2"] {
+                let case = format!("{version:?} {gpus:?} {mode}");
+                let words = [&format!("--mode={mode}"), "i", "sh", "-c", LOOK];
+                let output = held(&group, rank(&node, (&case, 0), ONE, &words)).output().unwrap();
+                assert_eq!(seen(&output).1, format!("cuda=0 {expected}"), "{case}");
+            }
+        }
+    }
+}
+
+/// Ranks of a node in groups of their own share a container, and each opens its own GPU in it.
+#[test]
+fn ranks_in_groups_of_their_own_share_a_container() {
+    for version in [Version::V1, Version::V2] {
+        let node = Node::new();
+        let shared = node.shared();
+        let mount = format!("--mount={}:/mnt", shared.display());
+        let groups = [0, 1].map(|gpu| Held::new(version, &[gpu]));
+        let waits = format!("{LOOK}; : >/mnt/ready; read line; true");
+        let first = rank(&node, ("s", 0), ONE, &[&mount, "i", "sh", "-c", &waits]);
+        let mut first = held(&groups[0], first).stdin(Stdio::piped()).spawn().unwrap();
+        until_there(&shared.join("ready"));
+        let second = rank(&node, ("s", 1), ONE, &[&mount, "i", "sh", "-c", LOOK]);
+        let second = seen(&held(&groups[1], second).output().unwrap());
+        // Which of them opens is asked by each.
+        let alone = rank(&node, ("s", 2), ONE, &["--share=task", "--gpu=1", "i", "sh", "-c", LOOK]);
+        let alone = seen_though_warned(&held(&groups[1], alone).output().unwrap());
+        drop(first.stdin.take());
+        let first = seen(&ended(first, SOON));
+        assert_eq!(first, (second.0, "cuda=0 nvidia0 nvidiactl caps".into()), "{version:?}");
+        assert_eq!([second.1, alone.1], ["cuda=0 nvidia1 nvidiactl caps"; 2], "{version:?}");
+    }
+}
+
+/// What a wish and `--explain` come to there; who wants no GPU has what all have in common covered too.
+#[test]
+fn a_wish_is_for_what_its_group_opens() {
+    for version in [Version::V1, Version::V2] {
+        let node = Node::new();
+        let group = Held::new(version, &[1]);
+        let output = |words: &[&str]| held(&group, rank(&node, ("wish", 0), ONE, words)).output().unwrap();
+        for mode in ["N1", "P2"] {
+            let mode = format!("--mode={mode}");
+            for (wish, expected) in
+                [("none", "cuda="), ("1", "cuda=0 nvidia1 nvidiactl caps"), ("all", "cuda=0 nvidia1 nvidiactl caps")]
+            {
+                let output = output(&[&mode, &format!("--gpu={wish}"), "i", "sh", "-c", LOOK]);
+                assert_eq!(seen(&output).1, expected, "{version:?} {mode} {wish}");
+            }
+        }
+        let refused = output(&["--gpu=0", "i", "true"]);
+        let error =
+            "cannot show GPU 0: it was not granted (the device cgroup)\n  hint: granted: 1; `--gpu=auto` shows them\n";
+        assert!(code(&refused) == 125 && stderr(&refused).ends_with(error), "{version:?}: {refused:?}");
+        let told = stdout(&output(&["--explain", "i", "true"]));
+        let line = told.lines().find(|line| line.trim_start().starts_with("gpu ")).unwrap();
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>().join(" "), "gpu 1 of 0,1 default: the device cgroup");
+        assert!(!told.contains("covered"), "{told}");
+    }
+}
+
+/// On its way a run opens no device, and makes none: a group may forbid all. The kernel alone makes one, for a file of the image that
+/// is removed, which no group forbids.
+#[test]
+fn a_run_asks_for_no_device() {
+    for version in [Version::V1, Version::V2] {
+        let node = Node::new();
+        let (group, log) = (Held::new(version, &[]), node.shared().join("log"));
+        let script = "rm /bin/cat && [ ! -e /bin/cat ] && exec echo removed";
+        let words = ["--write=tmpfs", "i", "sh", "-c", script];
+        let output = held(&group, traced(&rank(&node, ("s", 0), &[], &words), &log)).output().unwrap();
+        let ended = (code(&output), stdout(&output), stderr(&output));
+        assert_eq!(ended, (0, "removed\n".into(), String::new()), "{version:?}");
+        let text = fs::read_to_string(&log).unwrap();
+        assert!(text.contains("/proc/self/uid_map"), "{version:?}: {text}");
+        let asks = |line: &&str| {
+            let result = line.rsplit(" = ").next().unwrap_or_default();
+            result.contains("<char ") || result.contains("EPERM") || line.contains("mknod")
+        };
+        assert_eq!(text.lines().filter(asks).collect::<Vec<_>>(), Vec::<&str>::new(), "{version:?}");
+    }
 }

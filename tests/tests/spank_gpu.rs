@@ -42,7 +42,7 @@ fn refused(site: &Site, words: &[&str]) -> (i32, String) {
     (status, lines.join("\n").replace("udocker: [n2]", "udocker: [n1]"))
 }
 
-/// Directories that slurmd makes and does not remove, one for each node and controller.
+/// Directories that slurmd makes and does not remove, one for each node and controller of cgroup v1.
 struct Groups;
 
 impl Drop for Groups {
@@ -58,30 +58,37 @@ impl Drop for Groups {
     }
 }
 
-/// Where the device cgroup decides, a container opens what was granted and nothing else.
+/// Where the device cgroup decides, of either version, a container opens what was granted and nothing else.
 #[test]
 fn granted_devices_open_and_others_do_not() {
     let conf = format!("{CONF}ProctrackType=proctrack/cgroup\nTaskPlugin=task/cgroup\n");
-    let cgroup = "CgroupPlugin=cgroup/v1\nConstrainDevices=yes\nConstrainRAMSpace=no\nConstrainCores=no\n";
     let site_toml = site_toml();
-    let files = [
-        ("devices", DEVICES),
-        ("slurm/gres.conf", GRES),
-        ("slurm/cgroup.conf", cgroup),
-        ("udocker/site.toml", site_toml.as_str()),
-    ];
-    for release in ALL {
+    for (release, (version, group)) in ALL.into_iter().flat_map(|release| {
+        [("v1", ":devices:/slurm_n1/"), ("v2", "0::/system.slice/n1_slurmstepd.scope/")].map(|held| (release, held))
+    }) {
+        let case = format!("{release:?}, cgroup {version}");
+        let cgroup = format!(
+            "CgroupPlugin=cgroup/{version}\nIgnoreSystemd=yes\nConstrainDevices=yes\nConstrainRAMSpace=no\nConstrainCores=no\n"
+        );
+        let files = [
+            ("devices", DEVICES),
+            ("slurm/gres.conf", GRES),
+            ("slurm/cgroup.conf", cgroup.as_str()),
+            ("udocker/site.toml", site_toml.as_str()),
+        ];
         let groups = Groups;
         let site = Site::with_files(release, &conf, &files);
         let no = "Operation not permitted";
-        assert_eq!(seen(&site, &["-n1"]), [format!("0 cuda= {no},{no},")]);
-        assert_eq!(seen(&site, &["-n1", "--gres=gpu:1"]), [format!("0 cuda=0 opens,{no},")]);
-        assert_eq!(seen(&site, &["-n1", "--gres=gpu:2"]), ["0 cuda=0,1 opens,opens,"]);
+        let held = site.run(&["srun", "-wn1", &site.image, "grep", "-cF", group, "/proc/self/cgroup"]);
+        assert_eq!(held, (0, "1\n".into(), "".into()), "{case}");
+        assert_eq!(seen(&site, &["-n1"]), [format!("0 cuda= {no},{no},")], "{case}");
+        assert_eq!(seen(&site, &["-n1", "--gres=gpu:1"]), [format!("0 cuda=0 opens,{no},")], "{case}");
+        assert_eq!(seen(&site, &["-n1", "--gres=gpu:2"]), ["0 cuda=0,1 opens,opens,"], "{case}");
         // Within a task's own devices they are counted anew.
         assert_eq!(
             seen(&site, &["-n2", "--gpus-per-task=1"]),
             [format!("0 cuda=0 opens,{no},"), format!("1 cuda=0 {no},opens,")],
-            "{release:?}"
+            "{case}"
         );
         // They have one container all the same, with the driver.
         let look = "readlink /proc/self/ns/mnt; ls /run/udocker/gpu/lib | wc -l";
@@ -89,8 +96,8 @@ fn granted_devices_open_and_others_do_not() {
         let (status, out, err) = site.run(&words);
         let mut lines: Vec<_> = out.lines().collect();
         lines.sort_unstable();
-        assert_eq!((status, err.as_str(), lines.len(), lines[0]), (0, "", 4, "6"), "{release:?} {out}");
-        assert_eq!((lines[0], lines[2]), (lines[1], lines[3]), "{release:?}");
+        assert_eq!((status, err.as_str(), lines.len(), lines[0]), (0, "", 4, "6"), "{case} {out}");
+        assert_eq!((lines[0], lines[2]), (lines[1], lines[3]), "{case}");
         site.down();
         drop(groups);
     }

@@ -1,4 +1,4 @@
-//! The GPUs of this machine, by their device files. A machine without any costs two calls.
+//! The GPUs of this machine, by their device files. A machine without any costs four calls.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -8,8 +8,11 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-/// The kernel numbers render nodes from 128 on.
-const FIRST_RENDER_NODE: &str = "dev/dri/renderD128";
+/// One of these is where NVIDIA's GPUs are: the first, or what all have in common where a container runtime shows another alone.
+const OF_NVIDIA: [&str; 2] = ["dev/nvidia0", "dev/nvidiactl"];
+
+/// So it is with render nodes, which the kernel numbers from 128 on, and what AMD's have in common.
+const OF_RENDER_NODES: [&str; 2] = ["dev/dri/renderD128", "dev/kfd"];
 
 /// What was found; without GPUs it is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,13 +66,11 @@ impl Machine {
     /// Nothing is opened: that would wake a GPU that sleeps, which takes seconds. access(2) asks the device cgroup as open(2)
     /// does (`devcgroup_inode_permission` of the kernel's `inode_permission`).
     pub fn look(root: &Path) -> Self {
-        let has = |path: &str| is_there(accessat(CWD, root.join(path), Access::EXISTS, AtFlags::empty()));
-        let (has_nvidia, has_render) = (has("dev/nvidia0"), has(FIRST_RENDER_NODE));
-        let cards = if has_render { Card::all(root) } else { Vec::new() };
-        match has_nvidia {
-            true => Self::of_nvidia(root, &cards),
-            false => Self::of_render_nodes(root, &cards),
-        }
+        let has = |path: &&str| is_there(accessat(CWD, root.join(path), Access::EXISTS, AtFlags::empty()));
+        let (has_nvidia, has_render) = (OF_NVIDIA.iter().any(has), OF_RENDER_NODES.iter().any(has));
+        let cards = if has_nvidia || has_render { Card::all(root) } else { Vec::new() };
+        let of_nvidia = has_nvidia.then(|| Self::of_nvidia(root, &cards));
+        of_nvidia.filter(|machine| !machine.gpus.is_empty()).unwrap_or_else(|| Self::of_render_nodes(root, &cards))
     }
 
     /// Whether they are NVIDIA's.
@@ -316,6 +317,24 @@ mod tests {
                 "/dev/nvidiactl false"
             ]
         );
+    }
+
+    #[test]
+    fn a_container_runtime_may_show_another_than_the_first() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        card(root, "renderD129", "0000:d1:00.0", "amdgpu");
+        make(root, &[("dev/kfd", "")]);
+        let of_amd = ["0 129 /dev/dri/renderD129 Yes", "/dev/kfd false"];
+        assert_eq!(shown(&Machine::look(root)), of_amd);
+        make(root, &[("dev/nvidiactl", "")]);
+        assert_eq!(shown(&Machine::look(root)), of_amd, "a driver of NVIDIA's without a GPU");
+        let information = "GPU UUID: \t GPU-5a\nDevice Minor: \t 3\n";
+        make(root, &[("dev/nvidia3", ""), ("proc/driver/nvidia/gpus/0000:3b:00.0/information", information)]);
+        card(root, "renderD130", "0000:3b:00.0", "nvidia");
+        fs::remove_file(root.join("dev/kfd")).unwrap();
+        let of_nvidia = ["3 GPU-5a /dev/nvidia3,/dev/dri/renderD130 Yes", "/dev/nvidiactl false"];
+        assert_eq!(shown(&Machine::look(root)), of_nvidia);
     }
 
     #[test]
