@@ -197,8 +197,13 @@ fn check_named(sources: &Sources, files: &[file::Text], problems: &mut Vec<Confi
         let expected = "the absolute path of a file that is called site.toml, by `config=` in plugstack.conf";
         return Err(ConfigError::variable(SLURM_UDOCKER_CONFIG, named, expected));
     }
-    // Root's too, and its author's words: a user could name it.
-    if named.ancestors().skip(1).any(|directory| directory.join("udocker.store").exists()) {
+    // Root's too, and its author's words: a user could name it, also by a link of his own.
+    let links = std::fs::canonicalize(named);
+    let is_store = |directory: &Path| {
+        let has = |name| directory.join(name).exists();
+        has("udocker.store") || has("repos") && has("layers")
+    };
+    if [Some(named), links.as_ref().ok()].into_iter().flatten().any(|path| path.ancestors().skip(1).any(is_store)) {
         let expected = "a file of the site's, and not one of an image in a store";
         return Err(ConfigError::variable(SLURM_UDOCKER_CONFIG, named, expected));
     }

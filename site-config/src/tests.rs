@@ -616,6 +616,34 @@ fn a_named_file_is_the_site_s_and_its_directory_too() {
     assert_eq!(report, "cannot read the configuration DIR/site.toml: it does not exist");
 }
 
+/// Root's as well as the site's own, and in the words of whoever made the image.
+#[test]
+fn a_named_file_of_an_image_is_not_the_site_s() {
+    let site = SiteDir::new();
+    let in_image = |store: &str| format!("{store}/rootfs/1-shared/TREE/root/etc/udocker/site.toml");
+    site.write("ours/udocker.store", "1\n");
+    site.write("udockers/repos/x/1/TAG", "");
+    site.write("udockers/layers/x", "");
+    for store in ["ours", "udockers"] {
+        site.write(&in_image(store), "[policy]\ndefault = \"allow\"\n");
+    }
+    site.write("elsewhere/udocker/site.toml", "[site]\nname = \"elsewhere\"\n");
+    let path = |name: &str| site.0.path().join(name);
+    let of = |name: &str| path(name).parent().unwrap().to_owned();
+    symlink(of(&in_image("ours")).parent().unwrap(), path("link")).unwrap();
+    symlink(path("elsewhere"), path("ours/link")).unwrap();
+    symlink(path("elsewhere"), path("good")).unwrap();
+    let load = |name: &str| load(&Sources { site_dir: of(name), site_file: Some(path(name)), ..site.sources() });
+    for name in [&*in_image("ours"), &in_image("udockers"), "ours/link/udocker/site.toml", "link/udocker/site.toml"] {
+        let report = site.shorten(&load(name).unwrap_err());
+        let expected = "expected a file of the site's, and not one of an image in a store";
+        assert_eq!(report, format!("cannot use the variable SLURM_UDOCKER_CONFIG, `DIR/{name}`: {expected}"));
+    }
+    for name in ["elsewhere/udocker/site.toml", "good/udocker/site.toml"] {
+        assert_eq!(load(name).unwrap().site_name.as_deref(), Some("elsewhere"), "{name}");
+    }
+}
+
 #[test]
 fn what_an_override_sets_varies() {
     let site = SiteDir::with("[[override]]\npartition = [\"gpu\"]\nmodes.allowed = [\"P1\"]\n");

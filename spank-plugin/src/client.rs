@@ -384,6 +384,11 @@ mod tests {
             (&[("image", "old")], true),
             (&[("image", "new")], false),
             (&[("profile", "p")], false),
+            // It is asked for anew, or another one of the same name.
+            (&[("pull", "always")], false),
+            (&[("image", "old"), ("pull", "never")], false),
+            (&[("pull", "missing")], true),
+            (&[("platform", "linux/arm64")], false),
         ] {
             let change = decided(Client::Starter, words, &env).unwrap();
             assert_eq!(change.request.unwrap().pin, has_pin.then(|| pin.clone()), "{words:?}");

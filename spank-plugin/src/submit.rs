@@ -30,6 +30,8 @@ use crate::line::Line;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often a silent child is looked at, and what it said so far is told.
 const TICK: Duration = Duration::from_millis(50);
+/// No longer is what an ended child left in its pipes read, of which each has 64 KiB at most.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// No answer is longer: a request has 32 KiB at most.
 const MAX_ANSWER: usize = 64 << 10;
 
@@ -154,9 +156,14 @@ fn listen(mut child: Child, patience: Duration, tell: &mut dyn FnMut(&str)) -> s
     let mut pipes = [(out, Vec::new()), (err, Vec::new())];
     let mut remarks = Remarks::default();
     let mut last_word = Instant::now();
-    // One who left our pipe to a child of its own has ended all the same.
+    let mut end = None;
     let status = loop {
-        let heard = hear(&mut pipes)?;
+        // Asked before the pipes are: all that it said until then is in them.
+        if end.is_none() {
+            end = child.try_wait()?.map(|status| (status, Instant::now()));
+        }
+        let is_quiet = pipes.iter().all(|(pipe, _)| pipe.is_none());
+        let heard = !is_quiet && hear(&mut pipes)?;
         if heard {
             last_word = Instant::now();
         }
@@ -164,9 +171,9 @@ fn listen(mut child: Child, patience: Duration, tell: &mut dyn FnMut(&str)) -> s
         if !heard || pipes[1].1.len() > MAX_ANSWER / 2 {
             remarks.tell(&mut pipes[1].1, tell);
         }
-        let is_quiet = pipes.iter().all(|(pipe, _)| pipe.is_none());
-        match child.try_wait()? {
-            Some(status) if is_quiet || !heard => break status,
+        match end {
+            // One who left our pipe to a child of its own has ended all the same, also if that talks on.
+            Some((status, since)) if !heard || since.elapsed() > LAST_WORDS => break status,
             None if last_word.elapsed() > patience => {
                 // It is gone at once, but for what hangs in a file system, which nobody waits for.
                 let _ = child.kill();
@@ -187,13 +194,18 @@ fn listen(mut child: Child, patience: Duration, tell: &mut dyn FnMut(&str)) -> s
 /// Reads what comes within a [`TICK`]; whether anything did. A pipe that has ended is gone.
 fn hear(pipes: &mut [(Option<File>, Vec<u8>); 2]) -> std::io::Result<bool> {
     let open: Vec<usize> = (0..2).filter(|at| pipes[*at].0.is_some()).collect();
-    let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
+    let until = Instant::now() + TICK;
     let ready: Vec<usize> = {
         let mut polled: Vec<PollFd<'_>> =
             pipes.iter().filter_map(|(pipe, _)| Some(PollFd::new(pipe.as_ref()?, PollFlags::IN))).collect();
-        match poll(&mut polled, Some(&tick)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let left = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+            match poll(&mut polled, Some(&left)) {
+                Ok(_) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         open.into_iter().zip(&polled).filter(|(_, fd)| !fd.revents().is_empty()).map(|(at, _)| at).collect()
     };
@@ -282,6 +294,90 @@ mod tests {
         assert_eq!(heard(script, 700), (Some((Some(0), "answer\n".into(), String::new())), told));
         // Whoever keeps the pipes open is not waited for.
         assert_eq!(heard("sleep 100 & echo answer", 20_000).0, Some((Some(0), "answer\n".into(), String::new())));
+        // Also if it talks on.
+        let chatters = "while sleep 0.01; do echo x >&2; done & echo answer";
+        assert_eq!(heard(chatters, 20_000).0, Some((Some(0), "answer\n".into(), String::new())));
         assert!(since.elapsed() < Duration::from_secs(50));
+    }
+
+    #[test]
+    fn much_is_heard_whole_and_too_much_is_cut() {
+        // A megabyte of messages, each of which is told, and the error behind them.
+        let script = "seq -f 'Info: %010.0f' 60000 >&2; printf 'Error: cannot\n  caused by: it\n' >&2; exit 1";
+        let (ended, told) = heard(script, 20_000);
+        assert_eq!(ended, Some((Some(1), String::new(), "cannot\n  caused by: it".into())));
+        let all: Vec<String> = (1..=60_000).map(|number| format!("{number:010}")).collect();
+        assert!(told == all, "{} of {}: {:?}", told.len(), all.len(), told.last());
+        // Beyond the limit nobody listens: whoever goes on meets a closed pipe.
+        let long = "head -c 1048576 /dev/zero | tr '\\0' x";
+        for (script, status) in [
+            (format!("exec >&2; {long}"), Some(141)),
+            (format!("exec >&2; {long}; exit 1"), Some(1)),
+            (long.to_owned(), Some(141)),
+        ] {
+            let (ended, told) = heard(&script, 20_000);
+            let (code, answer, refusal) = ended.expect("it ends");
+            assert_eq!((code, refusal.as_str(), told.len()), (status, "", 0), "{script}");
+            match script.starts_with("exec") {
+                true => assert_eq!(answer, "", "{script}"),
+                false => assert!((1..=4096).contains(&(answer.len() - MAX_ANSWER)), "{}", answer.len()),
+            }
+        }
+    }
+
+    /// Runs a test of this file's, `name`, alone in a process that strace disturbs as `options` say, and its children not; how
+    /// many calls were.
+    fn disturbed(name: &str, options: &[&str]) -> usize {
+        let program = std::env::current_exe().expect("a test has a path");
+        let log = std::env::temp_dir().join(format!("udocker-{name}-{}", std::process::id()));
+        let mut command = Command::new("strace");
+        command.args(["-f", "-b", "execve", "-o"]).arg(&log).args(options).arg(program).env(DISTURBED, "1");
+        let output = command.args(["--exact", &format!("submit::tests::{name}")]).output();
+        let output = output.expect("strace of the package of that name");
+        let trace = std::fs::read_to_string(&log).expect("a trace");
+        std::fs::remove_file(log).expect("a file of ours");
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && told.contains("1 passed"),
+            "{told}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        trace.lines().filter(|line| line.contains("INJECTED") || line.contains("DELAYED")).count()
+    }
+
+    const DISTURBED: &str = "UDOCKER_TEST_IS_DISTURBED";
+
+    /// As by a signal for which srun has a handler.
+    #[test]
+    fn interrupted_calls_are_made_again() {
+        if std::env::var_os(DISTURBED).is_none() {
+            let inject = ["-e", "trace=poll,ppoll,read", "-e", "inject=poll,ppoll:error=EINTR:when=2+2"];
+            let all = [&inject[..], &["-e", "inject=read:error=EINTR:when=100+2"]].concat();
+            let count = disturbed("interrupted_calls_are_made_again", &all);
+            assert!(count > 100, "{count}");
+            return;
+        }
+        let (ended, told) = heard("seq 1 100000 >&2; seq 1 10000; exit 3", 20_000);
+        let lines = |count| (1..=count).map(|number| number.to_string());
+        let answer: String = lines(10_000).map(|line| line + "\n").collect();
+        assert!(ended == Some((Some(3), answer, String::new())), "{ended:?}");
+        assert!(told.into_iter().eq(lines(100_000)));
+        assert_eq!(heard("exec sleep 100", 300), (None, Vec::new()));
+    }
+
+    /// Between the look at its pipes and the look whether it still runs.
+    #[test]
+    fn regression_an_answer_at_the_last_moment_is_lost() {
+        if std::env::var_os(DISTURBED).is_none() {
+            let options = ["-e", "trace=wait4,waitid", "-e", "inject=wait4,waitid:delay_enter=200000"];
+            let count = disturbed("regression_an_answer_at_the_last_moment_is_lost", &options);
+            assert!(count > 0, "{count}");
+            return;
+        }
+        // Silent in the first look, and gone before the question that comes 200 ms later.
+        for pause in ["0.1", "0.13", "0.17"] {
+            let script = format!("sleep {pause}; echo answer");
+            assert_eq!(heard(&script, 20_000).0, Some((Some(0), "answer\n".into(), String::new())), "{pause}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Writable roots over images of a store that belongs to another user: they are extracted anew, once, into the user's own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
@@ -139,6 +140,73 @@ fn without_layers_it_is_copied_or_pulled() {
     let output = run(&mut site.user.launch(&words("--pull=missing")));
     assert_eq!(stdout(&output), WRITTEN, "{}", stderr(&output));
     assert_eq!(site.user.trees().len(), 1);
+}
+
+/// The members of a project share a store, in which each one's trees are his.
+#[test]
+fn a_colleague_s_tree_of_a_project_s_store_is_made_anew_in_one_s_own() {
+    const GROUP: u32 = 4000;
+    const COLLEAGUE: u32 = 4321;
+    for keeps_layers in [true, false] {
+        let mut env = TestEnv::ordinary();
+        let registry = Registry::start(&env);
+        let reference = registry.serve(Kind::Busybox);
+        let project = env.own_directory("project", 0o755);
+        chown(&project, Some(0), Some(GROUP)).unwrap();
+        fs::set_permissions(&project, fs::Permissions::from_mode(0o2770)).unwrap();
+        env.set_site(&format!(
+            "[stage]\nstore = \"project\"\n[[store]]\nname = \"project\"\npath = {project:?}\nkind = \"project\"\n\
+             keep_layers = {keeps_layers}\n"
+        ));
+        let me = env.uid();
+        env.set_uid(Some(COLLEAGUE));
+        let home = env.own_directory("colleague", 0o700);
+        run(as_member(env.udocker(&["stage", &reference]), GROUP).env("HOME", &home));
+        env.set_uid(me);
+        let before = fingerprint(&project);
+        let member = |command: Command| as_member(command, GROUP);
+        run(&mut member(env.udocker(&["version"])));
+        let launch = |words: &[&str]| {
+            let words = [words, &[&*reference, "sh", "-c", WRITE]].concat();
+            member(env.launch(&words)).output().unwrap()
+        };
+        // What is only read is the project's.
+        let output = run(&mut member(env.launch(&["--pull=never", &reference, "echo", "read"])));
+        assert_eq!((stdout(&output).as_str(), stderr(&output).as_str()), ("read\n", ""));
+        let own = env.path("home/.udocker");
+        let trees = || children(&own.join("rootfs/1")).len();
+        assert_eq!(trees(), 0);
+        if !keeps_layers {
+            assert_eq!(code(&launch(&["--pull=never", "--write=tmpfs"])), 122);
+        }
+        let output = launch(&["--write=tmpfs"]);
+        assert_eq!((code(&output), stdout(&output).as_str(), trees()), (0, WRITTEN, 1), "{}", stderr(&output));
+        let told = format!(
+            "Info: extracting {reference} into {}, once: a writable layer lies over files of one's own, and those of {} are \
+             uid {COLLEAGUE}'s\n",
+            own.display(),
+            project.display()
+        );
+        assert_eq!(stderr(&output).contains(&told), keeps_layers, "{}", stderr(&output));
+        drop(registry);
+        let output = launch(&["--write=tmpfs"]);
+        assert_eq!((stdout(&output).as_str(), stderr(&output).as_str(), trees()), (WRITTEN, "", 1));
+        let output = run(&mut member(env.udocker(&["run", &reference, "sh", "-c", WRITE])));
+        assert_eq!((stdout(&output).as_str(), stderr(&output).as_str(), trees()), (WRITTEN, "", 1));
+        assert_eq!(fingerprint(&project), before, "{keeps_layers}");
+    }
+}
+
+/// `command` of an environment with a site, by a user who is in `group` too, lets it write his files, and has his store in his
+/// home.
+fn as_member(command: Command, group: u32) -> Command {
+    let mut member = Command::new("sh");
+    member.args(["-c", r#"umask 002; exec "$@""#, "sh"]).arg(command.get_program());
+    let group = format!("--groups={group}");
+    let word = |word: &OsStr| if word == "--clear-groups" { group.clone().into() } else { word.to_owned() };
+    member.args(command.get_args().map(word)).env_clear().current_dir("/");
+    member.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).env_remove("UDOCKER_DIR");
+    member
 }
 
 #[test]

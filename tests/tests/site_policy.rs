@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 use udocker_core::digest::Digest;
@@ -177,6 +178,64 @@ fn where_all_is_denied_what_a_rule_allows_runs_as_it_says() {
     }
     env.set_site(&rules.replace(&format!("[{ORDINARY_USER}]"), "[12345]"));
     assert_eq!(ended(env.launch(&[FREE, "true"])).0, POLICY, "another group");
+}
+
+/// What a record in a user's store says is his word: it makes nothing there the site's.
+#[test]
+fn a_record_that_its_user_wrote_makes_no_tree_the_site_s() {
+    let mut env = TestEnv::ordinary();
+    let store = central(&mut env);
+    let (site, own) = (env.path("site"), env.store());
+    // A tree of his own under the digest and the tag of the site's image.
+    fs::write(env.path("root/etc/free"), "forged").unwrap();
+    let tar = env.path("forged.tar");
+    run(Command::new("tar").arg("-C").arg(env.path("root")).arg("-cf").arg(&tar).arg("."));
+    run(&mut env.udocker(&["import", tar.to_str().unwrap(), FREE]));
+    let tag = Path::new("repos").join(FREE.replace(':', "/")).join("manifest");
+    let digest_in = |store: &Path| Digest::sha256_of(&fs::read(store.join(&tag)).unwrap());
+    let (theirs, of_site) = (digest_in(&own), digest_in(&site));
+    let record = children(&own.join("records/sha256")).remove(0);
+    let forged = fs::read_to_string(&record).unwrap().replace(&theirs.to_string(), &of_site.to_string());
+    let name = record.file_name().unwrap().to_str().unwrap().replace(theirs.hex(), of_site.hex());
+    fs::write(record.with_file_name(name), forged).unwrap();
+    fs::copy(site.join(&tag), own.join(&tag)).unwrap();
+    let by_digest = format!("registry.example/team/free@{of_site}");
+    let cases = |image: &str| {
+        let words = ["--pull=never", image, "cat", "/etc/free"];
+        let written = [&["run", "--write=none"], &words[..]].concat();
+        [("launch", env.launch(&words), POLICY), ("run", env.udocker(&written), 125)]
+    };
+    for image in [FREE, &by_digest] {
+        for (case, mut command, _) in cases(image) {
+            assert_eq!(stdout(&run(&mut command)), "forged", "{case} {image}");
+        }
+    }
+    let rule = "[policy]\ndefault = \"deny\"\n[[policy.rule]]\nmatch.store = [\"central\"]\naction = \"allow\"\n";
+    fs::write(env.path("etc/udocker/site.toml"), format!("{store}{rule}")).unwrap();
+    for image in [FREE, &by_digest] {
+        let denied =
+            format!("cannot use {image}: the site forbids it (/etc/udocker/site.toml:7:11): no rule allows it");
+        for (case, command, expected) in cases(image) {
+            let (status, said) = ended(command);
+            assert_eq!(
+                (status, said.trim_start_matches("udocker: ").trim_start_matches("Error: ")),
+                (expected, &*denied),
+                "{case}"
+            );
+        }
+        for (case, mut command, _) in cases(image) {
+            let output = run(command.env("UDOCKER_DIR", env.path("work/empty")));
+            assert_eq!(stdout(&output), "free", "{case} {image}: the site's own");
+        }
+    }
+    let (status, said) = ended(env.udocker(&["create", FREE]));
+    assert_eq!(
+        (status, &*said),
+        (
+            1,
+            &*format!("Error: cannot use {FREE}: the site forbids it (/etc/udocker/site.toml:7:11): no rule allows it")
+        )
+    );
 }
 
 #[test]

@@ -33,6 +33,14 @@ fn prolog_with(env: &TestEnv, program: &Path) -> PathBuf {
     path
 }
 
+/// Writes into the prolog where the site's file is.
+fn tell_config(prolog: &Path, path: &str) {
+    let text = fs::read_to_string(prolog).unwrap();
+    let told = text.replace("\nconfig= ", &format!("\nconfig={path} "));
+    assert_ne!(told, text);
+    fs::write(prolog, told).unwrap();
+}
+
 /// A cluster whose launcher has no `udocker` beside it: a task runs if its image came before.
 fn cluster(env: &TestEnv, site: &str, conf: &str) -> Cluster {
     let tools = env.own_directory("tools", 0o755);
@@ -115,6 +123,22 @@ fn a_prolog_has_the_image_before_the_task_starts() {
     let (status, _, err) = cluster.run(&[], &["sbatch", "script"]);
     let out = fs::read_to_string(cluster.home().join("out")).unwrap();
     assert_eq!((status, out.as_str()), (0, "amd64\namd64\n"), "{err}");
+    // A site whose file lies elsewhere names it to the plugin and to the prolog.
+    let etc = cluster.etc();
+    fs::create_dir(etc.join("elsewhere")).unwrap();
+    fs::rename(etc.join("udocker/site.toml"), etc.join("elsewhere/site.toml")).unwrap();
+    let line = fs::read_to_string(etc.join("slurm/plugstack.conf")).unwrap();
+    fs::write(etc.join("slurm/plugstack.conf"), format!("{} config=/etc/elsewhere/site.toml\n", line.trim_end()))
+        .unwrap();
+    let again = registry.publish(&Kind::Multi.image(), "again");
+    let tag = staged.join("repos").join(again.replace(":latest", "/latest"));
+    cluster.idle();
+    let (status, _, err) = srun(&cluster, &[], &again);
+    assert_eq!((status, tag.exists()), (122, false), "{err}");
+    tell_config(&env.path("tools/prolog.sh"), "/etc/elsewhere/site.toml");
+    cluster.idle();
+    assert_eq!(srun(&cluster, &[], &again), ran, "{}", logs(&cluster));
+    assert!(tag.exists());
     cluster.idle();
     assert_eq!(cluster.down(), "");
 }
@@ -160,7 +184,7 @@ fn the_prolog_is_its_user_before_it_reads_what_he_sent() {
     let tools = env.own_directory("tools", 0o755);
     let (udocker, told) = (tools.join("udocker"), tools.join("told"));
     let script = "#!/bin/sh\n{ id -u; id -g; id -G; grep -E '^Cap(Prm|Eff|Inh)' /proc/self/status | cut -f2 | sort -u; echo \"$@\"\n\
-                  printf '%s\\n' \"$HOME $USER $UDOCKER_DIR $UDOCKER_REQUEST\"; for fd in /proc/self/fd/*; do readlink $fd; done | cut -d: -f1\n\
+                  printf '%s\\n' \"$HOME $USER $UDOCKER_DIR ${SLURM_UDOCKER_CONFIG-none} $UDOCKER_REQUEST\"; for fd in /proc/self/fd/*; do readlink $fd; done | cut -d: -f1\n\
                   } >TOLD\necho said; exit 1\n";
     fs::write(&udocker, script.replace("TOLD", &told.display().to_string())).unwrap();
     fs::set_permissions(&udocker, fs::Permissions::from_mode(0o755)).unwrap();
@@ -188,7 +212,7 @@ fn the_prolog_is_its_user_before_it_reads_what_he_sent() {
     let (head, fds) = told.split_at(told.find("/nonexistent").unwrap());
     assert_eq!(head, "65534\n65534\n65534\n0000000000000000\n--allow-root stage --when=prolog\n");
     let mut lines = fds.lines();
-    assert_eq!(lines.next(), Some(format!("/nonexistent nobody /a b {request}").as_str()));
+    assert_eq!(lines.next(), Some(format!("/nonexistent nobody /a b none {request}").as_str()));
     assert!(!lines.any(|line| line == "/dev/full"), "{fds}");
     assert!(!trap.exists());
 }

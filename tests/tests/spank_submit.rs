@@ -444,6 +444,39 @@ fn stores_platforms_and_the_pull_policy_count_as_on_the_node() {
     site.down();
 }
 
+/// What was an image when the job was submitted is that image, whatever has its name when it starts; a step that asks for it
+/// anew asks for what it is then.
+#[test]
+fn a_container_that_takes_the_name_of_a_waiting_job_s_image_is_not_run() {
+    let (site, tag) = (Site::whole(Release::Bookworm, PREFER), Tag::new());
+    let udocker = |words: &[&str]| {
+        let (status, out, err) = site.run(&[&[&*format!("{INSTALLED}/udocker"), "-q"], words].concat());
+        assert_eq!((status, err.as_str()), (0, ""), "{words:?}: {out}");
+    };
+    udocker(&["pull", &tag.reference]);
+    udocker(&["tag", &tag.reference, "mine:1"]);
+    let script = |steps: &[&str]| {
+        let steps: String = steps.iter().map(|words| format!("srun -Q {words} sh -c '{LOOK}'\n")).collect();
+        format!("#!/bin/sh\n#SBATCH -n1 -o out -e err\n{LOOK}\n{steps}")
+    };
+    let of_name = script(&["", "--udocker-image=mine:1", "--udocker-pull=never"]);
+    let of_name = hold(&site, &["--udocker-image=mine:1"], &of_name);
+    let of_tag = hold(&site, &[&tag.image()], &script(&["", "--udocker-pull=always"]));
+    tag.moves_to(Kind::Multi);
+    udocker(&["pull", &tag.reference]);
+    udocker(&["create", "--name=mine:1", &tag.reference]);
+    let asked = tag.asked();
+    for (job, expected) in [(&of_tag, "first first second"), (&of_name, "first first first second")] {
+        release(&site, job);
+        let out = text(&site, "out");
+        assert_eq!(out.lines().collect::<Vec<_>>().join(" "), expected, "{}", text(&site, "err"));
+        assert_eq!(tag.asked() - asked, 1, "{expected}");
+    }
+    let (status, out, err) = site.run(&["srun", "-n1", "--udocker-image=mine:1", "sh", "-c", LOOK]);
+    assert_eq!((status, out.as_str(), err.as_str()), (0, "second\n", ""));
+    site.down();
+}
+
 #[test]
 fn the_plugin_s_line_names_the_site_s_file_and_no_user_does() {
     for number in [Release::Bookworm, Release::Trixie] {

@@ -310,6 +310,24 @@ fn a_job_s_image_comes_when_and_where_the_site_says() {
         group.display()
     );
     assert_eq!((code(&output), stderr(&output)), (1, told));
+    // Nor does it come where nothing would be run from.
+    for (owner, why) in
+        [(4321, "it belongs to uid 4321, whom `trust` of site.toml does not name"), (0, "everybody may write it")]
+    {
+        std::os::unix::fs::chown(&group, Some(owner), None).unwrap();
+        std::fs::set_permissions(&group, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let told = format!(
+            "Error: cannot stage into {}: the site's `stage.store` names it, and nothing is run from it, as {why}\n  hint: \
+             its keeper belongs into its `trust` in site.toml; `chmod o-w` closes it to everybody\n",
+            group.display()
+        );
+        let output = stage(&[&other], None);
+        assert_eq!((code(&output), stderr(&output)), (1, told.clone()));
+        let output = env.launch(&[&*other, "true"]).env_remove("UDOCKER_DIR").output().unwrap();
+        let own = format!("udocker: cannot get image {other}: `udocker stage` ended with status 1\n");
+        assert_eq!((code(&output), stderr(&output).starts_with(&(told + &own))), (122, true), "{}", stderr(&output));
+        assert!(!group.join("repos").join(other.replace(":latest", "")).exists());
+    }
     run(&mut env.udocker(&["stage", &other]));
     assert_eq!(env.trees().len(), 1);
 }

@@ -69,7 +69,9 @@ impl Explain for ContextError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NoRepository(_) => vec!["a store has the directories repos, layers, containers, bin and lib".into()],
-            Self::Distrusted { .. } => vec!["its keeper belongs into its `trust` in site.toml".into()],
+            Self::Distrusted { .. } => {
+                vec!["its keeper belongs into its `trust` in site.toml; `chmod o-w` closes it to everybody".into()]
+            }
             Self::NoWritableStore(_) | Self::NotStaged { .. } => {
                 vec!["name one of yours by UDOCKER_DIR or `--repo=DIR`".into()]
             }
