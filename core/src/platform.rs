@@ -19,7 +19,7 @@ pub struct Platform {
 
 /// A string is no platform.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no platform: expected os/architecture or os/architecture/variant, as `linux/amd64`")]
+#[error("`{0}` is no platform: expected os/architecture or os/architecture/variant, as `linux/amd64`, or `native`")]
 pub struct PlatformError(String);
 
 impl Platform {
@@ -34,6 +34,14 @@ impl Platform {
             other => (other, None),
         };
         Self { os: "linux".into(), architecture: architecture.into(), variant: variant.map(Into::into) }
+    }
+
+    /// What a user's word asks for: a platform, or `native`, which is `None`: that of the machine on which the image runs.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn wish(word: &str) -> Result<Option<Self>, PlatformError> {
+        if word == "native" { Ok(None) } else { word.parse().map(Some) }
     }
 
     /// Whether an image for `self` is what somebody who asked for `wanted` gets.
@@ -127,7 +135,9 @@ mod tests {
     #[test]
     fn odd_texts_are_refused() {
         for text in ["", "linux", "linux/", "/amd64", "linux/amd64/v1/x", "linux/am d64"] {
-            assert!(text.parse::<Platform>().is_err(), "{text}");
+            assert!(text.parse::<Platform>().is_err() && Platform::wish(text).is_err(), "{text}");
         }
+        assert_eq!(Platform::wish("native"), Ok(None));
+        assert_eq!(Platform::wish("linux/arm64"), "linux/arm64".parse().map(Some));
     }
 }

@@ -389,6 +389,7 @@ mod tests {
             (&[("image", "old"), ("pull", "never")], false),
             (&[("pull", "missing")], true),
             (&[("platform", "linux/arm64")], false),
+            (&[("platform", "native")], true),
         ] {
             let change = decided(Client::Starter, words, &env).unwrap();
             assert_eq!(change.request.unwrap().pin, has_pin.then(|| pin.clone()), "{words:?}");

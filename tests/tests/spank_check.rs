@@ -117,6 +117,16 @@ fn a_node_is_checked_with_its_slurm() {
         std::fs::write(checked.installed("site.toml"), "[policy]\npin = \"prefer\"\n").expect("a file");
         assert_eq!(told(), (0, tells("DIR/site.toml: good: the site's files, by `config=`")), "{release:?}");
 
+        // That file's word counts.
+        std::fs::write(checked.installed("site.toml"), "[stage]\nwhen = \"prolog\"\n").expect("a file");
+        let mut lines = tells("DIR/site.toml: good: the site's files, by `config=`");
+        lines.push(
+            "Prolog: wrong: there is none, and `stage.when` of site.toml is \"prolog\"; hint: make the script of \
+             docs/admin/slurm.md your Prolog, or its last lines"
+                .into(),
+        );
+        assert_eq!(told(), (1, lines), "{release:?}");
+
         checked.install("launcher", &program("udocker"));
         checked.line("required", "");
         let text = "DIR/launcher: wrong: it is linked dynamically; hint: install the one that is linked statically";

@@ -135,7 +135,11 @@ fn a_prolog_has_the_image_before_the_task_starts() {
     cluster.idle();
     let (status, _, err) = srun(&cluster, &[], &again);
     assert_eq!((status, tag.exists()), (122, false), "{err}");
+    let other = "Prolog: wrong: DIR/prolog.sh does not name /etc/elsewhere/site.toml, and reads another site.toml than the \
+                 plugin's line; hint: `config=` in the script names the file of the plugin's line";
+    assert_eq!(checked(&env, &cluster), other);
     tell_config(&env.path("tools/prolog.sh"), "/etc/elsewhere/site.toml");
+    assert_eq!(checked(&env, &cluster), "Prolog: good: DIR/prolog.sh makes images ready");
     cluster.idle();
     assert_eq!(srun(&cluster, &[], &again), ran, "{}", logs(&cluster));
     assert!(tag.exists());

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::{Entrypoint, EnvSpec, ExecModeError, MountSpec, RunRequest, WishError, parse_env_file, parse_unshare};
 use crate::container::ContainerName;
 use crate::error::{ErrorKind, Explain};
-use crate::platform::PlatformError;
+use crate::platform::{Platform, PlatformError};
 use crate::reference::{ImageReference, ReferenceError};
 
 /// How an option takes its value.
@@ -83,8 +83,8 @@ pub const JOB_OPTIONS: &[JobOption] = &[
         Ok(w.request.unshare.extend(parse_unshare(text(v)?)?))
     }),
     single("pull", "missing|always|never", "when the registry is asked", |w, v| Ok(w.request.pull = text(v)?.parse()?)),
-    single("platform", "OS/ARCH[/VARIANT]", "take the image for this platform", |w, v| {
-        Ok(w.request.platform = Some(text(v)?.parse()?))
+    single("platform", "OS/ARCH[/VARIANT]|native", "take the image for this platform", |w, v| {
+        Ok(w.request.platform = Platform::wish(text(v)?)?)
     }),
     single("batch", "container|host", "where a batch script itself runs (default: container)", |w, v| {
         Ok(w.request.batch = Some(text(v)?.parse()?))

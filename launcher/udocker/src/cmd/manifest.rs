@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use udocker_core::error::{ErrorKind, Explain};
-use udocker_core::platform::Platform;
 
+use super::pull::parse_platform;
 use super::{Outcome, RegistryArgs, given};
 use crate::context::Context;
 use crate::usage_text;
@@ -44,8 +44,7 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
         [other, ..] => return Err(usage_text(&format!("invalid command: manifest {other}")).into()),
     };
     let reference = crate::image::parse_reference(image)?;
-    let platform: Option<Platform> =
-        given(args.platform.as_deref()).map(str::parse).transpose().map_err(crate::usage)?;
+    let platform = given(args.platform.as_deref()).map(|word| parse_platform(Some(word))).transpose()?;
     let bytes = udocker_transfer::locate::manifest(&reference, platform.as_ref(), &context.settings.registries)?;
     let value = serde_json::from_slice(&bytes).map_err(ManifestError)?;
     context.ui.result(crate::json::python_style(&value));

@@ -114,8 +114,6 @@ fn fetch(
 
 /// The platform that was asked for, else this machine's.
 pub fn parse_platform(text: Option<&str>) -> Result<Platform, Failure> {
-    match text {
-        Some(text) => Ok(text.parse().map_err(crate::usage)?),
-        None => Ok(Platform::native()),
-    }
+    let wish = text.map(Platform::wish).transpose().map_err(crate::usage)?;
+    Ok(wish.flatten().unwrap_or_else(Platform::native))
 }

@@ -113,7 +113,7 @@ pub struct Args {
     pub pull: Option<Pull>,
     /// Take the image for this platform [default: this machine's].
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Image")]
-    pub platform: Option<Platform>,
+    pub platform: Option<String>,
     /// Print what would be done and do nothing.
     #[arg(long, help_heading = "Output")]
     pub dry_run: bool,
@@ -239,7 +239,9 @@ impl Args {
             (_, true) => Accounts::Container,
             _ => Accounts::Generated,
         };
-        request.platform = self.platform.clone().or(request.platform);
+        if let Some(word) = &self.platform {
+            request.platform = Platform::wish(word).map_err(crate::usage)?;
+        }
         request.pull = match self.pull {
             None | Some(Pull::Reuse) => request.pull,
             Some(Pull::When(policy)) => policy,

@@ -7,6 +7,7 @@ use std::path::Path;
 use udocker_core::elf;
 use udocker_core::env_vars::SLURM_UDOCKER_CONFIG;
 use udocker_core::run::{Caller, UserSpec};
+use udocker_core::settings::Settings;
 use udocker_site_config::Sources;
 
 use super::Finding;
@@ -86,15 +87,15 @@ pub fn launcher(path: &Path) -> Finding {
     }
 }
 
-/// The site.toml that `config=` names, as every program of ours reads it.
-pub fn configuration(path: &str) -> Finding {
+/// The site.toml that `config=` names, as every program of ours reads it, and what it says.
+pub fn configuration(path: &str) -> (Finding, Option<Settings>) {
     let env = vec![(SLURM_UDOCKER_CONFIG.into(), path.into())];
     let caller = Caller::gather(env, &UserSpec::Caller);
     match udocker_site_config::load(&Sources::of_caller(&caller)) {
-        Ok(_) => Finding::good(path, "the site's files, by `config=`"),
+        Ok(loaded) => (Finding::good(path, "the site's files, by `config=`"), Some(loaded.settings)),
         Err(error) => {
             let hint = "`udocker site check PATH` tells all of it; every contained task is refused until then";
-            Finding::wrong(path, error.to_string(), hint)
+            (Finding::wrong(path, error.to_string(), hint), None)
         }
     }
 }

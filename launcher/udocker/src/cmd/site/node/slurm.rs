@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use udocker_core::env_vars::SLURM_UDOCKER_REQUEST;
-use udocker_core::settings::StageWhen;
+use udocker_core::settings::{Settings, StageWhen};
 use udocker_core::sys::process::wait_or_end;
 
 use super::plugstack::{self, Line};
@@ -48,7 +48,7 @@ impl fmt::Display for Release {
     }
 }
 
-/// Checks it all. `when`: the site's choice of when images come.
+/// Checks it all. `when`: the site's choice of when images come, if the plugin's line names no other site.toml.
 pub fn check(when: StageWhen) -> Vec<Finding> {
     let told = ["slurmd", "srun"].into_iter().find_map(|name| Some((name, answer(name, &["-V"])?)));
     let Some((program, version)) = told else {
@@ -90,27 +90,33 @@ pub fn check(when: StageWhen) -> Vec<Finding> {
         found.push(Finding::wrong(&other.at, "the plugin is loaded a second time", "leave one line"));
     }
     found.push(files::plugin(path, release));
-    found.extend(line_says(line));
+    let (says, settings) = line_says(line);
+    found.extend(says);
     found.extend(config.as_deref().map(|text| guard(line, setting(text, "TaskProlog"))));
-    if when == StageWhen::Prolog {
-        found.extend(config.as_deref().map(prolog));
+    if settings.map_or(when, |settings| settings.stage.when) == StageWhen::Prolog {
+        let site_file = line.words.iter().find_map(|word| word.strip_prefix("config="));
+        found.extend(config.as_deref().map(|text| prolog(text, site_file)));
     }
     found
 }
 
-/// What is on the plugin's line, and the launcher that it names.
-fn line_says(line: &Line) -> Vec<Finding> {
+/// What is on the plugin's line, the launcher that it names, and what its site.toml says.
+fn line_says(line: &Line) -> (Vec<Finding>, Option<Settings>) {
     let kind = if line.is_required {
         "required: slurmd, srun, sbatch and salloc do not start without the plugin"
     } else {
         "optional: if the plugin cannot be loaded, jobs run without it"
     };
     let mut found = vec![Finding::good(&line.at, kind)];
-    let mut launcher = LAUNCHER;
+    let (mut launcher, mut settings) = (LAUNCHER, None);
     for word in &line.words {
         match (word.strip_prefix("launcher="), word.strip_prefix("config=")) {
             (Some(path), _) => launcher = path,
-            (None, Some(path)) => found.push(files::configuration(path)),
+            (None, Some(path)) => {
+                let (finding, says) = files::configuration(path);
+                found.push(finding);
+                settings = says;
+            }
             (None, None) => found.push(Finding::wrong(
                 &line.at,
                 format!("`{word}` says nothing, and every contained task is refused"),
@@ -119,7 +125,7 @@ fn line_says(line: &Line) -> Vec<Finding> {
         }
     }
     found.push(files::launcher(Path::new(launcher)));
-    found
+    (found, settings)
 }
 
 /// The guard for nodes without the plugin.
@@ -140,12 +146,17 @@ fn guard(line: &Line, program: Option<&str>) -> Finding {
     }
 }
 
-/// The prolog that makes images ready. Newer releases number their prologs, of which the first is looked at.
-fn prolog(config: &str) -> Finding {
+/// The prolog that makes images ready, by the `site_file` of the plugin's line. Newer releases number their prologs, of which
+/// the first is looked at.
+fn prolog(config: &str, site_file: Option<&str>) -> Finding {
     let thing = "Prolog";
     let program = setting(config, "Prolog").or_else(|| setting(config, "Prolog[0]"));
     let why = match program.map(|path| (path, std::fs::read(path))) {
         Some((path, Ok(text))) if names(&text, "SPANK_UDOCKER_REQUEST") => {
+            if let Some(file) = site_file.filter(|file| !names(&text, file)) {
+                let why = format!("{path} does not name {file}, and reads another site.toml than the plugin's line");
+                return Finding::wrong(thing, why, "`config=` in the script names the file of the plugin's line");
+            }
             let waits = setting(config, "PrologFlags").is_some_and(|flags| flags.contains("Alloc"));
             return match waits {
                 true => Finding::good(thing, format!("{path} makes images ready")),
