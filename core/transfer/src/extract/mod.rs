@@ -20,6 +20,7 @@ mod directory;
 mod entry;
 mod error;
 mod finish;
+mod header;
 mod path;
 mod pax;
 mod pipeline;
