@@ -20,6 +20,7 @@ mod directory;
 mod entry;
 mod error;
 mod finish;
+mod hard_links;
 mod header;
 mod path;
 mod pax;
