@@ -13,6 +13,7 @@ pub mod locate;
 pub mod node_copy;
 pub mod publish;
 pub mod pull;
+mod pull_error;
 pub mod registry;
 pub mod resolve;
 mod space;
