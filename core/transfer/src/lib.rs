@@ -18,6 +18,7 @@ pub mod registry;
 pub mod resolve;
 mod space;
 pub mod stage;
+mod stage_error;
 pub mod stored;
 pub mod tag;
 pub mod verify;
