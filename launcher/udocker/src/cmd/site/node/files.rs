@@ -10,7 +10,7 @@ use udocker_core::run::{Caller, UserSpec};
 use udocker_site_config::Sources;
 
 use super::Finding;
-use super::slurm::Release;
+use super::release::Release;
 
 /// Who but root may change `path`, or what it is reached by; `None`: nobody.
 fn who_else_writes(path: &Path) -> Option<String> {
