@@ -10,11 +10,10 @@ use udocker_core::policy::{self, Permit, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{Caller, ExecMode, UserSpec};
 use udocker_core::settings::{Settings, StoreSettings, Verbosity};
-use udocker_core::store::{Store, Stores};
+use udocker_core::store::{Record, Store, Stores};
 use udocker_site_config::{Loaded, Sources};
 
 use crate::cli::General;
-use crate::image::Ready;
 use crate::ui::Ui;
 
 /// See the module's head.
@@ -140,15 +139,15 @@ impl Context {
         udocker_core::host::user_namespaces(run.as_ref())
     }
 
-    /// The site's leave to use the image `ready`, which the user named `shown`; `writes`: over its files.
+    /// The site's leave to use an image by its record and its tree, which the user named `shown`; `writes`: over its files.
     pub fn permit_image(
         &self,
         shown: &str,
         reference: &ImageReference,
-        ready: &Ready,
+        image: (&Record, &Path),
         writes: bool,
     ) -> Result<Permit<'_>, Failure> {
-        policy::ask_image(&self.settings, (shown, reference), (&ready.record, &ready.tree), writes, &environment())
+        policy::ask_image(&self.settings, (shown, reference), image, writes, &environment())
     }
 
     /// The same for a container.
