@@ -9,11 +9,11 @@ use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::policy::{self, Permit, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{Caller, ExecMode, UserSpec};
-use udocker_core::settings::{Settings, StoreSettings, Verbosity};
+use udocker_core::settings::{Settings, StoreSettings};
 use udocker_core::store::{Record, Store, Stores};
 use udocker_site_config::{Loaded, Sources};
 
-use crate::cli::General;
+use crate::general::General;
 use crate::ui::Ui;
 
 /// See the module's head.
@@ -72,18 +72,6 @@ impl Explain for ContextError {
             Self::NoWritableStore(_) | Self::NotStaged { .. } => {
                 vec!["name one of yours by UDOCKER_DIR or `--repo=DIR`".into()]
             }
-        }
-    }
-}
-
-impl General {
-    /// What the options say about messages, if anything.
-    pub fn verbosity(&self) -> Option<Verbosity> {
-        match (self.debug, self.quiet) {
-            (true, _) => Some(Verbosity::Debug),
-            (_, 0) => None,
-            (_, 1) => Some(Verbosity::Messages),
-            _ => Some(Verbosity::Silent),
         }
     }
 }
