@@ -17,6 +17,7 @@ pub mod gpu;
 pub mod host;
 pub mod image_config;
 pub mod manifest;
+mod manifest_error;
 pub mod members;
 pub mod platform;
 pub mod policy;

@@ -5,13 +5,12 @@
 use serde::Deserialize;
 
 use crate::digest::Digest;
+pub use crate::manifest_error::{MAX_LAYERS, ManifestError};
 use crate::platform::Platform;
 use crate::schema1::Schema1;
 
 /// Largest manifest or index that is read, in bytes (as containerd and Docker's registry).
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
-/// Most layers of one image.
-pub const MAX_LAYERS: usize = 4096;
 
 /// The media types of documents, as an Accept header wants them; what is oldest comes last.
 pub const DOCUMENT_MEDIA_TYPES: [&str; 6] = [
@@ -98,35 +97,6 @@ pub enum Document {
     Index(ImageIndex),
     /// One image in Docker's oldest form.
     Schema1(Schema1),
-}
-
-/// A document is not what it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
-    /// No JSON, or fields of the wrong type.
-    #[error("the manifest cannot be read")]
-    Json(#[source] serde_json::Error),
-    /// Both an image and an index, or its media types disagree (CVE-2021-41190).
-    #[error("the manifest contradicts itself: {0}")]
-    Contradiction(String),
-    /// More layers than [`MAX_LAYERS`].
-    #[error("the image has {0} layers, more than the {MAX_LAYERS} that are supported")]
-    TooManyLayers(usize),
-    /// No entry for the platform.
-    #[error("the index has no image for {wanted}; it has {}", offered(.available))]
-    NoPlatform {
-        /// What was asked for.
-        wanted: Platform,
-        /// What there is.
-        available: Vec<Platform>,
-    },
-}
-
-fn offered(available: &[Platform]) -> String {
-    if available.is_empty() {
-        return "none that names a platform".into();
-    }
-    available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[derive(Deserialize)]

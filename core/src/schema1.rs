@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::digest::Digest;
-use crate::manifest::{MAX_LAYERS, ManifestError};
+use crate::manifest_error::{MAX_LAYERS, ManifestError};
 
 /// The gzip of an empty tar that stands for every layer without files.
 pub const EMPTY_LAYER: [u8; 32] = [

@@ -5,7 +5,7 @@ use toml::Spanned;
 use udocker_core::settings::{Acl, StoreAccess};
 
 use crate::ConfigError;
-use crate::merge::Place;
+use crate::place::Place;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
 use crate::Loaded;
-use crate::merge::Place;
+use crate::place::Place;
 use crate::time::Time;
 
 #[derive(Default, Deserialize)]

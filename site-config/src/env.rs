@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use udocker_core::run::{SiteEnv, may_be_set};
 
-use crate::merge::Place;
-use crate::policy::Keep;
+use crate::place::{Keep, Place};
 use crate::schema::Env;
 use crate::{Loaded, Sources};
 

@@ -7,8 +7,7 @@ use toml::Spanned;
 use udocker_core::settings::GpuDefault;
 
 use crate::Loaded;
-use crate::merge::Place;
-use crate::policy::Keep;
+use crate::place::{Keep, Place};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -33,6 +33,7 @@ mod merge;
 mod mounts;
 mod mpi;
 mod overrides;
+mod place;
 mod policy;
 mod profile;
 mod read;
@@ -40,6 +41,7 @@ mod relay;
 mod report;
 mod run;
 mod schema;
+mod size;
 mod stage;
 mod time;
 

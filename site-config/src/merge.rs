@@ -1,84 +1,13 @@
 //! Lays one file over what is known so far, and notes who set what.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use toml::Spanned;
-use udocker_core::reference::RegistryHost;
 use udocker_core::settings::{StoreKind, StoreParts, StoreSettings};
 
-use crate::policy::Keep;
+use crate::place::{Keep, Place};
 use crate::schema::{FileConfig, Kind, LimitKeys, Registries, Store};
-use crate::{
-    ConfigError, Loaded, Origin, Position, Sources, access, cleanup, env, gpu, mounts, mpi, policy, relay, run, stage,
-};
-
-/// Where a value stands.
-pub(crate) struct Place<'a> {
-    pub path: &'a Path,
-    pub text: &'a str,
-}
-
-impl Place<'_> {
-    fn position<T>(&self, value: &Spanned<T>) -> Position {
-        Position::of(self.path, self.text, &value.span())
-    }
-    pub(crate) fn origin<T>(&self, value: &Spanned<T>) -> Origin {
-        Origin::File(self.position(value))
-    }
-    pub(crate) fn wrong<T>(&self, value: &Spanned<T>, key: &'static str, expected: &'static str) -> ConfigError {
-        ConfigError::Value { at: self.position(value), key, expected }
-    }
-    /// [`origin`](Self::origin) as it is told to users.
-    pub(crate) fn told<T>(&self, value: &Spanned<T>) -> String {
-        self.position(value).to_string()
-    }
-    fn number(
-        &self,
-        value: &Spanned<u32>,
-        key: &'static str,
-        range: std::ops::RangeInclusive<u32>,
-        expected: &'static str,
-    ) -> Result<u32, ConfigError> {
-        let number = *value.get_ref();
-        if range.contains(&number) { Ok(number) } else { Err(self.wrong(value, key, expected)) }
-    }
-    fn host(&self, value: &Spanned<String>, key: &'static str) -> Result<RegistryHost, ConfigError> {
-        value.get_ref().parse().map_err(|_| self.wrong(value, key, "a registry as host[:port]"))
-    }
-    /// The text in which `{uid}` and `{user}` are replaced.
-    pub(crate) fn filled(
-        &self,
-        value: &Spanned<String>,
-        key: &'static str,
-        sources: &Sources,
-    ) -> Result<String, ConfigError> {
-        let text = value.get_ref().replace("{uid}", &sources.uid.to_string());
-        // A login name comes from the environment: it must stay one component.
-        let user_fits =
-            !sources.user.is_empty() && !sources.user.contains(['/', ':']) && !sources.user.starts_with('.');
-        if text.contains("{user}") && !user_fits {
-            return Err(self.wrong(value, key, "a path without {user}, as the login name is unknown"));
-        }
-        Ok(text.replace("{user}", &sources.user))
-    }
-    /// An absolute path without `..`, in which `{uid}` and `{user}` are replaced.
-    pub(crate) fn template(
-        &self,
-        value: &Spanned<String>,
-        key: &'static str,
-        sources: &Sources,
-    ) -> Result<PathBuf, ConfigError> {
-        const EXPECTED: &str = "an absolute path without `..`; {uid} and {user} are replaced";
-        let text = self.filled(value, key, sources)?;
-        let path = PathBuf::from(&text);
-        let parent = path.components().any(|part| part == std::path::Component::ParentDir);
-        if path.is_absolute() && !parent && !text.contains(['{', '}', '\0']) {
-            Ok(path)
-        } else {
-            Err(self.wrong(value, key, EXPECTED))
-        }
-    }
-}
+use crate::{ConfigError, Loaded, Origin, Sources, access, cleanup, env, gpu, mounts, mpi, policy, relay, run, stage};
 
 /// Lays `config`, read from `path` with `text`, over `loaded`; values that cannot be used go to `problems` instead.
 pub(crate) fn merge(

@@ -6,8 +6,7 @@ use toml::Spanned;
 use udocker_core::policy::{Listed, MountPolicy, Scratch, SiteMount, SiteMountKind};
 use udocker_core::run::MountSpec;
 
-use crate::merge::Place;
-use crate::policy::Keep;
+use crate::place::{Keep, Place};
 use crate::schema::{Mounts, Tmp};
 use crate::{ConfigError, Loaded, Sources};
 

@@ -10,7 +10,8 @@ use udocker_core::env_vars::matches_any;
 use udocker_core::policy::Facts;
 
 use crate::gpu::merge_gpu;
-use crate::merge::{Place, merge_limits};
+use crate::merge::merge_limits;
+use crate::place::Place;
 use crate::schema::Override;
 use crate::{ConfigError, Loaded, Sources, mounts, policy};
 

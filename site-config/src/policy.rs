@@ -5,14 +5,11 @@ use toml::Spanned;
 use udocker_core::policy::{Action, ImageGlob, Pin, RegistryGlob, Rule};
 use udocker_core::run::ExecMode;
 
-use crate::merge::Place;
+use crate::place::{Keep, Place};
 use crate::schema::{self, PinKey, RuleAction};
 use crate::{ConfigError, Loaded};
 
 type Texts = Vec<Spanned<String>>;
-/// Takes what cannot be used.
-pub(crate) type Keep<'a> = &'a mut dyn FnMut(Result<(), ConfigError>);
-
 /// `registries.allow` and `registries.deny`.
 pub(crate) fn merge_access(
     loaded: &mut Loaded,

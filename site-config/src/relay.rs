@@ -4,8 +4,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::Loaded;
-use crate::merge::Place;
-use crate::policy::Keep;
+use crate::place::{Keep, Place};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -8,8 +8,7 @@ use udocker_core::run::Entrypoint;
 
 use crate::file::{Trust, read_conf};
 use crate::keys::{State, nearest, state};
-use crate::merge::Place;
-use crate::policy::Keep;
+use crate::place::{Keep, Place};
 use crate::schema::Run;
 use crate::{ConfigError, Loaded, Position, Sources, read};
 

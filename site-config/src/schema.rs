@@ -1,18 +1,17 @@
 //! The keys of `site.toml` that are built, and their types.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use toml::Spanned;
-use udocker_core::run::parse_size;
 
 use crate::access::AclKeys;
 use crate::cleanup::Cleanup;
 use crate::gpu::Gpu;
 use crate::mpi::Mpi;
 use crate::relay::Relay;
+use crate::size::Size;
 use crate::stage::Stage;
 use crate::time::Time;
 
@@ -214,28 +213,4 @@ pub(crate) struct LimitKeys {
     pub tmpfs_default: Option<Spanned<Size>>,
     pub image_max: Option<Spanned<Size>>,
     pub wait_timeout: Option<Spanned<Time>>,
-}
-
-/// Bytes: a number, or a text with K, M, G or T.
-#[derive(Clone, Copy)]
-pub(crate) struct Size(pub u64);
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Size;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size above 0, as 1048576 or \"512G\"")
-            }
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Size, E> {
-                let size = u64::try_from(value).ok().filter(|size| *size > 0);
-                size.map(Size).ok_or_else(|| E::invalid_value(de::Unexpected::Signed(value), &self))
-            }
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Size, E> {
-                parse_size(value).map(Size).map_err(|_| E::invalid_value(de::Unexpected::Str(value), &self))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
 }

@@ -4,9 +4,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use udocker_core::settings::{NodeCache, StageWhen, StoreSettings};
 
-use crate::merge::Place;
-use crate::policy::Keep;
-use crate::schema::Size;
+use crate::place::{Keep, Place};
+use crate::size::Size;
 use crate::{ConfigError, Loaded, Origin, Sources};
 
 #[derive(Default, Deserialize)]

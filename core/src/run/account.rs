@@ -7,57 +7,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use super::identity::Identity;
+use super::passwd::{PasswdEntry, group_id, groups, passwd_entries, passwd_entry};
 use super::{Accounts, ImageFiles, RunRequest};
 use crate::engine::GeneratedFile;
-
-/// One line of passwd(5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PasswdEntry<'a> {
-    pub name: &'a [u8],
-    pub uid: u32,
-    pub gid: u32,
-    pub home: &'a [u8],
-    pub shell: &'a [u8],
-}
-
-/// The readable lines of a passwd file, in their order; others are passed over, as libc does.
-pub(crate) fn passwd_entries(bytes: &[u8]) -> Vec<PasswdEntry<'_>> {
-    lines(bytes).filter_map(passwd_entry).collect()
-}
-
-fn passwd_entry(line: &[u8]) -> Option<PasswdEntry<'_>> {
-    let mut fields = line.split(|byte| *byte == b':');
-    let name = fields.next().filter(|name| !name.is_empty() && name[0] != b'#')?;
-    let (uid, gid) = (number(fields.nth(1)?)?, number(fields.next()?)?);
-    let (home, shell) = (fields.nth(1).unwrap_or_default(), fields.next().unwrap_or_default());
-    Some(PasswdEntry { name, uid, gid, home, shell })
-}
-
-/// The gid of the group `name`.
-pub(crate) fn group_id(bytes: &[u8], name: &[u8]) -> Option<u32> {
-    groups(bytes).find(|(found, _)| *found == name).map(|(_, gid)| gid)
-}
-
-fn groups(bytes: &[u8]) -> impl Iterator<Item = (&[u8], u32)> {
-    lines(bytes).filter_map(group_entry)
-}
-
-fn group_entry(line: &[u8]) -> Option<(&[u8], u32)> {
-    let mut fields = line.split(|byte| *byte == b':');
-    let name = fields.next().filter(|name| !name.is_empty() && name[0] != b'#')?;
-    Some((name, number(fields.nth(1)?)?))
-}
-
-fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split(|byte| *byte == b'\n')
-}
-
-fn number(field: &[u8]) -> Option<u32> {
-    if !field.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(field).ok()?.parse().ok()
-}
 
 /// The files that must cover the image's so that the program's own name, home and group are found.
 ///
@@ -83,9 +35,7 @@ pub(crate) fn generate(request: &RunRequest, files: &ImageFiles, identity: &Iden
 fn passwd(image: &[u8], identity: &Identity) -> Option<Vec<u8>> {
     let name = field(identity.name.as_bytes());
     let home = identity.home.as_os_str();
-    let first =
-        |wanted: &dyn Fn(&PasswdEntry<'_>) -> bool| lines(image).filter_map(passwd_entry).find(|entry| wanted(entry));
-    let by_uid = first(&|entry| entry.uid == identity.uid);
+    let by_uid = passwd_entries(image).find(|entry| entry.uid == identity.uid);
     let suits = |entry: PasswdEntry<'_>| {
         entry.name == name && (entry.home == home.as_bytes() || (entry.home.is_empty() && home == "/"))
     };

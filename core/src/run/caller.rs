@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::account::passwd_entries;
+use super::passwd::passwd_entries;
 use super::{Caller, Range, UserSpec};
 use crate::env_vars;
 use crate::sys::fds;
@@ -86,7 +86,7 @@ fn account(env: &[(OsString, OsString)], uid: u32, passwd: impl FnOnce() -> Vec<
         (Some(name), Some(home)) => (name, home),
         (name, home) => {
             let passwd = passwd();
-            let entry = passwd_entries(&passwd).into_iter().find(|entry| entry.uid == uid);
+            let entry = passwd_entries(&passwd).find(|entry| entry.uid == uid);
             let account = || entry.as_ref().map(|entry| String::from_utf8_lossy(entry.name).into_owned());
             let its_home = || entry.as_ref().map(|entry| OsString::from_vec(entry.home.to_vec()));
             (name.or_else(account).unwrap_or_else(|| format!("u{uid}")), home.or_else(its_home).unwrap_or_default())
@@ -99,7 +99,7 @@ fn account(env: &[(OsString, OsString)], uid: u32, passwd: impl FnOnce() -> Vec<
 /// The login shell of `uid` in the host's accounts.
 pub fn host_shell(uid: u32) -> Option<OsString> {
     let passwd = read(Path::new(PASSWD));
-    let entry = passwd_entries(&passwd).into_iter().find(|entry| entry.uid == uid)?;
+    let entry = passwd_entries(&passwd).find(|entry| entry.uid == uid)?;
     Some(OsString::from_vec(entry.shell.to_vec()))
 }
 

@@ -4,9 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use super::account::passwd_entries;
 use super::carried::{carried, is_carried, is_from};
 use super::identity::Identity;
+use super::passwd::passwd_entries;
 use super::{Caller, ContainerFacts, Defaults, Entrypoint, EnvSpec, ImageFiles, RunRequest, SiteEnv, SpecError, mount};
 use crate::engine::MountPlan;
 use crate::env_vars::{self, matches, matches_any};
@@ -57,8 +57,7 @@ pub(crate) fn command(
 pub(crate) fn login_shells(files: &ImageFiles, caller: &Caller) -> Vec<OsString> {
     let asked =
         caller.env.iter().rev().find(|(name, _)| name == env_vars::UDOCKER_SHELL).map(|(_, value)| value.clone());
-    let entries = passwd_entries(&files.passwd);
-    let inside = entries.iter().find(|entry| entry.uid == caller.uid);
+    let inside = passwd_entries(&files.passwd).find(|entry| entry.uid == caller.uid);
     let inside = inside.map(|entry| OsStr::from_bytes(entry.shell).to_owned());
     let shells =
         asked.into_iter().chain(inside).chain(caller.shell.clone()).filter(|shell| Path::new(shell).is_absolute());

@@ -1,10 +1,8 @@
 //! Who the program is: from the wish, the image's User and the image's accounts to IDs, a name and a home. Pure.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::account::{self, PasswdEntry};
+use super::passwd::{PasswdEntry, group_id, passwd_entries};
 use super::{Accounts, Caller, Defaults, ImageFiles, RunRequest, SpecError, UserSpec, home_is_visible};
 use crate::engine::IdMap;
 use crate::env_vars;
@@ -40,7 +38,7 @@ pub(crate) fn decide(
     caller: &Caller,
     defaults: Defaults,
 ) -> Result<Identity, SpecError> {
-    let passwd = account::passwd_entries(&files.passwd);
+    let passwd: Vec<_> = passwd_entries(&files.passwd).collect();
     let pmix = caller.env.iter().any(|(name, _)| name == env_vars::PMIX_RANK);
     let user = request.user(defaults);
     let mut identity = match user {
@@ -152,8 +150,7 @@ fn named(
     if let Some(group) = group.filter(|group| !group.is_empty()) {
         identity.gid = match parse_id(group) {
             Some(gid) => gid,
-            None => account::group_id(&files.group, group.as_bytes())
-                .ok_or_else(|| SpecError::UnknownGroup(group.into()))?,
+            None => group_id(&files.group, group.as_bytes()).ok_or_else(|| SpecError::UnknownGroup(group.into()))?,
         };
     }
     Ok(identity)
@@ -169,12 +166,6 @@ fn parse_id(text: &str) -> Option<u32> {
 fn is_account_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-}
-
-impl PasswdEntry<'_> {
-    fn home(&self) -> PathBuf {
-        if self.home.first() == Some(&b'/') { OsString::from_vec(self.home.to_vec()).into() } else { "/".into() }
-    }
 }
 
 #[cfg(test)]

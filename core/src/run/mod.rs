@@ -18,6 +18,7 @@ mod image_files;
 mod mount;
 mod options;
 mod parse;
+mod passwd;
 mod request;
 mod said;
 mod site_env;

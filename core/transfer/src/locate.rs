@@ -8,13 +8,8 @@ use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 use udocker_core::settings::RegistrySettings;
 
-use crate::pull::{PullCause, PullError};
+use crate::pull_error::{MAX_DOCUMENTS, MAX_INDEX_DEPTH, PullCause, PullError};
 use crate::registry::{Client, FetchedManifest, RegistryError};
-
-/// Most indexes on the way to an image.
-pub(crate) const MAX_INDEX_DEPTH: u32 = 4;
-/// Most documents that are read on the way to an image.
-pub(crate) const MAX_DOCUMENTS: u32 = 64;
 
 /// The manifest of `reference` as its registry has it: that of `platform`, else whatever the name stands for.
 ///

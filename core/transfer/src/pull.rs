@@ -8,13 +8,11 @@
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
 use udocker_core::deadline::Deadline;
 use udocker_core::digest::Digest;
-use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::image_config::{ImageConfig, MAX_CONFIG_BYTES};
-use udocker_core::manifest::{Descriptor, Document, ImageManifest, ManifestError};
+use udocker_core::manifest::{Descriptor, Document, ImageManifest};
 use udocker_core::platform::Platform;
 use udocker_core::progress::Progress;
 use udocker_core::reference::ImageReference;
@@ -24,26 +22,11 @@ use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, NodeLock, Patience, Record, RunDirectory, Store, StoreError, Stores};
 
 use crate::fetch::{BlobSource, FetchError, digest_of};
-use crate::lease::{Lease, LeaseError};
-use crate::locate::{Located, MAX_DOCUMENTS, MAX_INDEX_DEPTH, locate};
-use crate::registry::{Client, RegistryError};
+use crate::lease::Lease;
+use crate::locate::{Located, locate};
+pub use crate::pull_error::{PullCause, PullError};
+use crate::registry::Client;
 use crate::stage::{Incoming, StageError, StageOptions, stage};
-
-/// An image could not be pulled.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action}")]
-pub struct PullError {
-    /// With the image's name.
-    action: String,
-    #[source]
-    cause: PullCause,
-}
-
-impl PullError {
-    pub(crate) fn new(action: String, cause: PullCause) -> Self {
-        Self { action, cause }
-    }
-}
 
 /// Whether an image that is named by its digest gets a tag of that name, as one that is named by a tag always does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,111 +35,6 @@ pub enum DigestTag {
     Write,
     /// It does not: who runs it finds it by its record.
     Omit,
-}
-
-/// Why an image could not be pulled.
-#[derive(Debug, thiserror::Error)]
-pub enum PullCause {
-    /// No registry has such names.
-    #[error(transparent)]
-    Name(#[from] udocker_core::reference::ReferenceError),
-    /// The registry refused or failed.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    /// The manifest is not usable.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// The way from index to index has no end.
-    #[error(
-        "no image for {0} was found within {MAX_DOCUMENTS} documents and {MAX_INDEX_DEPTH} indexes that lead to each other"
-    )]
-    NestedIndex(Platform),
-    /// A file of the store could not be written.
-    #[error("cannot write {path}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// A manifest has another size than its index says (OCI image-spec, "Content Descriptors").
-    #[error("the manifest {digest} has {actual} bytes where the index says {expected}")]
-    Size {
-        /// The manifest.
-        digest: Digest,
-        /// Bytes by the index.
-        expected: u64,
-        /// Bytes that came.
-        actual: u64,
-    },
-    /// The image is for another platform.
-    #[error("the image is for {found}, not for {wanted}")]
-    Platform {
-        /// By its configuration.
-        found: Platform,
-        /// Asked for.
-        wanted: Platform,
-    },
-    /// It did not get into the store.
-    #[error(transparent)]
-    Stage(#[from] StageError),
-    /// Another process pulls it, or nobody can.
-    #[error(transparent)]
-    Lease(#[from] LeaseError),
-    /// Its tag could not be written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl Explain for PullError {
-    fn kind(&self) -> ErrorKind {
-        match &self.cause {
-            PullCause::Name(_) => ErrorKind::Usage,
-            PullCause::Registry(error) => error.kind(),
-            PullCause::Manifest(ManifestError::NoPlatform { .. }) | PullCause::Platform { .. } => ErrorKind::NotFound,
-            PullCause::NestedIndex(_) => ErrorKind::Unsupported,
-            PullCause::Manifest(_) | PullCause::Size { .. } => ErrorKind::Corrupt,
-            PullCause::Write { source, .. } => ErrorKind::from_io(source),
-            PullCause::Stage(error) => error.kind(),
-            PullCause::Lease(error) => error.kind(),
-            PullCause::Store(error) => error.kind(),
-        }
-    }
-    fn is_retryable(&self) -> bool {
-        match &self.cause {
-            PullCause::Registry(error) => error.is_retryable(),
-            PullCause::Stage(error) => error.is_retryable(),
-            PullCause::Lease(error) => error.is_retryable(),
-            _ => false,
-        }
-    }
-    fn hints(&self) -> Vec<String> {
-        match &self.cause {
-            PullCause::Name(_) => vec!["`udocker images` lists what is here; stores take more names".into()],
-            PullCause::Registry(error) => error.hints(),
-            PullCause::Stage(error) => error.hints(),
-            PullCause::Lease(error) => error.hints(),
-            PullCause::Store(error) => error.hints(),
-            PullCause::Manifest(ManifestError::NoPlatform { available, .. }) => {
-                let first =
-                    available.first().map(|platform| format!("`--platform={platform}` takes the first of them"));
-                first.into_iter().collect()
-            }
-            PullCause::Platform { found, .. } => {
-                let runs = if found.satisfies(&Platform::native()) {
-                    ""
-                } else {
-                    "; its programs will not run on this machine"
-                };
-                vec![format!("`--platform={found}` pulls it all the same{runs}")]
-            }
-            PullCause::Manifest(_) | PullCause::Size { .. } | PullCause::NestedIndex(_) => {
-                vec!["the reference is no container image of OCI or Docker".into()]
-            }
-            PullCause::Write { .. } => Vec::new(),
-        }
-    }
 }
 
 /// Pulls `reference` for `platform` into `store` and tags it there; returns its record.

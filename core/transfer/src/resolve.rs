@@ -20,7 +20,7 @@ use udocker_core::settings::{RegistrySettings, Settings};
 use udocker_core::store::{FoundImage, RunDirectory, StoreError, Stores};
 
 use crate::locate;
-use crate::pull::PullError;
+use crate::pull_error::PullError;
 
 /// A registry has so long to answer, its token server included: somebody waits for his prompt.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use udocker_core::manifest::{Descriptor, ImageManifest};
 use udocker_core::store::Store;
 use udocker_core::sys::quota::{Quota, Whose, quota};
 
-use crate::stage::StageError;
+use crate::stage_error::StageError;
 
 /// What an image needs at the very least.
 #[derive(Clone, Copy, Debug)]

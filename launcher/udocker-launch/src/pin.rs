@@ -4,10 +4,10 @@ use udocker_core::error::Failure;
 use udocker_core::policy::Pin;
 use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::Step;
+use udocker_core::settings::Settings;
 use udocker_core::store::{JobPin, Record, Stores};
 
 use crate::error::LaunchError;
-use crate::target::Places;
 
 /// A job whose image is named by a tag.
 pub struct Job<'a> {
@@ -31,10 +31,10 @@ impl<'a> Job<'a> {
     }
 
     /// Writes down that the image of `record` is the job's; returns another one that a faster task has written down.
-    pub fn pin(&self, record: &Record, places: &Places<'_>) -> Result<Option<ImageReference>, Failure> {
+    pub fn pin(&self, record: &Record, settings: &Settings) -> Result<Option<ImageReference>, Failure> {
         let mine = record.index.as_ref().unwrap_or(&record.manifest);
         // One that was pulled for this task may lie in a store that was made for it.
-        let stores = Stores::open(places.settings)?;
+        let stores = Stores::open(settings)?;
         let placed = stores
             .first_writable()
             .map(|store| JobPin::of(store, (self.step.scheduler, &self.step.job), self.reference).place(mine));

@@ -7,12 +7,12 @@ use udocker_core::deadline::Deadline;
 use udocker_core::error::Failure;
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
-use udocker_core::run::{PullPolicy, RunRequest};
+use udocker_core::run::{Defaults, PullPolicy, RunRequest, WriteSpec};
+use udocker_core::settings::Settings;
 use udocker_core::store::Stores;
 use udocker_core::sys::process;
 
 use crate::error::LaunchError;
-use crate::target::{Places, is_written};
 
 /// Gets what no store has, or what was never extracted.
 pub fn stage(
@@ -20,12 +20,12 @@ pub fn stage(
     platform: &Platform,
     deadline: &Deadline,
     request: &RunRequest,
-    places: &Places<'_>,
+    settings: &Settings,
 ) -> Result<(), Failure> {
-    let registries = &places.settings.registries;
+    let registries = &settings.registries;
     registries.access.check(&request.image, reference.registry(&registries.default))?;
     // Without a registry a child can only extract what is here: udocker wrote it, or its store holds blobs alone.
-    if request.pull == PullPolicy::Never && Stores::open(places.settings)?.find_image(reference, platform)?.is_none() {
+    if request.pull == PullPolicy::Never && Stores::open(settings)?.find_image(reference, platform)?.is_none() {
         return Err(LaunchError::NotHere(reference.clone()).into());
     }
     Ok(run_udocker(reference, platform, request, deadline)?)
@@ -47,7 +47,7 @@ fn run_udocker(
     // A second more: its own limit never comes before ours, which knows the status of a task that waited too long.
     let wait = deadline.left().as_secs() + 1;
     command.arg("stage").arg(format!("--pull={}", request.pull)).arg(format!("--wait={wait}"));
-    if is_written(request) {
+    if *request.write(Defaults::Job) != WriteSpec::None {
         command.arg("--own");
     }
     command.arg(format!("--platform={platform}")).arg(reference.to_string());

@@ -101,7 +101,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
             let asked = (&*request.image, reference);
             policy::ask_image(places.settings, asked, (&record, &tree), true, places.env)?.check_use(false, true)?;
         }
-        staging::stage(reference, &platform, &deadline, request, places)?;
+        staging::stage(reference, &platform, &deadline, request, places.settings)?;
         let found = stored(Stores::open(places.settings)?, (reference, &platform), request, Copy::Welcome, places)?;
         Ok(found.ok_or_else(|| LaunchError::StillMissing(reference.clone()))?)
     };
@@ -130,7 +130,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         image = make(&typed.with_digest(pin.clone()))?;
     }
     if let Some(job) = job.filter(|_| reference.digest().is_none())
-        && let Some(other) = job.pin(&image.record, places)?
+        && let Some(other) = job.pin(&image.record, places.settings)?
     {
         let found = stored(Stores::open(places.settings)?, (&other, &platform), request, Copy::Wanted, places)?;
         image = found.map_or_else(|| make(&other), Ok)?;
@@ -201,7 +201,7 @@ enum Copy {
 }
 
 /// Whether a layer is laid over the root: that needs a tree of one's own.
-pub fn is_written(request: &RunRequest) -> bool {
+fn is_written(request: &RunRequest) -> bool {
     *request.write(Defaults::Job) != WriteSpec::None
 }
 

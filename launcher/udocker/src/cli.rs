@@ -3,11 +3,10 @@
 //! Spellings are udocker 1.3's (docs: compatibility). General options end at the command; a command's options end at its
 //! first argument where the rest belongs to a program.
 
-use std::path::PathBuf;
-
-use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{Arg, ArgAction, CommandFactory, Parser, Subcommand};
 
 use crate::cmd;
+use crate::general::General;
 
 /// The whole command line: every command has `-h` and `--help` but `run`, whose `-h` is Docker's.
 ///
@@ -45,35 +44,6 @@ pub struct Cli {
     pub general: General,
     #[command(subcommand)]
     pub command: Option<Command>,
-}
-
-/// Options before the command.
-#[derive(Debug, Args)]
-pub struct General {
-    /// Print help, of the command if one follows.
-    #[arg(short = 'h', long = "help")]
-    pub help: bool,
-    /// Print the version.
-    #[arg(short = 'V', long = "version")]
-    pub version: bool,
-    /// Tell what is done, at length.
-    #[arg(short = 'D', long, action = ArgAction::SetTrue)]
-    pub debug: bool,
-    /// Errors only; twice: nothing but the exit status.
-    #[arg(short = 'q', long, action = ArgAction::Count)]
-    pub quiet: u8,
-    /// Use the store in this directory.
-    #[arg(long, value_name = "DIR")]
-    pub repo: Option<PathBuf>,
-    /// Read this configuration file as well.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Allow plain http and certificates that do not verify.
-    #[arg(long)]
-    pub insecure: bool,
-    /// Run although the caller is root.
-    #[arg(long)]
-    pub allow_root: bool,
 }
 
 /// The commands.

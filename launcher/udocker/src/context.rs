@@ -9,12 +9,11 @@ use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::policy::{self, Permit, Subject};
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{Caller, ExecMode, UserSpec};
-use udocker_core::settings::{Settings, StoreSettings, Verbosity};
-use udocker_core::store::{Store, Stores};
+use udocker_core::settings::{Settings, StoreSettings};
+use udocker_core::store::{Record, Store, Stores};
 use udocker_site_config::{Loaded, Sources};
 
-use crate::cli::General;
-use crate::image::Ready;
+use crate::general::General;
 use crate::ui::Ui;
 
 /// See the module's head.
@@ -79,18 +78,6 @@ impl Explain for ContextError {
     }
 }
 
-impl General {
-    /// What the options say about messages, if anything.
-    pub fn verbosity(&self) -> Option<Verbosity> {
-        match (self.debug, self.quiet) {
-            (true, _) => Some(Verbosity::Debug),
-            (_, 0) => None,
-            (_, 1) => Some(Verbosity::Messages),
-            _ => Some(Verbosity::Silent),
-        }
-    }
-}
-
 impl Context {
     /// Reads the configuration, and tells what of it is passed over.
     pub fn load(general: &General) -> Result<Self, Failure> {
@@ -142,15 +129,15 @@ impl Context {
         udocker_core::host::user_namespaces(run.as_ref())
     }
 
-    /// The site's leave to use the image `ready`, which the user named `shown`; `writes`: over its files.
+    /// The site's leave to use an image by its record and its tree, which the user named `shown`; `writes`: over its files.
     pub fn permit_image(
         &self,
         shown: &str,
         reference: &ImageReference,
-        ready: &Ready,
+        image: (&Record, &Path),
         writes: bool,
     ) -> Result<Permit<'_>, Failure> {
-        policy::ask_image(&self.settings, (shown, reference), (&ready.record, &ready.tree), writes, &environment())
+        policy::ask_image(&self.settings, (shown, reference), image, writes, &environment())
     }
 
     /// The same for a container.

@@ -8,12 +8,12 @@ use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 use udocker_core::run::PullPolicy;
 use udocker_core::store::{FoundImage, Record, Store, StoreError, Stores, TagEntry};
-use udocker_transfer::pull::DigestTag;
+use udocker_transfer::pull::{DigestTag, PullError};
 use udocker_transfer::stage::{StageError, StageOptions};
 use udocker_transfer::stored::stage_stored;
 
 use crate::context::Context;
-use crate::usage_text;
+use crate::{ui, usage_text};
 
 /// An image cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -170,9 +170,36 @@ pub fn pulled(
     policy: PullPolicy,
     digest_tag: DigestTag,
 ) -> Result<Ready, Failure> {
-    let record = crate::cmd::pull::pull(context, reference, platform, policy, digest_tag)?;
-    let tree = context.writable_store()?.tree(&record.tree);
+    let store = context.writable_store()?;
+    let record = pull(context, &store, reference, platform, policy, digest_tag)?;
+    let tree = store.tree(&record.tree);
     Ok(Ready { record, tree })
+}
+
+/// Pulls into `store` and says what came.
+pub fn pull(
+    context: &Context,
+    store: &Store,
+    reference: &ImageReference,
+    platform: &Platform,
+    policy: PullPolicy,
+    digest_tag: DigestTag,
+) -> Result<Record, PullError> {
+    let progress = context.ui.progress();
+    let since = std::time::Instant::now();
+    let settings = &context.settings;
+    let record =
+        udocker_transfer::pull::pull(store, reference, platform, policy, digest_tag, settings, progress.as_ref())?;
+    context.ui.info(&format!(
+        "pulled {reference} for {} in {:.1} s: {} layers, {} packed, {} in {} entries",
+        record.platform,
+        since.elapsed().as_secs_f64(),
+        record.layers,
+        ui::bytes(record.packed_bytes),
+        ui::bytes(record.tree_bytes),
+        record.entries,
+    ));
+    Ok(record)
 }
 
 /// A damaged store in terms of the image.

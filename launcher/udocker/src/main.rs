@@ -12,6 +12,7 @@
 mod cli;
 mod cmd;
 mod context;
+mod general;
 mod image;
 mod json;
 mod monitor;

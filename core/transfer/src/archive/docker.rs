@@ -14,7 +14,7 @@ use udocker_core::image_config::MAX_CONFIG_BYTES;
 use udocker_core::manifest::{ImageManifest, MAX_LAYERS, MAX_MANIFEST_BYTES, ManifestError};
 use udocker_core::reference::ImageReference;
 
-use super::load::{Found, named, platform_of};
+use super::found::{Found, named, platform_of};
 use super::members::Members;
 use super::{ArchiveError, config_descriptor, manifest_json};
 use crate::stage::Incoming;

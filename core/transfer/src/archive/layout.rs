@@ -12,7 +12,7 @@ use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
 
 use super::ArchiveError;
-use super::load::{Found, named, platform_of};
+use super::found::{Found, named, platform_of};
 use super::members::Members;
 use crate::stage::Incoming;
 

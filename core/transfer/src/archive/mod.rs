@@ -13,6 +13,7 @@ mod clone;
 mod docker;
 mod error;
 mod export;
+mod found;
 mod import;
 mod input;
 mod layout;

@@ -10,7 +10,8 @@ use udocker_core::text::escape;
 
 use super::blocks::Slice;
 use super::directory::Version;
-use super::entry::{ByteSource, Entry, EntryError, EntryKind, ended, escape_name, next_entry};
+use super::entry::{Entry, EntryError, EntryKind, escape_name, next_entry};
+use super::header::{ByteSource, ended};
 use super::path::{OwnLinks, components, join, normal, split};
 use super::shared::Shared;
 use super::sparse::SparseMap;

@@ -7,24 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::Mode;
 use udocker_core::store::{ChangedEntry, TreeFormat, remove_at};
 
 use super::directory::{Child, Directory, DirectoryError, Kind, Meta, Version};
-use super::path::{TreePath, components, join, split};
+use super::hard_links::{self, Link};
+use super::path::{TreePath, join};
 use super::repair::repair;
-use super::shared::{Shared, write_error};
+use super::shared::Shared;
 use super::tree::{TRASH, Tree};
 use super::writer::{directory_mode, file_mode, set_times, set_xattrs};
 use super::{ExtractError, Flattened};
-
-/// A hard link that is to be made.
-#[derive(Clone, Debug)]
-pub(super) struct Link {
-    pub version: Version,
-    pub path: TreePath,
-    pub target: TreePath,
-}
 
 /// Completes the tree with so many threads.
 pub(super) fn finish(shared: &Shared<'_>, threads: usize) -> Result<Flattened, ExtractError> {
@@ -33,17 +26,13 @@ pub(super) fn finish(shared: &Shared<'_>, threads: usize) -> Result<Flattened, E
         DirectoryError::Trashed => unreachable!("what is in the tree is not in the trash"),
     };
     let tree = &shared.tree;
-    let mut links = Vec::new();
-    collect_links(&tree.root, Version::NONE, &TreePath::new(), &mut links);
-    // A link may lead to a link before it.
-    links.sort_by_key(|link| link.version);
-    let lost = make_links(shared, links)?;
+    let lost = hard_links::make(shared, hard_links::collect(tree))?;
     if !lost.is_empty() {
         // A link to one that is lost and visible is made after that one, so that both are one file.
         let paths: HashSet<TreePath> = lost.iter().map(|link| link.path.clone()).collect();
         let (after, first): (Vec<Link>, Vec<Link>) = lost.into_iter().partition(|link| paths.contains(&link.target));
         repair(shared, first)?;
-        let lost = make_links(shared, after)?;
+        let lost = hard_links::make(shared, after)?;
         if !lost.is_empty() {
             repair(shared, lost)?;
         }
@@ -63,90 +52,8 @@ pub(super) fn finish(shared: &Shared<'_>, threads: usize) -> Result<Flattened, E
     })
 }
 
-/// Makes links in their order; returns those whose target is not there.
-fn make_links(shared: &Shared<'_>, links: Vec<Link>) -> Result<Vec<Link>, ExtractError> {
-    let mut lost = Vec::new();
-    for link in links {
-        match make_link(shared, &link) {
-            Ok(true) => {}
-            Ok(false) => lost.push(link),
-            Err(DirectoryError::Os(errno)) => {
-                return Err(write_error(shared.layers[link.version.layer()].digest(), &link.path, errno.into()));
-            }
-            Err(DirectoryError::Trashed) => unreachable!("what is in the tree is not in the trash"),
-        }
-    }
-    Ok(lost)
-}
-
 fn descriptor(tree: &Tree, directory: &Arc<Directory>) -> Result<Arc<std::os::fd::OwnedFd>, DirectoryError> {
     tree.open.descriptor(directory)
-}
-
-fn collect_links(directory: &Directory, hidden: Version, path: &TreePath, links: &mut Vec<Link>) {
-    let inner = directory.lock();
-    let hidden = hidden.max(inner.opaque);
-    for (name, child) in &inner.children {
-        let hidden = hidden.max(child.hidden_below);
-        match &child.kind {
-            Kind::HardLink(target) if child.version >= hidden => {
-                links.push(Link { version: child.version, path: join(path, name), target: target.to_vec() });
-            }
-            Kind::Directory(below) if below.top() >= hidden => {
-                collect_links(below, hidden, &join(path, name), links);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The directory that holds `path`, if the entry there is visible.
-pub(super) fn find(tree: &Tree, path: &[u8]) -> Option<(Arc<Directory>, Version)> {
-    let mut here = Arc::clone(&tree.root);
-    let mut hidden = Version::NONE;
-    for name in components(split(path).0) {
-        let inner = here.lock();
-        let child = inner.children.get(name)?;
-        hidden = hidden.max(inner.opaque).max(child.hidden_below);
-        let Kind::Directory(next) = &child.kind else { return None };
-        let next = Arc::clone(next);
-        drop(inner);
-        here = next;
-    }
-    let opaque = here.lock().opaque;
-    Some((here, hidden.max(opaque)))
-}
-
-/// Makes a link, if its target is what the link's layer saw.
-pub(super) fn make_link(shared: &Shared<'_>, link: &Link) -> Result<bool, DirectoryError> {
-    let tree = &shared.tree;
-    let Some((from, hidden)) = find(tree, &link.target) else { return Ok(false) };
-    let (_, target_name) = split(&link.target);
-    let (kind, mode, owner) = {
-        let inner = from.lock();
-        let Some(target) = inner.children.get(target_name) else { return Ok(false) };
-        if target.version < hidden.max(target.hidden_below) || target.version > link.version {
-            return Ok(false);
-        }
-        let kind = match target.kind {
-            Kind::File { size } => Kind::File { size },
-            Kind::Symlink => Kind::Symlink,
-            Kind::Device => Kind::Device,
-            _ => return Ok(false),
-        };
-        (kind, target.mode, target.owner.clone())
-    };
-    let (to, _) = find(tree, &link.path).expect("the link is in the tree");
-    let (_, name) = split(&link.path);
-    if matches!(kind, Kind::Device) {
-        shared.devices.fetch_add(1, Ordering::Relaxed);
-    } else {
-        rustix::fs::linkat(&*descriptor(tree, &from)?, target_name, &*descriptor(tree, &to)?, name, AtFlags::empty())?;
-    }
-    let mut inner = to.lock();
-    let child = inner.children.get_mut(name).expect("the link is in the tree");
-    (child.kind, child.mode, child.owner) = (kind, mode, owner);
-    Ok(true)
 }
 
 #[derive(Default)]

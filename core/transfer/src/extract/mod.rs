@@ -20,6 +20,8 @@ mod directory;
 mod entry;
 mod error;
 mod finish;
+mod hard_links;
+mod header;
 mod path;
 mod pax;
 mod pipeline;

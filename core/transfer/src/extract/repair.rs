@@ -14,7 +14,7 @@ use udocker_core::text::escape;
 use super::ExtractError;
 use super::decoder::scan_layer;
 use super::directory::{Kind, Owner, Version};
-use super::finish::{Link, find};
+use super::hard_links::Link;
 use super::path::TreePath;
 use super::shared::{Shared, write_error};
 use super::sparse::SparseMap;
@@ -249,7 +249,7 @@ fn copy(shared: &Shared<'_>, item: Item, map: Option<SparseMap>, mut data: &mut 
 fn place(shared: &Shared<'_>, link: &Link, source: &Found) -> Result<(), ExtractError> {
     let digest = shared.layers[link.version.layer()].digest();
     let tree = &shared.tree;
-    let (directory, _) = find(tree, &link.path).expect("the link is in the tree");
+    let (directory, _) = tree.find(&link.path).expect("the link is in the tree");
     let name = super::path::split(&link.path).1;
     let (trashed, kind, mode, owner) = match source {
         Found::File { name, size, mode, owner } => (name, Kind::File { size: *size }, *mode, owner.clone()),

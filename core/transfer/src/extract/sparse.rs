@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::entry::{BLOCK, ByteSource, EntryError, MAX_EXTENSION_BYTES, ended, unsigned};
+use super::header::{BLOCK, ByteSource, MAX_EXTENSION_BYTES, ended, unsigned};
 use super::pax::{PaxSparse, decimal};
 
 /// Data segments in rising order, and the size of the whole file.
@@ -39,7 +39,7 @@ impl SparseMap {
 }
 
 /// A map, or `None` if it is wrong.
-type Map = Result<Option<SparseMap>, EntryError>;
+type Map = io::Result<Option<SparseMap>>;
 
 /// The oldest form: pairs in the header, more in blocks behind it.
 pub(super) fn read_old_gnu(source: &mut impl ByteSource, header: &tar::GnuHeader) -> Map {
@@ -54,7 +54,7 @@ pub(super) fn read_old_gnu(source: &mut impl ByteSource, header: &tar::GnuHeader
     while more {
         let mut block = tar::GnuExtSparseHeader::new();
         if source.fill(block.as_mut_bytes())? < BLOCK {
-            return Err(EntryError::Stream(ended()));
+            return Err(ended());
         }
         read += BLOCK as u64;
         if read > MAX_EXTENSION_BYTES {
@@ -73,7 +73,7 @@ pub(super) fn read_pax(source: &mut impl ByteSource, pax: &PaxSparse, data_bytes
     let numbers: Option<Vec<u64>> = match (pax.major, pax.minor) {
         (Some(1), Some(0)) => match read_map(source, data_bytes) {
             Ok(numbers) => numbers,
-            Err(error) => return Some(Err(EntryError::Stream(error))),
+            Err(error) => return Some(Err(error)),
         },
         (None | Some(0), _) => match &pax.map {
             Some(map) => map.split(|byte| *byte == b',').map(decimal).collect(),

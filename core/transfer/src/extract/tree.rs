@@ -191,6 +191,23 @@ impl Tree {
         Ok(Some((here, hidden)))
     }
 
+    /// The directory that holds `path`, if the entry there is visible.
+    pub fn find(&self, path: &[u8]) -> Option<(Arc<Directory>, Version)> {
+        let mut here = Arc::clone(&self.root);
+        let mut hidden = Version::NONE;
+        for name in components(split(path).0) {
+            let inner = here.lock();
+            let child = inner.children.get(name)?;
+            hidden = hidden.max(inner.opaque).max(child.hidden_below);
+            let Kind::Directory(next) = &child.kind else { return None };
+            let next = Arc::clone(next);
+            drop(inner);
+            here = next;
+        }
+        let opaque = here.lock().opaque;
+        Some((here, hidden.max(opaque)))
+    }
+
     /// Removes what is at `name`, unless it is a directory.
     pub fn unlink(&self, directory: &Arc<Directory>, name: &[u8], child: &mut Child) -> Result<(), DirectoryError> {
         match child.kind {

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use reqwest::blocking::Response;
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderValue, IF_RANGE, RANGE};
 use reqwest::{StatusCode, header::HeaderMap};
+use udocker_core::digest::Digest;
 use udocker_core::manifest::Descriptor;
 
 use super::body::{Body, Broken};
-use super::client::{Inner, blob_request};
 use super::error::RegistryError;
+use super::repeat::Repeating;
+use super::session::Get;
 
 /// Progress after which earlier failures are forgotten, in bytes: a long transfer may break off more often than a short one.
 const FORGIVEN_AFTER: u64 = 1 << 20;
 
 pub(super) struct BlobStream {
-    client: Arc<Inner>,
+    client: Arc<Repeating>,
     repository: String,
     descriptor: Descriptor,
     /// Bytes given to the reader.
@@ -37,7 +39,11 @@ pub(super) struct BlobStream {
 type Span = (u64, Option<u64>);
 
 impl BlobStream {
-    pub(super) fn open(client: Arc<Inner>, repository: &str, descriptor: &Descriptor) -> Result<Self, RegistryError> {
+    pub(super) fn open(
+        client: Arc<Repeating>,
+        repository: &str,
+        descriptor: &Descriptor,
+    ) -> Result<Self, RegistryError> {
         let mut stream = Self {
             client,
             repository: repository.to_owned(),
@@ -161,6 +167,17 @@ impl Read for BlobStream {
                 }
             }
         }
+    }
+}
+
+/// Asks for all of a blob.
+pub(super) fn blob_request<'a>(repository: &'a str, digest: &Digest) -> Get<'a> {
+    Get {
+        path: format!("/v2/{repository}/blobs/{digest}"),
+        repository,
+        what: format!("blob {digest}"),
+        headers: HeaderMap::new(),
+        head_only: false,
     }
 }
 

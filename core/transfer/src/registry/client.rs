@@ -1,24 +1,21 @@
-//! What is asked of a registry: manifests, small blobs and blob streams; failed requests are repeated.
+//! What is asked of a registry: manifests, small blobs and blob streams.
 
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
 
-use reqwest::blocking::Response;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RANGE};
 use udocker_core::digest::Digest;
 use udocker_core::manifest::{DOCUMENT_MEDIA_TYPES, Descriptor, Document, MAX_MANIFEST_BYTES};
 use udocker_core::reference::RegistryHost;
 use udocker_core::settings::RegistrySettings;
 
-use super::blob::{BlobStream, size_of_whole};
-use super::body::Body;
+use super::blob::{BlobStream, blob_request, size_of_whole};
 use super::credentials::Credentials;
 use super::error::RegistryError;
 use super::jws::payload;
-use super::limits::{Limits, pause};
+use super::limits::Limits;
+use super::repeat::Repeating;
 use super::session::{Get, Session};
-use crate::fetch::digest_of;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -35,14 +32,7 @@ pub struct FetchedManifest {
 
 /// A client of one registry; shared by threads.
 #[derive(Clone, Debug)]
-pub struct Client(Arc<Inner>);
-
-#[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) session: Session,
-    pub(super) retries: u32,
-    backoff: Duration,
-}
+pub struct Client(Arc<Repeating>);
 
 impl Client {
     /// A client of `host` with the default [`Limits`]; asks nothing yet.
@@ -67,10 +57,10 @@ impl Client {
     }
 
     pub(super) fn of_session(settings: &RegistrySettings, session: Session) -> Self {
-        Self(Arc::new(Inner { session, retries: settings.retries, backoff: settings.backoff }))
+        Self(Arc::new(Repeating::new(settings, session)))
     }
 
-    pub(super) fn inner(&self) -> &Inner {
+    pub(super) fn inner(&self) -> &Repeating {
         &self.0
     }
 
@@ -166,16 +156,6 @@ impl Client {
     }
 }
 
-pub(super) fn blob_request<'a>(repository: &'a str, digest: &Digest) -> Get<'a> {
-    Get {
-        path: format!("/v2/{repository}/blobs/{digest}"),
-        repository,
-        what: format!("blob {digest}"),
-        headers: HeaderMap::new(),
-        head_only: false,
-    }
-}
-
 fn manifest_request<'a>(repository: &'a str, selector: &str) -> Get<'a> {
     let what = match selector.contains(':') {
         true => format!("manifest {selector}"),
@@ -188,45 +168,5 @@ fn manifest_request<'a>(repository: &'a str, selector: &str) -> Get<'a> {
         what,
         headers: HeaderMap::from_iter([(ACCEPT, accept)]),
         head_only: false,
-    }
-}
-
-impl Inner {
-    /// A GET that is repeated until `finish` has made something of its answer.
-    pub(super) fn get<T>(
-        &self,
-        get: &Get<'_>,
-        finish: impl Fn(Response) -> Result<T, RegistryError>,
-    ) -> Result<T, RegistryError> {
-        let mut attempt = 0;
-        loop {
-            let failed = match self.session.get(get).and_then(|response| Ok(finish(response)?)) {
-                Ok(value) => return Ok(value),
-                Err(failed) => failed,
-            };
-            attempt += 1;
-            if attempt > self.retries || !failed.error.is_worth_repeating() {
-                return Err(failed.error);
-            }
-            std::thread::sleep(failed.wait.unwrap_or_else(|| self.pause(attempt)));
-        }
-    }
-
-    pub(super) fn pause(&self, attempt: u32) -> Duration {
-        pause(self.backoff, attempt)
-    }
-
-    pub(super) fn read_all(&self, response: Response, what: &str, limit: u64) -> Result<Vec<u8>, RegistryError> {
-        Body::new(response, &self.session.transport.limits).read_all(&self.session.host, what, limit)
-    }
-
-    /// The digest of `bytes`, which is `expected` if there is one.
-    fn verify(&self, bytes: &[u8], expected: Option<Digest>) -> Result<Digest, RegistryError> {
-        let Some(expected) = expected else { return Ok(Digest::sha256_of(bytes)) };
-        let actual = digest_of(expected.algorithm(), bytes);
-        if actual != expected {
-            return Err(RegistryError::Digest { host: self.session.host.clone(), expected, actual });
-        }
-        Ok(expected)
     }
 }

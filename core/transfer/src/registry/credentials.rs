@@ -142,8 +142,8 @@ fn search(configs: &[PathBuf], host: &RegistryHost) -> Result<Option<Login>, Str
         let helper = config.cred_helpers.iter().find(|(key, _)| means(key, host)).map(|(_, name)| name);
         if let Some(name) = helper.or(Some(&config.creds_store)).filter(|name| !name.is_empty()) {
             let server = if is_docker_hub(host) { HUB_SERVER } else { host.as_str() };
-            if let Some(login) = helper::ask(name, server)? {
-                return Ok(Some(login));
+            if let Some(answer) = helper::ask(name, server)? {
+                return Ok(Some(Login::of(&answer.username, &answer.secret)));
             }
         }
         let entries = config.auths.iter().filter(|(key, _)| means(key, host));

@@ -7,26 +7,25 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::credentials::Login;
-
 /// How long a helper may take; one that asks a person would wait for ever.
 const LIMIT: Duration = Duration::from_secs(10);
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
 /// What all helpers print if they know nothing (`docker-credential-helpers/credentials/error.go`).
 const NOTHING_FOUND: &str = "credentials not found in native keychain";
 
+/// What a helper has for a server. It holds a password, so it cannot be shown.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
-    username: String,
-    secret: String,
+pub(super) struct Answer {
+    pub(super) username: String,
+    pub(super) secret: String,
 }
 
 /// Asks helper `name` for `server`; `None` if it has nothing.
 ///
 /// # Errors
 /// In words, if it cannot be run, fails or does not end.
-pub(super) fn ask(name: &str, server: &str) -> Result<Option<Login>, String> {
+pub(super) fn ask(name: &str, server: &str) -> Result<Option<Answer>, String> {
     let program = format!("docker-credential-{name}");
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
         return Err(format!("`{}` is no name of a credential helper", name.escape_default()));
@@ -64,9 +63,9 @@ pub(super) fn ask(name: &str, server: &str) -> Result<Option<Login>, String> {
         return if nothing { Ok(None) } else { Err(format!("the credential helper {program} failed: {status}")) };
     }
     // Neither the answer nor the parser's words about it: they may hold the password.
-    let answer: Answer = serde_json::from_slice(&text)
-        .map_err(|_| format!("the answer of the credential helper {program} cannot be read"))?;
-    Ok(Some(Login::of(&answer.username, &answer.secret)))
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|_| format!("the answer of the credential helper {program} cannot be read"))
 }
 
 /// Whether `child` ends before `deadline`; helpers do so at once after their answer.

@@ -6,8 +6,9 @@ use reqwest::header::{HeaderMap, LINK};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::client::{Client, Inner};
+use super::client::Client;
 use super::error::{RegistryError, printable};
+use super::repeat::Repeating;
 use super::session::Get;
 
 /// Entries that are asked for at a time.
@@ -49,7 +50,7 @@ pub(super) fn catalogue_path() -> String {
     format!("/v2/_catalog?n={PAGE_SIZE}")
 }
 
-impl Inner {
+impl Repeating {
     /// One page of JSON, and the path of the next.
     pub(super) fn page<T: DeserializeOwned>(
         &self,

@@ -6,11 +6,12 @@
 //! Foreign layers' `urls` are never asked.
 //!
 //! ```text
-//! client       what is asked: manifests, configurations, blobs; repetition
+//! client       what is asked: manifests, configurations, blobs
 //! blob         a stream that takes up where it broke off
 //! lists        tags, and the catalogue of repositories, page by page
 //! search       the APIs that search
 //! login        trying a user's credentials
+//! repeat       what failed is asked again, and answers are checked
 //! session      one request: which scheme, login, redirects, statuses
 //! credentials  whose they are: the keystore, Docker's files, helpers
 //! transport    one exchange: TLS, certificates, proxies, limits in time
@@ -28,6 +29,7 @@ mod keystore;
 mod limits;
 mod lists;
 mod login;
+mod repeat;
 mod search;
 mod session;
 mod transport;

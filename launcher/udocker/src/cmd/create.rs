@@ -41,7 +41,7 @@ pub fn run(args: &Args, context: &Context) -> Outcome {
     }
     let image = crate::image::stored(context, &reference, &Platform::native())?
         .ok_or_else(|| crate::image::ImageError::NothingToCreate(reference.clone()))?;
-    context.permit_image(args.image.as_deref().unwrap_or_default(), &reference, &image, false)?;
+    context.permit_image(args.image.as_deref().unwrap_or_default(), &reference, (&image.record, &image.tree), false)?;
     let store = context.writable_store()?;
     let id = create(context, &store, &reference, &image.record, name.as_ref())?;
     context.ui.result(id);

@@ -6,14 +6,12 @@ use std::process::ExitCode;
 
 use udocker_core::error::{ErrorKind, Explain, Failure};
 use udocker_core::platform::Platform;
-use udocker_core::reference::ImageReference;
 use udocker_core::run::PullPolicy;
-use udocker_core::store::{Record, Store};
 use udocker_transfer::pull::{DigestTag, PullError};
 
 use super::{Outcome, RegistryArgs};
 use crate::context::Context;
-use crate::ui;
+use crate::image;
 
 /// Pull an image from a registry into the store, ready to run.
 ///
@@ -41,10 +39,10 @@ pub fn run(args: &Args, context: &mut Context) -> Outcome {
         return Err(crate::refused("--all-tags", "`udocker search --list-tags`, and pull each tag").into());
     }
     args.registry.apply(&mut context.settings)?;
-    let reference = crate::image::parse_reference(args.image.as_deref())?;
+    let reference = image::parse_reference(args.image.as_deref())?;
     let platform = parse_platform(args.platform.as_deref())?;
     let store = context.writable_store()?;
-    fetch(context, &store, &reference, &platform, PullPolicy::Always, DigestTag::Write).map_err(NothingPulled)?;
+    image::pull(context, &store, &reference, &platform, PullPolicy::Always, DigestTag::Write).map_err(NothingPulled)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -74,42 +72,6 @@ impl Explain for NothingPulled {
     fn hints(&self) -> Vec<String> {
         self.0.hints()
     }
-}
-
-/// Pulls into the user's store and says what came.
-pub fn pull(
-    context: &Context,
-    reference: &ImageReference,
-    platform: &Platform,
-    policy: PullPolicy,
-    digest_tag: DigestTag,
-) -> Result<Record, Failure> {
-    Ok(fetch(context, &context.writable_store()?, reference, platform, policy, digest_tag)?)
-}
-
-fn fetch(
-    context: &Context,
-    store: &Store,
-    reference: &ImageReference,
-    platform: &Platform,
-    policy: PullPolicy,
-    digest_tag: DigestTag,
-) -> Result<Record, PullError> {
-    let progress = context.ui.progress();
-    let since = std::time::Instant::now();
-    let settings = &context.settings;
-    let record =
-        udocker_transfer::pull::pull(store, reference, platform, policy, digest_tag, settings, progress.as_ref())?;
-    context.ui.info(&format!(
-        "pulled {reference} for {} in {:.1} s: {} layers, {} packed, {} in {} entries",
-        record.platform,
-        since.elapsed().as_secs_f64(),
-        record.layers,
-        ui::bytes(record.packed_bytes),
-        ui::bytes(record.tree_bytes),
-        record.entries,
-    ));
-    Ok(record)
 }
 
 /// The platform that was asked for, else this machine's.

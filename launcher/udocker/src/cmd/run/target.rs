@@ -64,7 +64,8 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
     let reference = crate::image::parse_reference(Some(&request.image))?;
     let image = crate::image::ready(context, &reference, &platform, request.pull, DigestTag::Write)
         .map_err(|failure| failure.under(format!("image or container not available: {reference}")))?;
-    let permit = context.permit_image(&request.image, &reference, &image, !is_read_only(request))?;
+    let permit =
+        context.permit_image(&request.image, &reference, (&image.record, &image.tree), !is_read_only(request))?;
     // A dry run makes no container; it shows the image that one would be made of.
     if (args.name.is_some() || args.keep || context.settings.keep) && !args.shows() {
         let store = context.writable_store()?;

@@ -11,7 +11,7 @@ use udocker_core::settings::Settings;
 use udocker_site_config::Sources;
 
 use super::Finding;
-use super::slurm::Release;
+use super::release::Release;
 
 /// Who but root may change `path`, or what it is reached by; `None`: nobody.
 fn who_else_writes(path: &Path) -> Option<String> {

@@ -10,6 +10,7 @@ use crate::cmd::doctor;
 
 mod files;
 mod plugstack;
+mod release;
 mod slurm;
 
 /// What was found about one thing.

@@ -1,6 +1,5 @@
 //! Slurm on this machine: its release, the plugin that it loads, the launcher that the plugin starts, the guard, and the prolog.
 
-use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,6 +10,7 @@ use udocker_core::settings::{Settings, StageWhen};
 use udocker_core::sys::process::wait_or_end;
 
 use super::plugstack::{self, Line};
+use super::release::Release;
 use super::{Finding, files};
 
 /// For so long a command of Slurm's is waited for: the controller may be away.
@@ -24,29 +24,6 @@ const FETCHED: &str = "/run/slurm/conf";
 
 /// Where the launcher is that the plugin's line does not name.
 const LAUNCHER: &str = "/usr/bin/udocker-launch";
-
-/// Major and minor number of a release: what a plugin must agree with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Release(u32);
-
-impl Release {
-    /// Of SLURM_VERSION_NUMBER: a byte each for major, minor and micro.
-    pub fn of_number(number: u32) -> Self {
-        Self(number >> 8)
-    }
-
-    /// Of what `-V` prints: `slurm 24.11.5`, `slurm-wlm 22.05.8`.
-    fn of_text(text: &str) -> Option<Self> {
-        let mut parts = text.split_ascii_whitespace().nth(1)?.split('.').map_while(|part| part.parse::<u32>().ok());
-        Some(Self(parts.next()? << 8 | parts.next()?))
-    }
-}
-
-impl fmt::Display for Release {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:02}", self.0 >> 8, self.0 & 0xff)
-    }
-}
 
 /// Checks it all. `when`: the site's choice of when images come, if the plugin's line names no other site.toml.
 pub fn check(when: StageWhen) -> Vec<Finding> {
@@ -217,19 +194,6 @@ fn answer(program: &str, words: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn releases_are_told_by_two_numbers() {
-        for (text, number, shown) in [
-            ("slurm-wlm 22.05.8\n", 0x0016_0508, "22.05"),
-            ("slurm 24.11.5", 0x0018_0b05, "24.11"),
-            ("slurm 26.05.0-rc1", 0x001a_0505, "26.05"),
-        ] {
-            let release = Release::of_text(text).unwrap();
-            assert_eq!((release, release.to_string()), (Release::of_number(number), shown.to_owned()), "{text}");
-        }
-        assert_eq!(Release::of_text("nothing"), None);
-    }
 
     #[test]
     fn settings_are_found_by_their_whole_name() {
