@@ -9,7 +9,7 @@ use udocker_core::image_config::ImageConfig;
 use udocker_core::policy::Permit;
 use udocker_core::run::RunRequest;
 
-use crate::target::Places;
+use crate::places::Places;
 
 /// What `request` gets in an image; `found`: by the node's first rank. `None`: there is no GPU, and no device was asked for.
 pub fn show(

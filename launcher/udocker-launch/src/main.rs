@@ -14,6 +14,7 @@ mod host;
 mod host_script;
 mod options;
 mod pin;
+mod places;
 mod relay;
 mod report;
 mod staging;
@@ -42,9 +43,9 @@ use udocker_site_config::Sources;
 use error::LaunchError;
 use exec::Exec;
 use options::{Form, Here, Invocation};
+use places::Places;
 use relay::Relay;
 use report::Voice;
-use target::Places;
 
 /// Statuses of a task that could not be started (docs: statuses).
 mod status {

@@ -1,6 +1,5 @@
 //! What is run: an image or a container of a store, pulled or extracted first if it must be.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,13 +18,13 @@ use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{StepImage, image_name};
 use udocker_core::run::{ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
 use udocker_core::settings::Settings;
-use udocker_core::store::{FoundImage, Patience, Record, RunDirectory, Store, StoreError, Stores, TreeUse};
+use udocker_core::store::{FoundImage, Patience, Record, Store, StoreError, Stores, TreeUse};
 
 use crate::error::LaunchError;
 use crate::gpus;
 use crate::options;
 use crate::pin;
-use crate::report::Voice;
+use crate::places::Places;
 use crate::staging;
 
 /// A tree, and how it is run.
@@ -43,15 +42,6 @@ pub struct Target {
     pub tree: Option<TreeUse>,
     /// What it gets of this node's GPUs, if that has some.
     pub gpus: Option<Shown>,
-}
-
-/// Where it is looked for.
-pub struct Places<'a> {
-    pub settings: &'a Settings,
-    pub run: Option<&'a RunDirectory>,
-    /// The caller's, for the site's rules.
-    pub env: &'a [(OsString, OsString)],
-    pub voice: &'a Voice<'a>,
 }
 
 /// Finds the image or container of `request`; what no store has is pulled. The ranks of a step find together: one looks and
