@@ -1,9 +1,9 @@
 //! What srun, sbatch or salloc sends: one request, made of what the step inherits, of profiles, of variables and of options.
 //! Pure, but for files that `--udocker-env-file` and `--udocker-profile` name.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_INSIDE, SLURM_UDOCKER_REQUEST};
 use udocker_core::error::{ErrorKind, Explain};
@@ -37,8 +37,12 @@ pub struct Change {
 pub enum ClientError {
     #[error("options of a container and no image were given")]
     NoImage,
-    #[error("one srun was given two images, `{0}` and `{1}`: Slurm hands one to all components of a step")]
+    #[error("one job was given two images, `{0}` and `{1}`: Slurm hands one to all components")]
     TwoImages(String, String),
+    #[error("a later component of the job asks for another container than the first one")]
+    LaterComponent,
+    #[error("cannot put the job into a container: {0}")]
+    Lost(Lost),
     #[error("cannot put the job into a container")]
     Option(#[source] OptionError),
     #[error("cannot put the job into a container")]
@@ -61,6 +65,10 @@ impl Explain for ClientError {
         match self {
             Self::NoImage => vec!["`--udocker-image=IMAGE` or UDOCKER_IMAGE names it".into()],
             Self::TwoImages(..) => vec!["start a srun for each".into()],
+            Self::LaterComponent => {
+                vec!["give the options to the first component, whose container sbatch hands to all".into()]
+            }
+            Self::Lost(lost) => vec![lost.hint().into()],
             Self::Option(error) => error.hints(),
             Self::Profile(error) => error.hints(),
             Self::NothingToExplain => vec!["leave `--udocker-explain` away, or name an image".into()],
@@ -68,6 +76,60 @@ impl Explain for ClientError {
             Self::Directory(_) => vec!["give an absolute path".into()],
         }
     }
+}
+
+/// Ways to submit a job on which a request does not reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    #[error("with `--export-file` sbatch sends the file's variables alone, and the request is one")]
+    ExportFile,
+    #[error("`salloc --no-shell` hands nothing on to the steps of its allocation")]
+    NoShell,
+    #[error("scrontab sends no variables, and the request is one")]
+    Scrontab,
+}
+
+impl Lost {
+    /// The one by which `program` submits, if it is one; `has`: whether it was given an option of Slurm's.
+    pub fn of(program: &OsStr, has: impl Fn(&CStr) -> bool) -> Option<Self> {
+        match program.as_bytes() {
+            b"sbatch" => has(c"export-file").then_some(Self::ExportFile),
+            b"salloc" => has(c"no-shell").then_some(Self::NoShell),
+            b"scrontab" => Some(Self::Scrontab),
+            _ => None,
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::ExportFile => "`--export=NAME=VALUE,…` sets variables, and the request passes it",
+            Self::NoShell => "give `--udocker-image` to each srun of the allocation",
+            Self::Scrontab => "give `--udocker-image` to each srun of the script, or run `udocker-launch` in it",
+        }
+    }
+}
+
+/// What a later component of a job is `given` that those before it were not, which were given `earlier`. Slurm tells each of the
+/// earlier ones' options again.
+///
+/// # Errors
+/// Another image than theirs; `is_sent`: the first component's request is sent already, and no other will be.
+pub fn news_of<'a>(
+    earlier: &[(&JobOption, OsString)],
+    mut given: Vec<(&'a JobOption, OsString)>,
+    is_sent: bool,
+) -> Result<Vec<(&'a JobOption, OsString)>, ClientError> {
+    let image = |value: &OsStr| value.to_str().map(whole).transpose();
+    for (option, value) in given.iter_mut().filter(|(option, _)| option.name == "image") {
+        let last = earlier.iter().rev().find(|(other, _)| other.name == option.name);
+        let Some((_, first)) = last else { continue };
+        if image(value)? != image(first)? {
+            return Err(ClientError::TwoImages(first.display().to_string(), value.display().to_string()));
+        }
+        value.clone_from(first);
+    }
+    given.retain(|(option, value)| !earlier.iter().any(|(other, old)| other.name == option.name && old == value));
+    if is_sent && !given.is_empty() { Err(ClientError::LaterComponent) } else { Ok(given) }
 }
 
 /// Decides what `client` sends that was `given` these options and has the environment `env`.
@@ -95,7 +157,6 @@ pub fn decide(
     if inherited.is_none() && asked.is_none() && given.is_empty() {
         return Ok(Change { unset: ours(env), ..Change::default() });
     }
-    check_images(given)?;
     let asked = asked.and_then(OsStr::to_str).map(whole).transpose()?;
     // What an image's name stands for.
     let before = inherited.as_ref().map(names_image);
@@ -179,39 +240,18 @@ fn ours(env: &[(OsString, OsString)]) -> Vec<String> {
     names.filter_map(|name| name.to_str().map(str::to_owned)).collect()
 }
 
-/// Of one step's components only the last image would count.
-fn check_images(given: &[(&JobOption, OsString)]) -> Result<(), ClientError> {
-    let mut images = given.iter().filter(|(option, _)| option.name == "image").map(|(_, image)| image);
-    let Some(first) = images.next() else { return Ok(()) };
-    let Some(other) = images.find(|image| *image != first) else { return Ok(()) };
-    // Not from a library's own arguments, which it has none of.
-    let words = std::fs::read("/proc/self/cmdline").unwrap_or_default();
-    match words.split(|byte| *byte == 0).any(|word| word == b":") {
-        true => Err(ClientError::TwoImages(first.display().to_string(), other.display().to_string())),
-        false => Ok(()),
-    }
-}
-
 /// The name `image` as the job's nodes take it.
 fn whole(image: &str) -> Result<String, ClientError> {
     if is_path(image) { absolute(image) } else { Ok(image.into()) }
 }
 
-/// The path `image` from the root on, as the job's nodes know it.
+/// The path `image` from the root on, as the job's nodes know it. Its `..` stay: what they leave may be a link.
 fn absolute(image: &str) -> Result<String, ClientError> {
-    let path = match image.starts_with('/') {
-        true => PathBuf::from(image),
-        false => std::env::current_dir().map_err(ClientError::Directory)?.join(image),
-    };
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => _ = out.pop(),
-            other => out.push(other),
-        }
-    }
-    let text = |path: &Path| path.as_os_str().to_str().map(str::to_owned);
-    text(&out).ok_or_else(|| ClientError::Option(OptionError::NotText(OsStr::display(out.as_os_str()).to_string())))
+    let here = std::env::current_dir().map_err(ClientError::Directory);
+    let path = if image.starts_with('/') { PathBuf::from(image) } else { here?.join(image) };
+    let path: PathBuf = path.components().collect();
+    let text = path.into_os_string().into_string();
+    text.map_err(|path| ClientError::Option(OptionError::NotText(path.display().to_string())))
 }
 
 #[cfg(test)]
@@ -345,10 +385,52 @@ mod tests {
     }
 
     #[test]
+    fn components_share_a_container() {
+        let options = |list: &[(&str, &str)]| -> Vec<(&'static JobOption, OsString)> {
+            list.iter().map(|(name, value)| (JobOption::find(name).unwrap(), (*value).into())).collect()
+        };
+        let news = |earlier: &[(&str, &str)], given: &[(&str, &str)], is_sent| {
+            let news = news_of(&options(earlier), options(given), is_sent).map_err(|error| error.to_string())?;
+            Ok(news
+                .into_iter()
+                .map(|(option, value)| format!("{}={}", option.name, value.display()))
+                .collect::<Vec<_>>())
+        };
+        let first = [("image", "x"), ("image", "/a"), ("umount", "/u")];
+        let (none, other) =
+            (Vec::<String>::new(), "a later component of the job asks for another container than the first one");
+        for is_sent in [true, false] {
+            assert_eq!(news(&first, &[], is_sent), Ok(none.clone()));
+            assert_eq!(news(&first, &[("umount", "/u"), ("image", "/a/")], is_sent), Ok(none.clone()));
+            for given in [&[("image", "b")][..], &[("image", "b"), ("image", "/a")]] {
+                let two = "one job was given two images, `/a` and `b`: Slurm hands one to all components";
+                assert_eq!(news(&first, given, is_sent), Err(two.to_owned()));
+            }
+        }
+        for (earlier, given) in [(&first[..], ("umount", "/v")), (&[], ("image", "b"))] {
+            assert_eq!(news(earlier, &[given], true), Err(other.to_owned()));
+            assert_eq!(news(earlier, &[given], false), Ok(vec![format!("{}={}", given.0, given.1)]));
+        }
+    }
+
+    #[test]
+    fn where_a_request_is_lost() {
+        for (program, option, lost) in [
+            ("sbatch", c"export-file", Some(Lost::ExportFile)),
+            ("sbatch", c"export", None),
+            ("salloc", c"no-shell", Some(Lost::NoShell)),
+            ("srun", c"no-shell", None),
+            ("scrontab", c"", Some(Lost::Scrontab)),
+        ] {
+            assert_eq!(Lost::of(program.as_ref(), |name| name == option), lost, "{program} {option:?}");
+        }
+    }
+
+    #[test]
     fn paths_are_made_absolute() {
         let here = std::env::current_dir().unwrap();
         let (request, _) = sent(Client::Starter, &[("image", "./a/../b/.")], &[]);
-        assert_eq!(request.image, here.join("b").to_str().unwrap());
+        assert_eq!(request.image, here.join("a/../b").to_str().unwrap());
         assert_eq!(sent(Client::Starter, &[("image", "/a//b")], &[]).0.image, "/a/b");
     }
 

@@ -26,11 +26,13 @@ use udocker_core::error::{Explain, Failure};
 use udocker_core::run::{Caller, JOB_OPTIONS, JobOption, OptionError, OptionKind, RunRequest, Said, UserSpec, Wish};
 use udocker_site_config::{ConfigError, Sources};
 use udocker_spank_sys::{
-    Client, OptionText, Plugin, Refusal, Spank, can_prepend, command_words, end_client, info, process_variables,
-    set_variable, unset_variable,
+    Client, OptionText, Plugin, Refusal, Spank, can_prepend, command_words, end_client, has_option, info,
+    process_variables, program_name, set_variable, unset_variable,
 };
 
+use client::{ClientError, Lost};
 use line::Line;
+use multi_prog::MultiProgError;
 
 /// What a client was given, in that order: option and value.
 static GIVEN: Mutex<Vec<(&JobOption, OsString)>> = Mutex::new(Vec::new());
@@ -40,6 +42,9 @@ static BEGAN_WITH: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
 
 /// What was asked of the toolkit last, and its answer: of a heterogeneous job all components have one image, and one digest.
 static ANSWERED: Mutex<Option<(RunRequest, RunRequest)>> = Mutex::new(None);
+
+/// How many of [`GIVEN`] belong to components of the job that were told already; `None`: none was.
+static TOLD: Mutex<Option<usize>> = Mutex::new(None);
 
 /// A node was told that its step was given options.
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -115,6 +120,9 @@ impl Plugin for Udocker {
             }
             return Ok(());
         }
+        if let Some(lost) = Lost::of(&program_name(), |_| false) {
+            return Err(report(ClientError::Lost(lost)));
+        }
         // A profile is read once all options are known.
         let mut wish = Wish::over(RunRequest::of_job(""));
         let applied = if option.is_of_reader() { Ok(()) } else { option.apply(&mut wish, value) };
@@ -127,11 +135,28 @@ impl Plugin for Udocker {
     }
 
     fn options_read(client: Client, spank: &Spank<'_>, words: &[&OsStr]) -> Result<(), String> {
-        let given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = program_name();
+        {
+            let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = given.split_off(told.unwrap_or(0));
+            // What sbatch sends is the environment as it was after the first.
+            let is_sent = told.is_some() && program == "sbatch";
+            let news = client::news_of(&given, own, is_sent).map_err(report)?;
+            given.extend(news);
+            *told = Some(given.len());
+        }
         let env = BEGAN_WITH.get_or_init(process_variables);
         let change = client::decide(client, &given, env, &|name| profile(name, env, words)).map_err(report)?;
         change.unset.iter().for_each(|name| unset_variable(OsStr::new(name)));
         let Some(request) = change.request else { return Ok(()) };
+        if let Some(lost) = Lost::of(&program, has_option) {
+            return Err(report(ClientError::Lost(lost)));
+        }
+        if client == Client::Starter && !can_prepend() && has_option(c"multi-prog") {
+            // Before there is a step, which srun would leave behind.
+            return Err(report(MultiProgError::of(&command_words())));
+        }
         let line = Line::of(words).map_err(report)?;
         let request = if change.asks { answered(&line, client, *request)? } else { *request };
         if let Some(said) = change.explain {
@@ -142,7 +167,7 @@ impl Plugin for Udocker {
             }
             end_client(submit::explain(&line, &request, &said, &words).map_err(report)?);
         }
-        let text = request.to_json().map_err(|error| report(client::ClientError::Request(error)))?;
+        let text = request.to_json().map_err(|error| report(ClientError::Request(error)))?;
         set_variable(SLURM_UDOCKER_REQUEST, &text);
         prolog::tell(spank, &request).map_err(|error| format!("udocker: cannot tell the job's prolog: {error}"))
     }

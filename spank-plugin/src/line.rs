@@ -20,10 +20,15 @@ pub struct Line {
     pub config: Option<PathBuf>,
 }
 
-/// A word that is none of them.
+/// A word that is none of them, or is not what it should be.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` in plugstack.conf says nothing")]
-pub struct LineError(String);
+pub enum LineError {
+    #[error("`{0}` in plugstack.conf says nothing")]
+    Unknown(String),
+    /// A user would choose what it names.
+    #[error("`{0}` in plugstack.conf is no path from the root on")]
+    Relative(String),
+}
 
 impl Explain for LineError {
     fn kind(&self) -> ErrorKind {
@@ -49,8 +54,11 @@ impl Line {
             } else if let Some(path) = path(b"config=") {
                 line.config = Some(path);
             } else {
-                return Err(LineError(word.display().to_string()));
+                return Err(LineError::Unknown(word.display().to_string()));
             }
+        }
+        if line.launcher.is_relative() {
+            return Err(LineError::Relative(format!("launcher={}", line.launcher.display())));
         }
         Ok(line)
     }
@@ -78,5 +86,6 @@ mod tests {
         let both = Line { launcher: "/l".into(), config: Some("/c/site.toml".into()) };
         assert_eq!(of(&["config=/c/site.toml", "launcher=/x", "launcher=/l"]), Ok(both));
         assert_eq!(of(&["conf=/x"]), Err("`conf=/x` in plugstack.conf says nothing".into()));
+        assert_eq!(of(&["launcher=l"]), Err("`launcher=l` in plugstack.conf is no path from the root on".into()));
     }
 }

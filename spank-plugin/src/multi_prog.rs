@@ -20,6 +20,13 @@ impl Explain for MultiProgError {
     }
 }
 
+impl MultiProgError {
+    /// Of the words of srun's command, which begin with the file.
+    pub fn of(words: &[OsString]) -> Self {
+        Self(words.first().map(|file| file.display().to_string()).unwrap_or_default())
+    }
+}
+
 /// Refuses the argv that srun makes of `--multi-prog FILE`: the file, and what it holds.
 pub fn check(argv: &[OsString]) -> Result<(), MultiProgError> {
     let [file, contents, ..] = argv else { return Ok(()) };

@@ -3,6 +3,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Access, access};
 use udocker_core::env_vars::{
@@ -37,6 +38,8 @@ enum TaskError {
     Line(LineError),
     #[error("cannot start the task in its container: Slurm does not tell its command")]
     NoCommand,
+    #[error("cannot start the task in its container: plugstack.conf loads the plugin twice")]
+    Twice,
     #[error("cannot start the task in its container")]
     Spank(#[from] SpankError),
 }
@@ -58,10 +61,14 @@ impl Explain for TaskError {
                 vec!["the site installs it on each node, or names it by `launcher=` behind the plugin".into()]
             }
             Self::Line(error) => error.hints(),
+            Self::Twice => vec!["leave one line; `udocker site check --node` names them".into()],
             Self::NoCommand | Self::Spank(_) => Vec::new(),
         }
     }
 }
+
+/// This process has got its launcher: of two lines with one library Slurm calls it twice.
+static IS_STARTED: AtomicBool = AtomicBool::new(false);
 
 /// How a task starts.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,6 +100,9 @@ fn prepare(spank: &Spank<'_>, words: &[&OsStr], asked: bool) -> Result<(), Failu
     let step = spank.step().map_err(TaskError::from)?;
     match decide(text.as_deref(), asked, &jobs, step)? {
         Start::Bare => Ok(spank.unset_variable(&name(SLURM_UDOCKER_REQUEST)).map_err(TaskError::from)?),
+        Start::Host(_) | Start::Contained(_) if IS_STARTED.swap(true, Ordering::Relaxed) => {
+            Err(TaskError::Twice.into())
+        }
         Start::Host(request) => {
             hand_over(spank, &request, &Line::of(words).map_err(TaskError::Line)?)?;
             tell(request.host_script_notice().trim_end());
@@ -171,8 +181,11 @@ fn launch(spank: &Spank<'_>, line: &Line, step: Step) -> Result<(), Failure> {
 /// What `words` say, if the launcher can be run.
 fn line(words: &[&OsStr]) -> Result<Line, TaskError> {
     let line = Line::of(words).map_err(TaskError::Line)?;
-    let cannot = |error: rustix::io::Errno| TaskError::Launcher { path: line.launcher.clone(), source: error.into() };
-    access(&line.launcher, Access::EXEC_OK).map_err(cannot)?;
+    let cannot = |source| TaskError::Launcher { path: line.launcher.clone(), source };
+    if std::fs::metadata(&line.launcher).map_err(cannot)?.is_dir() {
+        return Err(cannot(std::io::ErrorKind::IsADirectory.into()));
+    }
+    access(&line.launcher, Access::EXEC_OK).map_err(|errno| cannot(errno.into()))?;
     Ok(line)
 }
 
@@ -231,6 +244,10 @@ mod tests {
         assert_eq!(word("launcher=/bin/sh").unwrap(), std::path::Path::new("/bin/sh"));
         let error = word("launcher=/nothere").unwrap_err().to_string();
         assert_eq!(error, "cannot start the task in its container: cannot run /nothere");
+        assert_eq!(
+            word("launcher=/tmp").unwrap_err().to_string(),
+            "cannot start the task in its container: cannot run /tmp"
+        );
         let error = word("conf=/x").unwrap_err().to_string();
         assert_eq!(error, "cannot start the task in its container: `conf=/x` in plugstack.conf says nothing");
     }

@@ -212,6 +212,11 @@ fn programs_of_their_own_are_contained_or_refused() {
         }
         let (status, out, err) = site.run(&["srun", "-n3", "--multi-prog", "programs"]);
         assert_eq!((status, places(&out), err.as_str()), (0, vec!["host"; 3], ""), "{release:?}");
+        // A refused one leaves no step that the next would wait for.
+        let script = "srun -n3 --multi-prog programs >/dev/null 2>&1; srun -t1 -n3 echo next";
+        let words = ["timeout", "40", "salloc", "-Q", "-n3", &site.image, "sh", "-c", script];
+        let (status, out, err) = site.cluster.run(&["SHELL=/bin/sh"], &words);
+        assert_eq!((status, out.as_str()), (0, "next\nnext\nnext\n"), "{release:?}: {err}");
         site.down();
     }
 }
@@ -231,8 +236,7 @@ fn components_of_a_step_share_an_image() {
         }
         let ended =
             site.run(&["srun", "-Q", "-n1", "--udocker-image=a", "true", ":", "-n1", "--udocker-image=b", "true"]);
-        let said = "srun: error: udocker: one srun was given two images, `a` and `b`: Slurm hands one to all components of a \
-                    step\n  hint: start a srun for each\n";
+        let said = "srun: error: udocker: one job was given two images, `a` and `b`: Slurm hands one to all components\n  hint: start a srun for each\n";
         assert!(ended.0 == 1 && ended.2.starts_with(said), "{release:?}: {ended:?}");
         let script = format!(
             "#!/bin/bash\n#SBATCH -n1\n#SBATCH hetjob\n#SBATCH -n1\n{0}\nsrun --het-group=0,1 sh -c '{0}'\n\
@@ -243,6 +247,81 @@ fn components_of_a_step_share_an_image() {
         let says = on_the_host(&site.root);
         assert_eq!((status, err.as_str()), (0, says.as_str()), "{release:?}: {out}");
         assert_eq!(places(&out), ["host", "inside", "inside", "inside"], "{release:?}: {out}");
+        site.down();
+    }
+}
+
+/// Where a request would not arrive, or one component's at all of them, nothing is submitted.
+#[test]
+fn what_would_not_arrive_is_refused() {
+    for release in ALL {
+        // Only later releases have it.
+        let has_scrontab = release != Release::Bookworm;
+        let site = Site::with(release, if has_scrontab { "ScronParameters=enable\n" } else { "" });
+        let image = site.image.as_str();
+        site.write("vars", "A=1\0PATH=/usr/bin:/bin\0");
+        let script = |lines: &str| format!("#!/bin/sh\n{lines}\n{}\n", site.place);
+        let het =
+            |first: &str, second: &str| script(&format!("#SBATCH -n1 {first}\n#SBATCH hetjob\n#SBATCH -n1 {second}"));
+        site.write("bare", &script(""));
+        site.write("file", &script(&format!("#SBATCH --export-file=vars {image}")));
+        site.write("later", &het("", image));
+        site.write("other", &het("", "--udocker-umount=/tmp"));
+        site.write("two", &het(image, "--udocker-image=/usr/../opt"));
+        let cannot = "udocker: cannot put the job into a container: ";
+        let file = format!(
+            "{cannot}with `--export-file` sbatch sends the file's variables alone, and the request is one\n  hint: \
+             `--export=NAME=VALUE,…` sets variables, and the request passes it\n"
+        );
+        let later = "udocker: a later component of the job asks for another container than the first one\n  hint: give the options \
+                     to the first component, whose container sbatch hands to all\n";
+        let two = format!(
+            "udocker: one job was given two images, `{}` and `/usr/../opt`: Slurm hands one to all components\n  hint: start a srun \
+             for each\n",
+            site.root
+        );
+        let shell = format!(
+            "{cannot}`salloc --no-shell` hands nothing on to the steps of its allocation\n  hint: give `--udocker-image` to each \
+             srun of the allocation\n"
+        );
+        let asks = format!("UDOCKER_IMAGE={}", site.root);
+        for (line, expected) in [
+            (format!("sbatch --export-file=vars {image} bare"), &file),
+            (format!("sbatch --export-file=vars --export=ALL {image} --wrap true"), &file),
+            (format!("{asks} sbatch --export-file vars bare"), &file),
+            ("sbatch file".into(), &file),
+            ("cat file | sbatch".into(), &file),
+            ("sbatch later".into(), &later.to_owned()),
+            (format!("sbatch -n1 : -n1 {image} bare"), &later.to_owned()),
+            (format!("sbatch {image} other"), &later.to_owned()),
+            ("sbatch two".into(), &two),
+            (format!("sbatch {image} : --udocker-image=/usr/../opt bare"), &two),
+            (format!("salloc --no-shell {image}"), &shell),
+            (format!("{asks} salloc --no-shell"), &shell),
+        ] {
+            let (status, out, err) = site.run(&["sh", "-c", &line]);
+            let err = err.split_once("error: ").map_or("", |(_, said)| said);
+            assert!(
+                (status, out.as_str()) == (1, "") && err.starts_with(expected.as_str()),
+                "{release:?} {line}: {err}"
+            );
+        }
+        assert_eq!(site.run(&["squeue", "-h"]), is(0, "", ""), "{release:?}");
+        // What asks for nothing goes on, and so does one container for all.
+        let (status, out, err) = site.batch(&[], &[], &script("#SBATCH --export-file=vars"));
+        assert_eq!((status, places(&out), err.as_str()), (0, vec!["host"], ""), "{release:?}");
+        let (status, out, err) = site.batch(&[], &[], &het(image, &format!("{image}/")));
+        assert_eq!((status, places(&out), err.as_str()), (0, vec!["inside"], ""), "{release:?}");
+        if has_scrontab {
+            site.write("table", &format!("#SCRON {image}\n* * * * * /bin/true\n"));
+            let (status, _, err) = site.run(&["scrontab", "table"]);
+            let said = format!(
+                "scrontab: error: {cannot}scrontab sends no variables, and the request is one\n  hint: give `--udocker-image` to \
+                 each srun of the script, or run `udocker-launch` in it\n"
+            );
+            assert!(status == 1 && err.starts_with(&said), "{release:?}: {err}");
+            assert_eq!(site.run(&["scrontab", "-l"]).1, "no crontab for tester\n", "{release:?}");
+        }
         site.down();
     }
 }

@@ -25,5 +25,7 @@ pub mod entries {
 pub use entry::{Client, Plugin, Refusal};
 pub use log::{error, info, tell};
 pub use options::OptionText;
-pub use process::{command_words, end_client, process_variables, set_variable, unset_variable};
+pub use process::{
+    command_words, end_client, has_option, process_variables, program_name, set_variable, unset_variable,
+};
 pub use spank::{Spank, SpankError, Step, can_prepend};

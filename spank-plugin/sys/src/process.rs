@@ -1,12 +1,14 @@
 //! A client of Slurm: its environment, which it hands to the job (Slurm itself changes it the same way), its words, its end.
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, OsStr, OsString, c_int};
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 unsafe extern "C" {
     /// getopt(3)'s, by which Slurm's commands read theirs: the place of the first word that is no option.
     static optind: c_int;
+    /// glibc's: the program's name without its directory.
+    static program_invocation_short_name: *const c_char;
 }
 
 /// All of it.
@@ -39,6 +41,63 @@ pub fn command_words() -> Vec<OsString> {
     let words = std::fs::read("/proc/self/cmdline").unwrap_or_default();
     let words = words.strip_suffix(b"\0").unwrap_or(&words).split(|byte| *byte == 0).skip(first);
     words.take_while(|word| *word != b":").map(|word| OsString::from_vec(word.to_vec())).collect()
+}
+
+/// What the client is called, as `sbatch`.
+pub fn program_name() -> OsString {
+    // SAFETY: the C library sets it before anything of ours runs; nobody changes it.
+    let name = unsafe { CStr::from_ptr(program_invocation_short_name) };
+    OsString::from_vec(name.to_bytes().to_vec())
+}
+
+/// Whether the client was given Slurm's own option `name`, also by a line of its script or by a variable.
+///
+/// Slurm's commands export their options as `opt`, and libslurmfull has slurm_option_isset, by which they ask it (22.05 to 26.05:
+/// src/common/slurm_opt.h). Where that is not so the command line is looked at.
+pub fn has_option(name: &CStr) -> bool {
+    match exported_options() {
+        // SAFETY: Slurm's own function and object, and a name that ends in a zero byte, which it reads.
+        Some((is_set, options)) => unsafe { is_set(options, name.as_ptr()) },
+        None => {
+            // SAFETY: as in `command_words`.
+            let end = usize::try_from(unsafe { optind }).unwrap_or(usize::MAX);
+            let words = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+            words.split(|byte| *byte == 0).take(end).any(|word| {
+                let rest = word.strip_prefix(b"--").and_then(|word| word.strip_prefix(name.to_bytes()));
+                rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'=')
+            })
+        }
+    }
+}
+
+/// `bool slurm_option_isset(slurm_opt_t *opt, char *name)`.
+type IsSet = unsafe extern "C" fn(*mut c_void, *const c_char) -> bool;
+
+/// The function, and the command's options.
+fn exported_options() -> Option<(IsSet, *mut c_void)> {
+    // SAFETY: names that end in a zero byte.
+    let (function, options) =
+        unsafe { [c"slurm_option_isset", c"opt"].map(|name| libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr())) }.into();
+    // A library may have an `opt` of its own: the command's lies in the program.
+    if function.is_null() || object_of(options)? != object_of(entry())? {
+        return None;
+    }
+    // SAFETY: that is its type in each of the releases.
+    Some((unsafe { std::mem::transmute::<*mut c_void, IsSet>(function) }, options))
+}
+
+/// Where the program begins, which is in no library.
+fn entry() -> *const c_void {
+    // SAFETY: it asks for a number.
+    unsafe { libc::getauxval(libc::AT_ENTRY) as *const c_void }
+}
+
+/// Where the program or library lies that `place` is in.
+fn object_of(place: *const c_void) -> Option<usize> {
+    let mut found = std::mem::MaybeUninit::<libc::Dl_info>::uninit();
+    // SAFETY: any place may be asked for, and on success the answer is written.
+    let found = unsafe { (libc::dladdr(place, found.as_mut_ptr()) != 0).then(|| found.assume_init()) };
+    found.map(|found| found.dli_fbase.addr())
 }
 
 /// Ends the client, which submits nothing and says nothing more.
