@@ -359,7 +359,13 @@ fn what_cannot_be_contained_does_not_run() {
             // Who asks for nothing is not held up.
             assert_eq!(site.run(&[&step[..], &["true"]].concat()), is(0, "", ""), "{release:?} {how}");
         }
-        site.plugstack(&format!("required {} launcher={}\n", site.plugin, site.launcher));
+        let line = format!("required {} launcher={}\n", site.plugin, site.launcher);
+        site.plugstack(&line.repeat(2));
+        let (status, out, err) = site.run(&[&step[..], &[&site.image, "sh", "-c", &site.place]].concat());
+        let text = "] cannot start the task in its container: plugstack.conf loads the plugin twice\n  hint: leave one line; `udocker \
+                    site check --node` names them\n";
+        assert_eq!((status, out.as_str(), err.matches(text).count()), (125, "", 2), "{release:?}: {err}");
+        site.plugstack(&line);
         // A client without the plugin, and a request that nobody made.
         let conf = std::fs::read_to_string(site.cluster.etc().join("slurm/slurm.conf")).expect("a file");
         site.write("slurm.conf", &conf.replace("/etc/slurm/plugstack.conf", "/dev/null"));
