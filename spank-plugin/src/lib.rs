@@ -150,7 +150,9 @@ impl Plugin for Udocker {
         let change = client::decide(client, &given, env, &|name| profile(name, env, words)).map_err(report)?;
         change.unset.iter().for_each(|name| unset_variable(OsStr::new(name)));
         let Some(request) = change.request else { return Ok(()) };
-        if let Some(lost) = Lost::of(&program, has_option) {
+        // The steps of an allocation without a shell have the variables of whoever starts them.
+        let is_lost = |lost: &Lost| *lost != Lost::NoShell || !given.is_empty();
+        if let Some(lost) = Lost::of(&program, has_option).filter(is_lost) {
             return Err(report(ClientError::Lost(lost)));
         }
         if client == Client::Starter && !can_prepend() && has_option(c"multi-prog") {

@@ -297,7 +297,6 @@ fn what_would_not_arrive_is_refused() {
             ("sbatch two".into(), &two),
             (format!("sbatch {image} : --udocker-image=/usr/../opt bare"), &two),
             (format!("salloc --no-shell {image}"), &shell),
-            (format!("{asks} salloc --no-shell"), &shell),
         ] {
             let (status, out, err) = site.run(&["sh", "-c", &line]);
             let err = err.split_once("error: ").map_or("", |(_, said)| said);
@@ -307,6 +306,13 @@ fn what_would_not_arrive_is_refused() {
             );
         }
         assert_eq!(site.run(&["squeue", "-h"]), is(0, "", ""), "{release:?}");
+        // A variable is there for the step as well.
+        let line = format!(
+            "export {asks}; salloc -Q --no-shell -n1 -J none; job=$(squeue -h -o %i -n none); srun --jobid=$job sh -c '{}'; scancel $job",
+            site.place.replace('\'', "'\\''")
+        );
+        let (status, out, err) = site.run(&["sh", "-c", &line]);
+        assert_eq!((status, places(&out), err.as_str()), (0, vec!["inside"], ""), "{release:?}");
         // What asks for nothing goes on, and so does one container for all.
         let (status, out, err) = site.batch(&[], &[], &script("#SBATCH --export-file=vars"));
         assert_eq!((status, places(&out), err.as_str()), (0, vec!["host"], ""), "{release:?}");
