@@ -481,3 +481,25 @@ fn a_rank_that_is_killed_while_it_gets_an_image_leaves_nothing() {
         assert_eq!(node.left(), Vec::<String>::new());
     }
 }
+
+#[test]
+fn a_umask_that_forbids_all_is_in_nobody_s_way() {
+    let node = Node::new();
+    for umask in ["0777", "0377"] {
+        // What else uses it may have made it.
+        let _ = fs::remove_dir_all(node.directory());
+        let script = format!("umask {umask}; exec \"$@\"");
+        let start = |rank| {
+            let mut command =
+                node.behind(&["sh", "-c", &script, "sh"], &node.rank("s", rank, &["i", "sh", "-c", "umask; sleep 1"]));
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let ranks: Vec<Child> = (0..8).map(start).collect();
+        for output in ranks.into_iter().map(|rank| ended(rank, SOON)) {
+            assert_eq!((code(&output), stdout(&output), stderr(&output)), (0, format!("{umask}\n"), String::new()));
+        }
+        // What was made under it and that nobody has opened since.
+        run(node.behind(&["sh", "-c", &script, "sh"], &node.rank("t", 0, &["i", "true"])).current_dir("/"));
+        assert_eq!(node.left(), Vec::<String>::new(), "{umask}");
+    }
+}
