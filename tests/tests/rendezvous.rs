@@ -6,9 +6,10 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use udocker_tests::images::Kind;
 use udocker_tests::node::{Node, SOON, WHERE, ended, one, until_it_is};
 use udocker_tests::random::{Random, trials};
-use udocker_tests::{children, code, is_root, run, stderr, stdout};
+use udocker_tests::{Fault, FaultProxy, Registry, children, code, is_root, run, stderr, stdout};
 
 #[test]
 fn ranks_share_one_container_at_once_and_one_after_the_other() {
@@ -480,6 +481,50 @@ fn a_rank_that_is_killed_while_it_gets_an_image_leaves_nothing() {
         }
         assert_eq!(node.left(), Vec::<String>::new());
     }
+}
+
+/// Starts 48 ranks at once, of which one tries to get the image for all, and fails: which one.
+fn failing_together(node: &Node, step: &str, reference: &str) -> u64 {
+    let ranks: Vec<Child> = (0..48).map(|rank| node.start(step, rank, &[reference, "true"])).collect();
+    let (mut told, mut tried) = (String::new(), Vec::new());
+    for (rank, child) in ranks.into_iter().enumerate() {
+        let output = ended(child, SOON);
+        assert_eq!(code(&output), 122, "rank {rank}: {output:?}");
+        let text = stderr(&output);
+        tried.extend(text.contains("Error: cannot pull ").then_some(rank as u64));
+        told.push_str(&text);
+    }
+    let own = format!(
+        "cannot get image {reference}: `udocker stage` ended with status 1\n  hint: the lines above are its own\n"
+    );
+    assert_eq!((tried.len(), told.matches(&own).count()), (1, 1), "{tried:?} {told}");
+    assert_eq!((told.matches("Error: ").count(), told.matches("udocker: ").count()), (1, 1), "{told}");
+    tried[0]
+}
+
+/// Each rank of a node would wait for the same registry, one after the other.
+#[test]
+fn an_image_that_cannot_be_had_is_tried_by_one_rank_for_all() {
+    let mut node = Node::new();
+    failing_together(&node, "closed", "localhost:1/x:1");
+    node.env.set_site("[registries]\nretries = 1\n");
+    let registry = Registry::start(&node.env);
+    let tag = registry.serve(Kind::Multi);
+    let proxy = FaultProxy::start(&registry.host, 1);
+    let reference = tag.replace(&registry.host, &proxy.host);
+    let body = Vec::new();
+    proxy.add("/v2/", 2, Fault::Answer { status: "503 Service Unavailable", headers: Vec::new(), body });
+    let first = failing_together(&node, "s", &reference);
+    assert_eq!(proxy.requests().len(), 2, "{:?}", proxy.requests());
+    // Who comes in that moment fails as well, and says nothing.
+    let rank = |rank| ended(node.start("s", rank, &[&reference, "cat", "/etc/arch"]), SOON);
+    let output = rank(48);
+    assert_eq!((code(&output), stderr(&output).as_str(), proxy.requests().len()), (122, "", 2));
+    // Who has tried tries again, and what he gets is there for all.
+    for rank in [first, 48].map(rank) {
+        assert_eq!((code(&rank), stdout(&rank).as_str()), (0, "amd64\n"), "{rank:?}");
+    }
+    assert_eq!(node.left(), Vec::<String>::new());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! RUN-DIRECTORY/step-STEP-SHAPE      the processes of one step's container (see members)
-//! RUN-DIRECTORY/image-STEP-IMAGE     what its first rank found of an image
+//! RUN-DIRECTORY/image-STEP-IMAGE     what its first rank found of an image, or why it found none
 //! RUN-DIRECTORY/plain-STEP-PLACES    its user has no settings of his own at these places
 //! RUN-DIRECTORY/relay-STEP           the commands of its scheduler that its script has, and the socket to who runs them
 //! RUN-DIRECTORY/said-STEP-TEXT       one of its ranks has said this for all
@@ -31,7 +31,7 @@ use std::time::Duration;
 
 pub use error::RendezvousError;
 pub use head::Head;
-pub use image::{StepImage, name as image_name};
+pub use image::{ImageFailure, Left, StepImage, name as image_name};
 pub use plain::NoSettings;
 pub use reap::{RELAY_LOCK, reap};
 pub use running::{NO_ENVIRONMENT, Running, running};

@@ -117,6 +117,10 @@ impl Explain for LaunchError {
             _ => ErrorKind::NotFound,
         }
     }
+    fn is_retryable(&self) -> bool {
+        // A signal ended it.
+        matches!(self, Self::Failed { status, .. } if *status > 128)
+    }
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NotHere(reference) => vec![format!("`udocker pull {reference}` on a login node gets it")],
