@@ -527,6 +527,44 @@ fn an_image_that_cannot_be_had_is_tried_by_one_rank_for_all() {
     assert_eq!(node.left(), Vec::<String>::new());
 }
 
+/// The run directory of a node, on a disk of its own.
+struct Full<'a>(&'a Node);
+
+impl Full<'_> {
+    fn new(node: &Node) -> Full<'_> {
+        let uid = node.env.uid().unwrap();
+        let options = format!("size=4k,mode=0700,uid={uid},gid={uid}");
+        fs::create_dir_all(node.directory()).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(node.directory()));
+        fs::write(node.directory().join("full"), [0; 4096]).unwrap();
+        Full(node)
+    }
+}
+
+impl Drop for Full<'_> {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(self.0.directory()));
+    }
+}
+
+/// Whose turn it is to speak cannot be written down either.
+#[test]
+fn a_full_run_directory_is_told() {
+    let node = Node::new();
+    let full = Full::new(&node);
+    let output = ended(node.start("s", 0, &["i", "true"]), SOON);
+    let told = stderr(&output);
+    assert_eq!((code(&output), told.matches("udocker: ").count()), (125, 1), "{told}");
+    assert!(told.contains("\n  caused by: No space left on device (os error 28)\n"), "{told}");
+    let said = children(node.directory()).into_iter().filter(|path| path.to_str().unwrap().contains("/said-")).count();
+    assert_eq!(said, 0);
+    let ranks: Vec<Child> = (0..8).map(|rank| node.start("s", rank, &["i", "true"])).collect();
+    let outputs: Vec<Output> = ranks.into_iter().map(|rank| ended(rank, SOON)).collect();
+    assert!(outputs.iter().all(|output| code(output) == 125), "{outputs:?}");
+    assert!(outputs.iter().any(|output| stderr(output).contains("No space left")), "{outputs:?}");
+    drop(full);
+}
+
 #[test]
 fn a_umask_that_forbids_all_is_in_nobody_s_way() {
     let node = Node::new();

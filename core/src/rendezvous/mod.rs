@@ -216,8 +216,13 @@ pub fn speaks_first(run: &RunDirectory, step: &Step, text: &str) -> bool {
     let path = run.path().join(format!("said-{}-{}", step_id(step), short_hash(text.as_bytes())));
     let me = step.rank.as_deref().unwrap_or_default();
     match std::fs::File::create_new(&path) {
-        // One whose name is lost is silent the next time.
-        Ok(mut file) => _ = std::io::Write::write_all(&mut file, me.as_bytes()),
+        Ok(mut file) => {
+            if std::io::Write::write_all(&mut file, me.as_bytes()).is_err() {
+                // Without a name in it, it would silence all.
+                let _ = std::fs::remove_file(&path);
+            }
+            return true;
+        }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(_) => return true,
     }
