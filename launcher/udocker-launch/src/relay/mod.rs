@@ -19,7 +19,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use udocker_core::engine::{ExecPlan, MountPlan, MountSource};
-use udocker_core::env_vars::{SLURM_UDOCKER_REQUEST, SLURM_UDOCKER_SCRIPT};
+use udocker_core::env_vars::{SLURM_UDOCKER_INSIDE, SLURM_UDOCKER_REQUEST, SLURM_UDOCKER_SCRIPT, UDOCKER_INSIDE};
 use udocker_core::rendezvous::{Step, step_id};
 use udocker_core::settings::{RELAY_COMMANDS, RelaySettings};
 use udocker_core::store::RunDirectory;
@@ -54,6 +54,8 @@ struct Host {
     commands: Vec<PathBuf>,
     /// The environment that the script's launcher had.
     env: Vec<(OsString, OsString)>,
+    /// What tells the script's steps that they run in its container, in which it is.
+    marks: Vec<(OsString, OsString)>,
 }
 
 impl Relay {
@@ -91,8 +93,13 @@ impl Relay {
         let names = commands.iter().filter_map(|command| command.file_name()).filter(|_| is_free);
         plan.mounts.extend(names.map(|name| bind(launcher.clone(), PathBuf::from(LOGIN_SHIMS).join(name), true)));
         put_first_on_path(&mut plan.env);
+        let request = env.iter().find(|(name, _)| name == SLURM_UDOCKER_REQUEST).cloned();
+        let inside = format!("{UDOCKER_INSIDE}=");
+        let inside = plan.env.iter().find_map(|entry| entry.as_bytes().strip_prefix(inside.as_bytes()));
+        let inside = inside.map(|id| (SLURM_UDOCKER_INSIDE.into(), OsStr::from_bytes(id).to_owned()));
+        let marks = request.into_iter().chain(inside).collect();
         let is_ours = step.rank.as_deref().is_none_or(|rank| rank == "0");
-        Ok(Some(Self { directory, is_ours, host: Host { commands, env: env.to_vec() } }))
+        Ok(Some(Self { directory, is_ours, host: Host { commands, env: env.to_vec(), marks } }))
     }
 
     /// Starts the process that serves the program which this process becomes, or stays beside.
