@@ -305,3 +305,21 @@ fn steps_with_a_cleaned_environment_run_inside() {
         site.down();
     }
 }
+
+#[test]
+fn without_a_run_directory_a_script_does_not_start() {
+    let site = Site::new(Release::Bookworm);
+    let make = "mkdir -m 0700 /dev/shm/udocker-2000 /tmp/udocker-2000";
+    site.cluster.run_as_root("n1", &["sh", "-c", make]);
+    let told = contained(&site, &["-n1", "-w", "n1"], "echo runs; type srun");
+    let foreign = "is passed over as the run directory: it is of user 0 and has mode 0700, not yours and 0700";
+    let expected = format!(
+        "udocker: [n1] warning: /dev/shm/udocker-2000 {foreign}\n\
+         udocker: [n1] cannot make the scheduler's commands work inside: none of /run/udocker/2000, /dev/shm/udocker-2000, \
+         /tmp/udocker-2000 is a directory of mode 0700 that is yours\n  \
+         hint: `ls -ld` shows whose they are; `[paths] run_dir` names another\n  \
+         hint: `[relay] enabled = false` in the site's site.toml does without\n"
+    );
+    assert_eq!(told, (125, String::new(), expected));
+    site.down();
+}

@@ -63,19 +63,22 @@ impl Relay {
     /// for it. Nothing is made yet.
     ///
     /// # Errors
-    /// Its program cannot be found.
+    /// There is no run directory; its program cannot be found.
     pub fn prepare(
         settings: &RelaySettings,
         step: &Step,
-        run: Option<&RunDirectory>,
+        (run, run_dirs): (Option<&RunDirectory>, &[PathBuf]),
         env: &[(OsString, OsString)],
         plan: &mut ExecPlan,
     ) -> Result<Option<Self>, LaunchError> {
-        let Some(run) = run.filter(|_| settings.enabled && is_wanted(step, env)) else { return Ok(None) };
+        if !settings.enabled || !is_wanted(step, env) {
+            return Ok(None);
+        }
         let commands = found(settings, env);
         if commands.is_empty() {
             return Ok(None);
         }
+        let run = run.ok_or_else(|| LaunchError::NoRelayDirectory(run_dirs.to_owned()))?;
         let directory = run.path().join(format!("relay-{}", step_id(step)));
         let launcher = std::env::current_exe();
         let launcher = launcher.map_err(|source| LaunchError::Relay { path: directory.clone(), source })?;
