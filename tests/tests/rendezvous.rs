@@ -566,6 +566,35 @@ fn a_full_run_directory_is_told() {
 }
 
 #[test]
+fn a_directory_that_may_not_be_entered_is_told_once() {
+    let node = Node::new();
+    let closed = node.env.own_directory("closed", 0);
+    let closed = closed.to_str().unwrap();
+    for (image, text) in [
+        (
+            closed,
+            format!(
+                "cannot run {closed}: it is no directory with a root file system\n  \
+                 caused by: Permission denied (os error 13)\n  hint: `namei -l PATH` shows who may enter it\n"
+            ),
+        ),
+        (
+            "/",
+            "cannot run /: it is this machine's own root\n  \
+             hint: leave the image away: without a container a command runs there\n"
+                .to_owned(),
+        ),
+    ] {
+        let ranks: Vec<Child> = (0..8).map(|rank| node.start("s", rank, &[image, "sh", "-c", "true"])).collect();
+        let outputs: Vec<Output> = ranks.into_iter().map(|rank| ended(rank, SOON)).collect();
+        assert!(outputs.iter().all(|output| code(output) == 122), "{outputs:?}");
+        let told: Vec<String> = outputs.iter().map(stderr).filter(|told| !told.is_empty()).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("udocker: [") && told[0].ends_with(&format!("] {text}")), "{told:?}");
+    }
+}
+
+#[test]
 fn a_umask_that_forbids_all_is_in_nobody_s_way() {
     let node = Node::new();
     for umask in ["0777", "0377"] {

@@ -92,6 +92,8 @@ pub enum LaunchError {
         #[source]
         source: Option<std::io::Error>,
     },
+    #[error("cannot run {}: it is this machine's own root", .0.display())]
+    OwnRoot(PathBuf),
     #[error("cannot lay `--write={write}` over {}: its files are {whose}, and a layer is written over one's own only", path.display())]
     Foreign { path: PathBuf, whose: String, write: WriteSpec },
     #[error("{0} is no image of a store, and `--pull=always` and `--platform` choose images")]
@@ -154,6 +156,10 @@ impl Explain for LaunchError {
                 vec![format!("`udocker setup --execmode=P1 {id}` gives it a root of its own")]
             }
             Self::WriteDirectory { .. } => vec!["`--write=dir:PATH` names a directory that you may write".into()],
+            Self::NoRoot { source: Some(source), .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                vec!["`namei -l PATH` shows who may enter it".into()]
+            }
+            Self::OwnRoot(_) => vec!["leave the image away: without a container a command runs there".into()],
             Self::NoRoot { .. } => vec![
                 "`udocker load -i PATH` takes an archive or an OCI directory into the store, `udocker import PATH` a tar"
                     .into(),

@@ -183,8 +183,14 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     }
     let unusable = |source| LaunchError::NoRoot { path: request.image.clone().into(), source };
     let tree = std::fs::canonicalize(&request.image).map_err(|error| unusable(Some(error)))?;
-    if !tree.is_dir() || tree.join("oci-layout").is_file() {
-        return Err(unusable(None).into());
+    if tree == Path::new("/") {
+        return Err(LaunchError::OwnRoot(request.image.clone().into()).into());
+    }
+    match std::fs::metadata(tree.join("oci-layout")) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(unusable(Some(error)).into()),
+        Ok(layout) if layout.is_file() => return Err(unusable(None).into()),
+        _ if !tree.is_dir() => return Err(unusable(None).into()),
+        _ => {}
     }
     if let Some(mounts) = &places.settings.mounts {
         mounts.judge_directory(&request.image, Path::new(&request.image), false)?;
