@@ -6,7 +6,7 @@ use std::fmt;
 use crate::text::printable;
 
 /// What a front end decides by: exit statuses and retries, never texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ErrorKind {
     /// The named thing does not exist.
     NotFound,
@@ -68,6 +68,10 @@ impl Failure {
     /// See [`Explain::kind`].
     pub fn kind(&self) -> ErrorKind {
         self.0.kind()
+    }
+    /// See [`Explain::is_retryable`].
+    pub fn is_retryable(&self) -> bool {
+        self.0.is_retryable()
     }
     /// See [`Explain::hints`].
     pub fn hints(&self) -> Vec<String> {

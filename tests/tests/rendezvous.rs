@@ -6,9 +6,10 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use udocker_tests::images::Kind;
 use udocker_tests::node::{Node, SOON, WHERE, ended, one, until_it_is};
 use udocker_tests::random::{Random, trials};
-use udocker_tests::{children, code, is_root, run, stderr, stdout};
+use udocker_tests::{Fault, FaultProxy, Registry, children, code, is_root, run, stderr, stdout};
 
 #[test]
 fn ranks_share_one_container_at_once_and_one_after_the_other() {
@@ -479,5 +480,138 @@ fn a_rank_that_is_killed_while_it_gets_an_image_leaves_nothing() {
             std::thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(node.left(), Vec::<String>::new());
+    }
+}
+
+/// Starts 48 ranks at once, of which one tries to get the image for all, and fails: which one.
+fn failing_together(node: &Node, step: &str, reference: &str) -> u64 {
+    let ranks: Vec<Child> = (0..48).map(|rank| node.start(step, rank, &[reference, "true"])).collect();
+    let (mut told, mut tried) = (String::new(), Vec::new());
+    for (rank, child) in ranks.into_iter().enumerate() {
+        let output = ended(child, SOON);
+        assert_eq!(code(&output), 122, "rank {rank}: {output:?}");
+        let text = stderr(&output);
+        tried.extend(text.contains("Error: cannot pull ").then_some(rank as u64));
+        told.push_str(&text);
+    }
+    let own = format!(
+        "cannot get image {reference}: `udocker stage` ended with status 1\n  hint: the lines above are its own\n"
+    );
+    assert_eq!((tried.len(), told.matches(&own).count()), (1, 1), "{tried:?} {told}");
+    assert_eq!((told.matches("Error: ").count(), told.matches("udocker: ").count()), (1, 1), "{told}");
+    tried[0]
+}
+
+/// Each rank of a node would wait for the same registry, one after the other.
+#[test]
+fn an_image_that_cannot_be_had_is_tried_by_one_rank_for_all() {
+    let mut node = Node::new();
+    failing_together(&node, "closed", "localhost:1/x:1");
+    node.env.set_site("[registries]\nretries = 1\n");
+    let registry = Registry::start(&node.env);
+    let tag = registry.serve(Kind::Multi);
+    let proxy = FaultProxy::start(&registry.host, 1);
+    let reference = tag.replace(&registry.host, &proxy.host);
+    let body = Vec::new();
+    proxy.add("/v2/", 2, Fault::Answer { status: "503 Service Unavailable", headers: Vec::new(), body });
+    let first = failing_together(&node, "s", &reference);
+    assert_eq!(proxy.requests().len(), 2, "{:?}", proxy.requests());
+    // Who comes in that moment fails as well, and says nothing.
+    let rank = |rank| ended(node.start("s", rank, &[&reference, "cat", "/etc/arch"]), SOON);
+    let output = rank(48);
+    assert_eq!((code(&output), stderr(&output).as_str(), proxy.requests().len()), (122, "", 2));
+    // Who has tried tries again, and what he gets is there for all.
+    for rank in [first, 48].map(rank) {
+        assert_eq!((code(&rank), stdout(&rank).as_str()), (0, "amd64\n"), "{rank:?}");
+    }
+    assert_eq!(node.left(), Vec::<String>::new());
+}
+
+/// The run directory of a node, on a disk of its own.
+struct Full<'a>(&'a Node);
+
+impl Full<'_> {
+    fn new(node: &Node) -> Full<'_> {
+        let uid = node.env.uid().unwrap();
+        let options = format!("size=4k,mode=0700,uid={uid},gid={uid}");
+        fs::create_dir_all(node.directory()).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(node.directory()));
+        fs::write(node.directory().join("full"), [0; 4096]).unwrap();
+        Full(node)
+    }
+}
+
+impl Drop for Full<'_> {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(self.0.directory()));
+    }
+}
+
+/// Whose turn it is to speak cannot be written down either.
+#[test]
+fn a_full_run_directory_is_told() {
+    let node = Node::new();
+    let full = Full::new(&node);
+    let output = ended(node.start("s", 0, &["i", "true"]), SOON);
+    let told = stderr(&output);
+    assert_eq!((code(&output), told.matches("udocker: ").count()), (125, 1), "{told}");
+    assert!(told.contains("\n  caused by: No space left on device (os error 28)\n"), "{told}");
+    let said = children(node.directory()).into_iter().filter(|path| path.to_str().unwrap().contains("/said-")).count();
+    assert_eq!(said, 0);
+    let ranks: Vec<Child> = (0..8).map(|rank| node.start("s", rank, &["i", "true"])).collect();
+    let outputs: Vec<Output> = ranks.into_iter().map(|rank| ended(rank, SOON)).collect();
+    assert!(outputs.iter().all(|output| code(output) == 125), "{outputs:?}");
+    assert!(outputs.iter().any(|output| stderr(output).contains("No space left")), "{outputs:?}");
+    drop(full);
+}
+
+#[test]
+fn a_directory_that_may_not_be_entered_is_told_once() {
+    let node = Node::new();
+    let closed = node.env.own_directory("closed", 0);
+    let closed = closed.to_str().unwrap();
+    for (image, text) in [
+        (
+            closed,
+            format!(
+                "cannot run {closed}: it is no directory with a root file system\n  \
+                 caused by: Permission denied (os error 13)\n  hint: `namei -l PATH` shows who may enter it\n"
+            ),
+        ),
+        (
+            "/",
+            "cannot run /: it is this machine's own root\n  \
+             hint: leave the image away: without a container a command runs there\n"
+                .to_owned(),
+        ),
+    ] {
+        let ranks: Vec<Child> = (0..8).map(|rank| node.start("s", rank, &[image, "sh", "-c", "true"])).collect();
+        let outputs: Vec<Output> = ranks.into_iter().map(|rank| ended(rank, SOON)).collect();
+        assert!(outputs.iter().all(|output| code(output) == 122), "{outputs:?}");
+        let told: Vec<String> = outputs.iter().map(stderr).filter(|told| !told.is_empty()).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("udocker: [") && told[0].ends_with(&format!("] {text}")), "{told:?}");
+    }
+}
+
+#[test]
+fn a_umask_that_forbids_all_is_in_nobody_s_way() {
+    let node = Node::new();
+    for umask in ["0777", "0377"] {
+        // What else uses it may have made it.
+        let _ = fs::remove_dir_all(node.directory());
+        let script = format!("umask {umask}; exec \"$@\"");
+        let start = |rank| {
+            let mut command =
+                node.behind(&["sh", "-c", &script, "sh"], &node.rank("s", rank, &["i", "sh", "-c", "umask; sleep 1"]));
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let ranks: Vec<Child> = (0..8).map(start).collect();
+        for output in ranks.into_iter().map(|rank| ended(rank, SOON)) {
+            assert_eq!((code(&output), stdout(&output), stderr(&output)), (0, format!("{umask}\n"), String::new()));
+        }
+        // What was made under it and that nobody has opened since.
+        run(node.behind(&["sh", "-c", &script, "sh"], &node.rank("t", 0, &["i", "true"])).current_dir("/"));
+        assert_eq!(node.left(), Vec::<String>::new(), "{umask}");
     }
 }

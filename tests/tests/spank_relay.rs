@@ -282,3 +282,44 @@ fn mpirun_of_a_script_reaches_all_nodes() {
         site.down();
     }
 }
+
+/// A program that cleans its environment knows nothing of ours: the container is not lost with it.
+#[test]
+fn steps_with_a_cleaned_environment_run_inside() {
+    for release in ALL {
+        let site = Site::new(release);
+        site.write("place", &format!("{}\necho ${{OWN-none}}\n", site.place));
+        let lines = r#"export OWN=script
+            srun -n1 sh place
+            env -u SLURM_UDOCKER_REQUEST srun -n1 sh place
+            perl -e '%ENV = map { $_ => $ENV{$_} } qw(PATH SLURM_JOB_ID); system qw(srun -n1 sh place)'
+            env -i PATH=$PATH SLURM_JOB_ID=$SLURM_JOB_ID srun -n1 --udocker-image=none sh place
+            env -i PATH=$PATH srun -Q -n1 sh place"#;
+        let script = format!("#!/bin/bash\n#SBATCH {} --udocker-env=OWN=option\n{lines}", site.image);
+        let (status, out, err) = site.batch(&[], &["-n1"], &script);
+        assert_eq!((status, err.as_str()), (0, ""), "{release:?}: {out}");
+        let what: Vec<_> = out.lines().map(|line| line.rsplit(' ').next().expect("a word")).collect();
+        let expected =
+            [["inside", "script"], ["inside", "script"], ["inside", "none"], ["host", "none"], ["host", "none"]];
+        assert_eq!(what, expected.concat(), "{release:?}: {out}");
+        site.down();
+    }
+}
+
+#[test]
+fn without_a_run_directory_a_script_does_not_start() {
+    let site = Site::new(Release::Bookworm);
+    let make = "mkdir -m 0700 /dev/shm/udocker-2000 /tmp/udocker-2000";
+    site.cluster.run_as_root("n1", &["sh", "-c", make]);
+    let told = contained(&site, &["-n1", "-w", "n1"], "echo runs; type srun");
+    let foreign = "is passed over as the run directory: it is of user 0 and has mode 0700, not yours and 0700";
+    let expected = format!(
+        "udocker: [n1] warning: /dev/shm/udocker-2000 {foreign}\n\
+         udocker: [n1] cannot make the scheduler's commands work inside: none of /run/udocker/2000, /dev/shm/udocker-2000, \
+         /tmp/udocker-2000 is a directory of mode 0700 that is yours\n  \
+         hint: `ls -ld` shows whose they are; `[paths] run_dir` names another\n  \
+         hint: `[relay] enabled = false` in the site's site.toml does without\n"
+    );
+    assert_eq!(told, (125, String::new(), expected));
+    site.down();
+}

@@ -9,14 +9,14 @@
 
 pub(crate) mod holder;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
@@ -72,6 +72,20 @@ impl Explain for MembersError {
 fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> MembersError {
     let path = path.to_owned();
     move |source| MembersError::Io { action, path, source: source.into() }
+}
+
+/// Opens a file of the run directory: who made it may have had a umask that forbids even its owner.
+///
+/// # Errors
+/// Those of open(2).
+pub fn open_own(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            rustix::fs::chmod(path, Mode::RUSR | Mode::WUSR)?;
+            options.open(path)
+        }
+        opened => opened,
+    }
 }
 
 /// What a process is to the thing.
@@ -160,7 +174,7 @@ impl Members {
     /// [`MembersError::Timeout`] after `limit`; I/O.
     pub fn lock(path: &Path, limit: Duration, told: &mut dyn FnMut()) -> Result<Self, MembersError> {
         loop {
-            let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+            let file = open_own(File::options().read(true).write(true).create(true).truncate(false), path);
             let file = file.map_err(io_error("open", path))?;
             match lock_exclusive(&file, Duration::from_secs(5), limit, told) {
                 Err(Errno::TIMEDOUT) => {
@@ -179,7 +193,7 @@ impl Members {
     /// # Errors
     /// I/O.
     pub fn try_lock(path: &Path) -> Result<Option<Self>, MembersError> {
-        let file = match File::options().read(true).write(true).open(path) {
+        let file = match open_own(File::options().read(true).write(true), path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(io_error("open", path))?,
         };
@@ -191,7 +205,7 @@ impl Members {
 
     /// The list at `path` as it is now, whoever holds it; `None` if it is not there.
     pub(crate) fn peek(path: &Path) -> Option<Self> {
-        Self::read(File::open(path).ok()?, path).ok()?
+        Self::read(open_own(File::options().read(true), path).ok()?, path).ok()?
     }
 
     /// `None` if it was removed while it was waited for: the path leads to another file by now, or to none.

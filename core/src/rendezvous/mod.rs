@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! RUN-DIRECTORY/step-STEP-SHAPE      the processes of one step's container (see members)
-//! RUN-DIRECTORY/image-STEP-IMAGE     what its first rank found of an image
+//! RUN-DIRECTORY/image-STEP-IMAGE     what its first rank found of an image, or why it found none
 //! RUN-DIRECTORY/plain-STEP-PLACES    its user has no settings of his own at these places
 //! RUN-DIRECTORY/relay-STEP           the commands of its scheduler that its script has, and the socket to who runs them
 //! RUN-DIRECTORY/said-STEP-TEXT       one of its ranks has said this for all
@@ -31,7 +31,7 @@ use std::time::Duration;
 
 pub use error::RendezvousError;
 pub use head::Head;
-pub use image::{StepImage, name as image_name};
+pub use image::{ImageFailure, Left, StepImage, name as image_name};
 pub use plain::NoSettings;
 pub use reap::{RELAY_LOCK, reap};
 pub use running::{NO_ENVIRONMENT, Running, running};
@@ -216,8 +216,13 @@ pub fn speaks_first(run: &RunDirectory, step: &Step, text: &str) -> bool {
     let path = run.path().join(format!("said-{}-{}", step_id(step), short_hash(text.as_bytes())));
     let me = step.rank.as_deref().unwrap_or_default();
     match std::fs::File::create_new(&path) {
-        // One whose name is lost is silent the next time.
-        Ok(mut file) => _ = std::io::Write::write_all(&mut file, me.as_bytes()),
+        Ok(mut file) => {
+            if std::io::Write::write_all(&mut file, me.as_bytes()).is_err() {
+                // Without a name in it, it would silence all.
+                let _ = std::fs::remove_file(&path);
+            }
+            return true;
+        }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(_) => return true,
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Head, own_pids, shape_path};
-use crate::members::Members;
+use crate::members::{Members, open_own};
 use crate::store::{RunDirectory, remove_tree};
 
 /// What is younger may belong to a rank on its way to its step's list.
@@ -99,7 +99,8 @@ fn remove(directory: &Path, most: usize, age: Duration) -> (usize, usize) {
 
 /// Whether nobody holds a lock. Who waits for a file that is removed holds it beside a newcomer, which costs work alone.
 fn is_free(path: &Path) -> bool {
-    fs::File::open(path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
+    open_own(fs::File::options().read(true), path)
+        .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
 /// The second part of `KIND-STEP-…`.

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::lock::lock_file;
 use super::{FileLock, Patience, StoreError, io_error};
+use crate::error::{ErrorKind, Explain};
 use crate::members::{Kind, Member, Members};
 
 /// For so long a list is waited for, which is held for moments alone.
@@ -22,7 +23,8 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// The first of `candidates` that is a directory of this user, mode 0700 and no symbolic link; made if it is missing.
+    /// The first of `candidates` that is a directory of this user and no symbolic link, of mode 0700 or of less, which becomes
+    /// that; made if it is missing.
     pub fn open(candidates: &[PathBuf]) -> Option<Self> {
         Self::look(candidates).0
     }
@@ -58,8 +60,12 @@ impl RunDirectory {
             other => other,
         };
         let status = rustix::fs::fstat(opened?)?;
-        let is_ours = status.st_uid == rustix::process::geteuid().as_raw() && status.st_mode & 0o7777 == 0o700;
-        is_ours.then_some(()).ok_or(Errno::PERM)
+        let mode = status.st_mode & 0o7777;
+        if status.st_uid != rustix::process::geteuid().as_raw() || mode & !0o700 != 0 {
+            return Err(Errno::PERM);
+        }
+        // A umask took the rest.
+        if mode == 0o700 { Ok(()) } else { rustix::fs::chmod(path, Mode::RWXU) }
     }
 
     /// Where it is.
@@ -70,7 +76,7 @@ impl RunDirectory {
     /// The directory that programs in jobs get for their own sockets (XDG_RUNTIME_DIR), of mode 0700.
     pub fn for_programs(&self) -> Option<PathBuf> {
         let path = self.path.join("xdg");
-        match rustix::fs::mkdir(&path, Mode::RWXU) {
+        match make_private(&path) {
             Ok(()) | Err(Errno::EXIST) => Some(path),
             Err(_) => None,
         }
@@ -146,7 +152,15 @@ impl RunDirectory {
     /// See [`super::Store::lock`].
     pub fn lock(&self, name: &str, patience: &Patience<'_>) -> Result<NodeLock, StoreError> {
         let path = self.path.join(format!("lock-{name}"));
-        let lock = lock_file(&path, FlockOperation::NonBlockingLockExclusive, patience)?;
+        let take = || lock_file(&path, FlockOperation::NonBlockingLockExclusive, patience);
+        let lock = match take() {
+            // A umask took its mode.
+            Err(error) if error.kind() == ErrorKind::Denied => {
+                rustix::fs::chmod(&path, Mode::RUSR | Mode::WUSR).map_err(io_error("open", &path))?;
+                take()?
+            }
+            lock => lock?,
+        };
         Ok(NodeLock { path, _lock: lock })
     }
 
@@ -158,6 +172,15 @@ impl RunDirectory {
         let users = self.users(name).ok()?;
         users.list.living().next().map(|member| member.pid)
     }
+}
+
+/// Makes the directory `path` with mode 0700, whatever the umask.
+///
+/// # Errors
+/// Those of mkdir(2) and chmod(2).
+pub fn make_private(path: &Path) -> rustix::io::Result<()> {
+    rustix::fs::mkdir(path, Mode::RWXU)?;
+    rustix::fs::chmod(path, Mode::RWXU)
 }
 
 /// A lock among the processes of one user on one node.

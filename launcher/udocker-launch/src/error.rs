@@ -7,6 +7,11 @@ use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::reference::ImageReference;
 use udocker_core::run::{ExecMode, WriteSpec};
 
+/// What to do without a run directory.
+const WHOSE: &str = "`ls -ld` shows whose they are; `[paths] run_dir` names another";
+/// What to do without a relay.
+const NO_RELAY: &str = "`[relay] enabled = false` in the site's site.toml does without";
+
 /// A rank cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
@@ -61,6 +66,8 @@ pub enum LaunchError {
         named(.0)
     )]
     NoRunDirectory(Vec<PathBuf>),
+    #[error("cannot make the scheduler's commands work inside: none of {} is a directory of mode 0700 that is yours", named(.0))]
+    NoRelayDirectory(Vec<PathBuf>),
     #[error("cannot give each task a container of its own that writes to --write={0}: only one may write there")]
     SharedDirectory(WriteSpec),
     #[error("cannot start a container within a container: this is {0} already")]
@@ -85,6 +92,8 @@ pub enum LaunchError {
         #[source]
         source: Option<std::io::Error>,
     },
+    #[error("cannot run {}: it is this machine's own root", .0.display())]
+    OwnRoot(PathBuf),
     #[error("cannot lay `--write={write}` over {}: its files are {whose}, and a layer is written over one's own only", path.display())]
     Foreign { path: PathBuf, whose: String, write: WriteSpec },
     #[error("{0} is no image of a store, and `--pull=always` and `--platform` choose images")]
@@ -107,6 +116,7 @@ impl Explain for LaunchError {
             // 125: neither the image nor a policy stands in the way.
             Self::WriteDirectory { .. }
             | Self::NoRunDirectory(_)
+            | Self::NoRelayDirectory(_)
             | Self::Relay { .. }
             | Self::HostScript
             | Self::NotOnHost { .. }
@@ -116,6 +126,10 @@ impl Explain for LaunchError {
             Self::Late { .. } | Self::Waited { .. } => ErrorKind::Timeout,
             _ => ErrorKind::NotFound,
         }
+    }
+    fn is_retryable(&self) -> bool {
+        // A signal ended it.
+        matches!(self, Self::Failed { status, .. } if *status > 128)
     }
     fn hints(&self) -> Vec<String> {
         match self {
@@ -133,14 +147,19 @@ impl Explain for LaunchError {
             Self::NeedsOverlay { .. } => vec!["leave it away: the root is read-only then; or use mode N1".into()],
             Self::NeedsNamespaces { .. } => vec!["leave `--unshare` away, or use mode N1".into()],
             Self::NoRunDirectory(_) => vec![
-                "`ls -ld` shows whose they are; `[paths] run_dir` names another".into(),
+                WHOSE.into(),
                 "`--share=task` gives each rank its own, in which MPI ranks cannot read each other's memory".into(),
             ],
+            Self::NoRelayDirectory(_) => vec![WHOSE.into(), NO_RELAY.into()],
             Self::SharedDirectory(_) => vec!["leave `--share=task` away: the tasks of a node write there together".into()],
             Self::IsLayered { id, .. } => {
                 vec![format!("`udocker setup --execmode=P1 {id}` gives it a root of its own")]
             }
             Self::WriteDirectory { .. } => vec!["`--write=dir:PATH` names a directory that you may write".into()],
+            Self::NoRoot { source: Some(source), .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                vec!["`namei -l PATH` shows who may enter it".into()]
+            }
+            Self::OwnRoot(_) => vec!["leave the image away: without a container a command runs there".into()],
             Self::NoRoot { .. } => vec![
                 "`udocker load -i PATH` takes an archive or an OCI directory into the store, `udocker import PATH` a tar"
                     .into(),
@@ -155,7 +174,7 @@ impl Explain for LaunchError {
                 "`srun` in place of mpirun starts the ranks in the image".into(),
                 "`--udocker-batch=container` lets the script and its mpirun run in the image".into(),
             ],
-            Self::Relay { .. } => vec!["`[relay] enabled = false` in the site's site.toml does without".into()],
+            Self::Relay { .. } => vec![NO_RELAY.into()],
             Self::HostScript => vec!["`--batch=container`, as the variable UDOCKER_BATCH, asks for the container".into()],
             Self::Descriptors(_) | Self::NotOnHost { .. } => Vec::new(),
             Self::IsContainer(_) => vec!["leave them away, or name the image".into()],

@@ -196,7 +196,8 @@ fn launch(
     if let KeepFds::Only(kept) = &mut plan.keep_fds {
         kept.extend(here.fds.iter().map(|(_, to)| *to).filter(|fd| *fd > 2));
     }
-    let relay = Relay::prepare(&settings.relay, voice.step, run.as_ref(), &caller.env, &mut plan)?;
+    let relay =
+        Relay::prepare(&settings.relay, voice.step, (run.as_ref(), &settings.run_dirs), &caller.env, &mut plan)?;
     if here.explain {
         let setup = target.container.as_ref().filter(|(_, container)| container.mode().is_some());
         let explaining = Explaining {

@@ -1,21 +1,21 @@
 //! What is run: an image or a container of a store, pulled or extracted first if it must be.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use udocker_core::container::Container;
 use udocker_core::deadline::Deadline;
 use udocker_core::digest::Digest;
 use udocker_core::engine::native::owner_in_the_way;
 use udocker_core::engine::{self, Choice, RootPlan, RootWrite};
-use udocker_core::error::Failure;
+use udocker_core::error::{ErrorKind, Failure};
 use udocker_core::gpu::{Found, Shown};
 use udocker_core::host;
 use udocker_core::image_config::ImageConfig;
 use udocker_core::platform::Platform;
 use udocker_core::policy::{self, Name, Permit, Subject};
 use udocker_core::reference::ImageReference;
-use udocker_core::rendezvous::{StepImage, image_name};
+use udocker_core::rendezvous::{ImageFailure, Left, StepImage, image_name};
 use udocker_core::run::{ContainerFacts, Defaults, ImageFiles, PullPolicy, RunRequest, WriteSpec, is_path};
 use udocker_core::settings::Settings;
 use udocker_core::store::{FoundImage, Patience, Record, Store, StoreError, Stores, TreeUse};
@@ -57,9 +57,9 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     let wish = format!("{} {pin} {platform} {:?} {trees}{places_of_images:?}", request.image, request.pull);
     let step = places.voice.step;
     let shared = places.run.filter(|_| step.rank.is_some());
-    let left = || StepImage::read(shared?, step, &wish);
-    if let Some(image) = left() {
-        return of_image(image, false, request, places);
+    let left = || Left::read(shared?, step, &wish);
+    if let Some(Left::Image(image)) = left() {
+        return of_image(*image, false, request, places);
     }
     if is_path(&request.image) {
         return of_directory(request, places);
@@ -81,8 +81,15 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         PullPolicy::Always if reference.digest().is_none() => None,
         _ => stored(stores, (&reference, &platform), request, Copy::Wanted, places)?,
     };
+    // One that another rank could not get either.
+    let tried = || match left() {
+        Some(Left::Failure(failure)) if failure.counts_for(step, SystemTime::now() - places.voice.since.elapsed()) => {
+            Err(Failure::from(failure))
+        }
+        left => Ok(left),
+    };
     let mut lock = None;
-    let make = |reference: &ImageReference| -> Result<StepImage, Failure> {
+    let get = |reference: &ImageReference| -> Result<StepImage, Failure> {
         if is_written(request)
             && let Some(FoundImage { record: Some(record), tree: Some(tree), .. }) =
                 Stores::open(places.settings)?.find_image(reference, &platform)?
@@ -95,9 +102,22 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
         let found = stored(Stores::open(places.settings)?, (reference, &platform), request, Copy::Welcome, places)?;
         Ok(found.ok_or_else(|| LaunchError::StillMissing(reference.clone()))?)
     };
+    let make = |reference: &ImageReference| {
+        tried()?;
+        let made = get(reference);
+        if let (Some(run), Err(failure)) = (shared, &made)
+            // Each rank asks what it may; and another one may come to its end.
+            && failure.kind() != ErrorKind::Forbidden
+            && !failure.is_retryable()
+        {
+            ImageFailure::new(failure, step).leave(run, step, &wish);
+        }
+        made
+    };
     let mut image = match found {
         Some(image) => image,
         None => {
+            tried()?;
             let tell = || places.voice.waits_for_image(&reference);
             let patience = Patience::until(&deadline, &tell);
             lock =
@@ -109,8 +129,8 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
                         error => Failure::from(error),
                     },
                 )?;
-            if let Some(image) = left() {
-                return of_image(image, false, request, places);
+            if let Some(Left::Image(image)) = left() {
+                return of_image(*image, false, request, places);
             }
             make(&reference)?
         }
@@ -163,8 +183,14 @@ fn of_directory(request: &RunRequest, places: &Places<'_>) -> Result<Target, Fai
     }
     let unusable = |source| LaunchError::NoRoot { path: request.image.clone().into(), source };
     let tree = std::fs::canonicalize(&request.image).map_err(|error| unusable(Some(error)))?;
-    if !tree.is_dir() || tree.join("oci-layout").is_file() {
-        return Err(unusable(None).into());
+    if tree == Path::new("/") {
+        return Err(LaunchError::OwnRoot(request.image.clone().into()).into());
+    }
+    match std::fs::metadata(tree.join("oci-layout")) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(unusable(Some(error)).into()),
+        Ok(layout) if layout.is_file() => return Err(unusable(None).into()),
+        _ if !tree.is_dir() => return Err(unusable(None).into()),
+        _ => {}
     }
     if let Some(mounts) = &places.settings.mounts {
         mounts.judge_directory(&request.image, Path::new(&request.image), false)?;

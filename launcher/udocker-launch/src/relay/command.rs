@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_REQUEST};
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::run::of_command;
 use udocker_core::sys::process::in_own_session;
@@ -82,6 +83,9 @@ impl Running {
         }
         let mut command = Command::new(path);
         command.args(&call.argv[1..]).env_clear().envs(of_command(&call.env, &host.env, SHIMS));
+        if is_cleaned(&call.env, &host.env) {
+            command.envs(host.marks.iter().cloned());
+        }
         command.current_dir(if is_same { Path::new(&call.directory) } else { Path::new("/") });
         command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
         in_own_session(&mut command, call.ignored);
@@ -125,6 +129,13 @@ fn is_directory(path: &OsStr, directory: &OwnedFd) -> bool {
     matches!((here, there), (Ok(here), Ok(there)) if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino))
 }
 
+/// Whether `env`, of a command of the script's job, has lost what tells its steps their container: the script has made it anew.
+fn is_cleaned(env: &[(OsString, OsString)], host: &[(OsString, OsString)]) -> bool {
+    let of = |env: &'_ [(OsString, OsString)], name: &str| env.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+    let job = of(env, SLURM_JOB_ID);
+    job.is_some() && job == of(host, SLURM_JOB_ID) && of(env, SLURM_UDOCKER_REQUEST).is_none()
+}
+
 fn needs_directory(name: &OsStr, argv: &[OsString]) -> bool {
     NEED_DIRECTORY.iter().any(|other| name == *other)
         && !argv[1..].iter().any(|word| DIRECTORY_OPTIONS.iter().any(|option| word.as_bytes().starts_with(option)))
@@ -142,6 +153,22 @@ mod tests {
         };
         assert!(needs(&["srun", "-n1", "x"]) && needs(&["sbcast", "a", "b"]));
         assert!(!needs(&["srun", "--chdir=/h", "x"]) && !needs(&["sbatch", "-D", "/h"]) && !needs(&["squeue"]));
+    }
+
+    #[test]
+    fn a_cleaned_environment_is_one_of_the_job_without_its_request() {
+        let env =
+            |list: &[(&str, &str)]| list.iter().map(|(name, value)| (name.into(), value.into())).collect::<Vec<_>>();
+        let host = env(&[("A", "1"), ("SLURM_JOB_ID", "5"), ("SLURM_UDOCKER_REQUEST", "{}")]);
+        for (cleaned, expected) in [
+            (&[("SLURM_JOB_ID", "5")][..], true),
+            (&[("SLURM_JOB_ID", "5"), ("SLURM_UDOCKER_REQUEST", "{}")], false),
+            (&[("SLURM_JOB_ID", "6")], false),
+            (&[("A", "1")], false),
+        ] {
+            assert_eq!(is_cleaned(&env(cleaned), &host), expected, "{cleaned:?}");
+        }
+        assert!(!is_cleaned(&[], &[]));
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::fs::{FlockOperation, flock};
+use udocker_core::members::open_own;
 use udocker_core::rendezvous::RELAY_LOCK;
-use udocker_core::store::remove_tree;
+use udocker_core::store::{make_private, remove_tree};
 
 use super::SHIMS;
 
@@ -20,12 +22,12 @@ impl Directory {
     pub fn make(path: &Path, commands: &[PathBuf]) -> io::Result<Self> {
         let shims = path.join(Path::new(SHIMS).file_name().expect("a constant path has a name"));
         for directory in [path, &shims] {
-            match rustix::fs::mkdir(directory, Mode::RWXU) {
+            match make_private(directory) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        File::options().append(true).create(true).open(path.join(RELAY_LOCK))?;
+        open_own(File::options().append(true).create(true), &path.join(RELAY_LOCK))?;
         for name in commands.iter().filter_map(|command| command.file_name()) {
             match std::os::unix::fs::symlink("../launch", shims.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -37,7 +39,7 @@ impl Directory {
 
     /// Listens, in place of a relay that is gone; the lock is held while the file is open. `None`: another one lives.
     pub fn listen(&self) -> io::Result<Option<(UnixListener, File)>> {
-        let lock = File::options().append(true).open(self.0.join(RELAY_LOCK))?;
+        let lock = open_own(File::options().append(true), &self.0.join(RELAY_LOCK))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
             locked => locked?,
@@ -49,6 +51,8 @@ impl Directory {
         // An address has room for 107 bytes.
         let directory = File::open(&self.0)?;
         let listener = UnixListener::bind(format!("/proc/self/fd/{}/socket", directory.as_raw_fd()))?;
+        // Whatever the umask.
+        fs::set_permissions(self.0.join("socket"), fs::Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok(Some((listener, lock)))
     }

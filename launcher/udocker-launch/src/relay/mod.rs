@@ -19,7 +19,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use udocker_core::engine::{ExecPlan, MountPlan, MountSource};
-use udocker_core::env_vars::{SLURM_UDOCKER_REQUEST, SLURM_UDOCKER_SCRIPT};
+use udocker_core::env_vars::{SLURM_UDOCKER_INSIDE, SLURM_UDOCKER_REQUEST, SLURM_UDOCKER_SCRIPT, UDOCKER_INSIDE};
 use udocker_core::rendezvous::{Step, step_id};
 use udocker_core::settings::{RELAY_COMMANDS, RelaySettings};
 use udocker_core::store::RunDirectory;
@@ -54,6 +54,8 @@ struct Host {
     commands: Vec<PathBuf>,
     /// The environment that the script's launcher had.
     env: Vec<(OsString, OsString)>,
+    /// What tells the script's steps that they run in its container, in which it is.
+    marks: Vec<(OsString, OsString)>,
 }
 
 impl Relay {
@@ -61,19 +63,22 @@ impl Relay {
     /// for it. Nothing is made yet.
     ///
     /// # Errors
-    /// Its program cannot be found.
+    /// There is no run directory; its program cannot be found.
     pub fn prepare(
         settings: &RelaySettings,
         step: &Step,
-        run: Option<&RunDirectory>,
+        (run, run_dirs): (Option<&RunDirectory>, &[PathBuf]),
         env: &[(OsString, OsString)],
         plan: &mut ExecPlan,
     ) -> Result<Option<Self>, LaunchError> {
-        let Some(run) = run.filter(|_| settings.enabled && is_wanted(step, env)) else { return Ok(None) };
+        if !settings.enabled || !is_wanted(step, env) {
+            return Ok(None);
+        }
         let commands = found(settings, env);
         if commands.is_empty() {
             return Ok(None);
         }
+        let run = run.ok_or_else(|| LaunchError::NoRelayDirectory(run_dirs.to_owned()))?;
         let directory = run.path().join(format!("relay-{}", step_id(step)));
         let launcher = std::env::current_exe();
         let launcher = launcher.map_err(|source| LaunchError::Relay { path: directory.clone(), source })?;
@@ -91,8 +96,13 @@ impl Relay {
         let names = commands.iter().filter_map(|command| command.file_name()).filter(|_| is_free);
         plan.mounts.extend(names.map(|name| bind(launcher.clone(), PathBuf::from(LOGIN_SHIMS).join(name), true)));
         put_first_on_path(&mut plan.env);
+        let request = env.iter().find(|(name, _)| name == SLURM_UDOCKER_REQUEST).cloned();
+        let inside = format!("{UDOCKER_INSIDE}=");
+        let inside = plan.env.iter().find_map(|entry| entry.as_bytes().strip_prefix(inside.as_bytes()));
+        let inside = inside.map(|id| (SLURM_UDOCKER_INSIDE.into(), OsStr::from_bytes(id).to_owned()));
+        let marks = request.into_iter().chain(inside).collect();
         let is_ours = step.rank.as_deref().is_none_or(|rank| rank == "0");
-        Ok(Some(Self { directory, is_ours, host: Host { commands, env: env.to_vec() } }))
+        Ok(Some(Self { directory, is_ours, host: Host { commands, env: env.to_vec(), marks } }))
     }
 
     /// Starts the process that serves the program which this process becomes, or stays beside.
