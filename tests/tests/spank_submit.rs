@@ -670,6 +670,22 @@ fn a_job_whose_image_is_gone_runs_nothing() {
     }
 }
 
+#[test]
+fn an_image_by_path_needs_no_store_and_may_be_the_nodes_alone() {
+    let site = Site::whole(Release::Bookworm, PREFER);
+    assert_eq!(site.run(&["mkdir", "-m", "0", "closed"]), is(0, "", ""));
+    for variable in ["HOME=/root", "UDOCKER_DIR=/home/tester/closed"] {
+        let run = site.cluster.run(&[variable], &["srun", "-n1", &site.image, "echo", "runs"]);
+        assert_eq!(run, is(0, "runs\n", ""), "{variable}");
+    }
+    site.write("job", "#!/bin/sh\n");
+    let (status, out, err) = site.run(&["sbatch", "--parsable", "--hold", "-n1", "--udocker-image=./gone", "job"]);
+    let told = "sbatch: udocker: warning: there is no directory /home/tester/gone on this host: the job's nodes must have it\n";
+    assert_eq!((status, err.as_str()), (0, told), "{out}");
+    assert_eq!(site.run(&["scancel", out.trim()]), is(0, "", ""));
+    site.down();
+}
+
 /// A digest is found under any name: the rules about names hold for it as for what its job's user typed.
 #[test]
 fn rules_about_names_hold_for_a_job_with_a_digest() {
