@@ -220,7 +220,10 @@ fn what_a_tag_is_may_be_required_wished_or_left_open() {
         if whole {
             for (word, why) in [
                 (image(&tag.reference.replace("latest", "none")), "answered 404 for tag `none`"),
-                ("--udocker-pull=never".into(), "is in no store, and `--pull=never` forbids asking the registry"),
+                (
+                    "--udocker-pull=never".into(),
+                    "is in no store, and `--udocker-pull=never` forbids asking the registry",
+                ),
             ] {
                 let (status, _, err) = site.run(&["sbatch", &tag.image(), &word, "--wrap=true"]);
                 assert!(status == 1 && err.contains(why), "{word}: {err}");
@@ -437,7 +440,7 @@ fn stores_platforms_and_the_pull_policy_count_as_on_the_node() {
     let arm = [image.as_str(), "--udocker-platform=linux/arm64"];
     assert_eq!(pinned(&site, &arm), (Some(Kind::Multi.image().digest()), String::new()));
     let (pin, told) = pinned(&site, &[arm[0], arm[1], "--udocker-pull=never"]);
-    assert!(pin.is_none() && told.contains("is in no store, and `--pull=never` forbids"), "{told}");
+    assert!(pin.is_none() && told.contains("is in no store, and `--udocker-pull=never` forbids"), "{told}");
     // Containers are none's to pin.
     assert_eq!(site.run(&[&udocker, "-q", "create", "--name=mine", reference]).0, 0);
     assert_eq!(pinned(&site, &["--udocker-image=mine"]), (None, String::new()));
@@ -490,7 +493,7 @@ fn the_plugin_s_line_names_the_site_s_file_and_no_user_does() {
         let users = format!("SLURM_UDOCKER_CONFIG={INSTALLED}/open/site.toml");
         let words = [site.image.as_str(), "--udocker-mode=N1"];
         let denied = format!(
-            "cannot run in the mode that `--mode` asks for\n  caused by: cannot use {}: the site forbids mode N1 \
+            "cannot run in the mode that `--udocker-mode` asks for\n  caused by: cannot use {}: the site forbids mode N1 \
              ({named}:2:11)\n  hint: allowed: P2\n",
             site.root
         );
@@ -650,7 +653,7 @@ fn a_job_whose_image_is_gone_runs_nothing() {
             (
                 &tag.image(),
                 "rm -r .udocker",
-                &format!("image {pinned} is in no store, and `--pull=never` forbids asking the registry"),
+                &format!("image {pinned} is in no store, and `--udocker-pull=never` forbids asking the registry"),
             ),
             (&tag.image(), "chmod 0 .udocker", "cannot read /home/tester/.udocker/udocker.store"),
         ] {
