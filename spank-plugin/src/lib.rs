@@ -133,6 +133,7 @@ impl Plugin for Udocker {
         change.unset.iter().for_each(|name| unset_variable(OsStr::new(name)));
         let Some(request) = change.request else { return Ok(()) };
         let line = Line::of(words).map_err(report)?;
+        prolog::carry_store(client);
         let request = if change.asks { answered(&line, client, *request)? } else { *request };
         if let Some(said) = change.explain {
             let mut words = command_words();

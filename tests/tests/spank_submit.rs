@@ -689,6 +689,34 @@ fn an_image_by_path_needs_no_store_and_may_be_the_nodes_alone() {
     site.down();
 }
 
+/// Of a job's environment `SLURM_*` alone is left. A registry that is asked answers: what the store had is seen by its contents.
+#[test]
+fn the_store_of_a_job_is_that_of_its_submission_whatever_is_exported() {
+    let (site, tag) = (Site::whole(Release::Bookworm, ""), Tag::new());
+    let image = tag.image();
+    let own = "UDOCKER_DIR=/home/tester/own";
+    let pull = [&*format!("{INSTALLED}/udocker"), "-q", "pull", &tag.reference];
+    assert_eq!(site.cluster.run(&[own], &pull), is(0, "", ""));
+    let pull_never = "--udocker-pull=never";
+    for variable in [own, "UDOCKER_DIR=own"] {
+        for export in ["--export=NONE", "--export=A=1", "--export=ALL"] {
+            let words = ["srun", "-n1", export, &image, pull_never, "sh", "-c", LOOK];
+            assert_eq!(site.cluster.run(&[variable], &words), is(0, "first\n", ""), "{variable} {export}");
+        }
+    }
+    // The script's steps inherit it; a job that it submits has that of its own environment.
+    let steps = format!("srun -Q sh -c '{LOOK}'\nsbatch -W -Q -n1 -o inner {image} {pull_never} look\n");
+    let script = format!("#!/bin/sh\n#SBATCH -n1 -o out -e err\n{LOOK}\n{steps}");
+    site.write("look", &format!("#!/bin/sh\n{LOOK}\n"));
+    site.write("job", &script);
+    let words = ["sbatch", "-W", "-Q", "--export=NONE", "--udocker-batch=container", &image, pull_never, "job"];
+    let (_, out, err) = site.cluster.run(&[own], &words);
+    assert_eq!(text(&site, "out"), "first\nfirst\n", "{out}{err}{}", text(&site, "err"));
+    let told = text(&site, "inner");
+    assert!(told.contains("is in no store, and `--udocker-pull=never` forbids asking the registry"), "{told}");
+    site.down();
+}
+
 /// A digest is found under any name: the rules about names hold for it as for what its job's user typed.
 #[test]
 fn rules_about_names_hold_for_a_job_with_a_digest() {
