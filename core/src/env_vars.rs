@@ -290,6 +290,7 @@ pub const ALL: &[Variable] = &[
     read(PROOT_NEW_SECCOMP, "Kept for the P modes: with any value PRoot uses seccomp in its new way."),
     read(REGISTRY_AUTH_FILE, "File with credentials as in Docker's `config.json`, asked after the keystore."),
     read(DOCKER_CONFIG, "Directory whose `config.json` is asked for credentials next; default `~/.docker`."),
+    read("SSL_CERT_FILE", "File of the certificates that a registry's is signed by; default the host's."),
     both(
         XDG_RUNTIME_DIR,
         "Directory whose `containers/auth.json` is asked for credentials last. Jobs: a private one of this node.",
