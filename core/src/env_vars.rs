@@ -196,6 +196,8 @@ pub const SLURM_UDOCKER_PROGRAM: &str = "SLURM_UDOCKER_PROGRAM";
 pub const SLURM_UDOCKER_SAID: &str = "SLURM_UDOCKER_SAID";
 /// The site's site.toml, where the plugin's line in plugstack.conf names it.
 pub const SLURM_UDOCKER_CONFIG: &str = "SLURM_UDOCKER_CONFIG";
+/// The user's store where a job was submitted, absolute.
+pub const SLURM_UDOCKER_DIR: &str = "SLURM_UDOCKER_DIR";
 /// The spooled script of a batch job.
 pub const SLURM_UDOCKER_SCRIPT: &str = "SLURM_UDOCKER_SCRIPT";
 /// What the script was made of whose scheduler command the relay runs: as [`UDOCKER_INSIDE`], on its way to a step.
@@ -288,6 +290,7 @@ pub const ALL: &[Variable] = &[
     read(PROOT_NEW_SECCOMP, "Kept for the P modes: with any value PRoot uses seccomp in its new way."),
     read(REGISTRY_AUTH_FILE, "File with credentials as in Docker's `config.json`, asked after the keystore."),
     read(DOCKER_CONFIG, "Directory whose `config.json` is asked for credentials next; default `~/.docker`."),
+    read("SSL_CERT_FILE", "File of the certificates that a registry's is signed by; default the host's."),
     both(
         XDG_RUNTIME_DIR,
         "Directory whose `containers/auth.json` is asked for credentials last. Jobs: a private one of this node.",
@@ -343,6 +346,10 @@ pub const ALL: &[Variable] = &[
     both(
         "SPANK_UDOCKER_*",
         "Slurm's Prolog and Epilog: UDOCKER_REQUEST and UDOCKER_DIR of the job, as its user left them.",
+    ),
+    both(
+        SLURM_UDOCKER_DIR,
+        "Jobs: UDOCKER_DIR of whoever submitted it, absolute; it counts where UDOCKER_DIR is not set, as after `--export=NONE`.",
     ),
     read(SLURM_UDOCKER_PROGRAM, "Jobs: the task's program, where `udocker-launch` has its place in argv."),
     read(

@@ -47,6 +47,9 @@ impl ErrorKind {
     }
 }
 
+/// What helps against EMFILE.
+pub(crate) const TOO_MANY_FILES: &str = "`ulimit -n` raises the number of files that a process may open";
+
 /// An error that knows its kind and its remedy.
 pub trait Explain: Error + Send + Sync + 'static {
     /// What to decide by.

@@ -89,6 +89,12 @@ pub enum ReferenceError {
     /// Nothing was given.
     #[error("the image reference is empty")]
     Empty,
+    /// An address of the interface that is still to come.
+    #[error("images by `{0}` are not supported by this version")]
+    NotBuilt(String),
+    /// An address as other programs have them.
+    #[error("`{0}` begins no address of an image: expected NAME[:TAG][@DIGEST], docker://NAME, or a path")]
+    Address(String),
     /// The part before the first `/` looks like a host and is none.
     #[error("`{0}` is no registry host: expected host or host:port")]
     Host(String),
@@ -184,6 +190,25 @@ impl FromStr for ImageReference {
     type Err = ReferenceError;
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let text = text.strip_prefix("docker://").unwrap_or(text);
+        Self::parse(text).map_err(|error| of_address(text).unwrap_or(error))
+    }
+}
+
+/// What begins addresses elsewhere, without `//` behind it: in a name that is none it is no host and no name.
+const TRANSPORTS: [&str; 6] = ["containers-storage", "dir", "docker-archive", "docker-daemon", "oci", "oci-archive"];
+
+/// Why `text`, which is no reference, is none, if it looks like an address.
+fn of_address(text: &str) -> Option<ReferenceError> {
+    let (scheme, rest) = text.split_once(':')?;
+    match (scheme, rest.starts_with("//")) {
+        ("oci" | "site", true) => Some(ReferenceError::NotBuilt(format!("{scheme}://"))),
+        (_, true) => Some(ReferenceError::Address(shown(scheme) + "://")),
+        (_, false) => TRANSPORTS.contains(&scheme).then(|| ReferenceError::Address(format!("{scheme}:"))),
+    }
+}
+
+impl ImageReference {
+    fn parse(text: &str) -> Result<Self, ReferenceError> {
         if text.is_empty() {
             return Err(ReferenceError::Empty);
         }
@@ -332,6 +357,29 @@ mod tests {
         }
         assert!("a".repeat(256).parse::<ImageReference>().is_err());
         assert!(format!("a:{}", "t".repeat(129)).parse::<ImageReference>().is_err());
+    }
+
+    #[test]
+    fn addresses_of_other_kinds_are_refused_by_name() {
+        let refused = |text: &str| text.parse::<ImageReference>().unwrap_err().to_string();
+        for text in ["oci:///dir:1", "oci://x", "site://x/y"] {
+            let scheme = text.split_once("://").unwrap().0;
+            assert_eq!(refused(text), format!("images by `{scheme}://` are not supported by this version"));
+        }
+        for (text, scheme) in [
+            ("https://host.example/a", "https://"),
+            ("oras://a:1", "oras://"),
+            ("docker://docker://a", "docker://"),
+            ("docker-daemon:a/b:1", "docker-daemon:"),
+            ("oci-archive:/a.tar", "oci-archive:"),
+        ] {
+            let expected = "begins no address of an image: expected NAME[:TAG][@DIGEST], docker://NAME, or a path";
+            assert_eq!(refused(text), format!("`{scheme}` {expected}"));
+        }
+        // They are names as well.
+        for text in ["oci:1", "docker-daemon:a", "oci:5000/a"] {
+            assert!(text.parse::<ImageReference>().is_ok(), "{text}");
+        }
     }
 
     #[test]

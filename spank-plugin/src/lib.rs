@@ -160,6 +160,7 @@ impl Plugin for Udocker {
             return Err(report(MultiProgError::of(&command_words())));
         }
         let line = Line::of(words).map_err(report)?;
+        prolog::carry_store(client);
         let request = if change.asks { answered(&line, client, *request)? } else { *request };
         if let Some(said) = change.explain {
             let mut words = command_words();

@@ -21,7 +21,7 @@ use udocker_core::env_vars::{
 };
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::reference::ImageReference;
-use udocker_core::run::{RequestError, RunRequest, Said, is_path};
+use udocker_core::run::{RequestError, RunRequest, Said, for_slurm, is_path};
 use udocker_spank_sys::Client;
 
 use crate::line::Line;
@@ -236,7 +236,7 @@ impl Remarks {
         let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { return };
         let lines: Vec<u8> = text.drain(..=end).collect();
         let mut messages: Vec<String> = Vec::new();
-        for line in String::from_utf8_lossy(&lines).lines() {
+        for line in for_slurm(&String::from_utf8_lossy(&lines)).lines() {
             match messages.last_mut() {
                 Some(message) if line.starts_with("  ") => message.extend(["\n", line]),
                 _ => messages.push(line.to_owned()),

@@ -42,6 +42,19 @@ fn what_is_not_there() {
 }
 
 #[test]
+fn a_host_without_certificates_trusts_no_registry() {
+    let env = TestEnv::ordinary();
+    let image = "no-such-host.invalid/a:1";
+    let texts = [
+        image,
+        "cannot set up the connection to no-such-host.invalid: no CA certificates were found on this host\n  hint: install the \
+         package ca-certificates, or name a file of certificates by the variable SSL_CERT_FILE\n",
+    ];
+    let output = env.udocker(&["pull", image]).env("SSL_CERT_FILE", "/dev/null").output().unwrap();
+    assert_refused(&env, &output, 1, &texts);
+}
+
+#[test]
 fn a_registry_that_lies_or_stammers() {
     let env = TestEnv::ordinary();
     let registry = Registry::start(&env);

@@ -294,7 +294,8 @@ fn limits_are_inherited() {
         (How::Launched(Mode::P2), "udocker: cannot make a pipe\n"),
     ] {
         let found = odd_script(&ranks, how, "ulimit -n 8", "true");
-        let told = format!("{told}  caused by: Too many open files (os error 24)\n");
+        let hint = "  hint: `ulimit -n` raises the number of files that a process may open\n";
+        let told = format!("{told}  caused by: Too many open files (os error 24)\n{hint}");
         assert_eq!(found, (String::new(), told, 125), "{how:?}");
     }
 }

@@ -161,7 +161,7 @@ fn a_wish_is_for_granted_gpus() {
     assert_eq!(lines(&site, &quiet, Some(&[])), [format!("0 cuda= {NO},{NO},")]);
     assert_eq!(lines(&site, &quiet, Some(&["--udocker-gpu=auto"])), ["0 cuda=0,1 opens,opens,"]);
     let error = "udocker: [n1] cannot show GPU";
-    let granted = "  hint: granted: 0; `--gpu=auto` shows them";
+    let granted = "  hint: granted: 0; `--udocker-gpu=auto` shows them";
     for (words, expected) in [
         (
             &["--gres=gpu:1", "--udocker-gpu=1"][..],
@@ -182,7 +182,7 @@ fn a_wish_is_for_granted_gpus() {
         (
             &["--udocker-gpu=all"],
             "udocker: [n1] cannot show all GPUs: this job has none (the scheduler granted none)\n  \
-             hint: ask the scheduler for GPUs, as `--gres=gpu:1`; `--gpu=auto` does without"
+             hint: ask the scheduler for GPUs, as `--gres=gpu:1`; `--udocker-gpu=auto` does without"
                 .into(),
         ),
     ] {
@@ -294,7 +294,7 @@ fn devices_of_cdi_are_shown() {
         (
             125,
             format!(
-                "{error} GPU 1: it was not granted (SLURM_STEP_GPUS=0)\n  hint: granted: 0; `--gpu=auto` shows them"
+                "{error} GPU 1: it was not granted (SLURM_STEP_GPUS=0)\n  hint: granted: 0; `--udocker-gpu=auto` shows them"
             )
         )
     );

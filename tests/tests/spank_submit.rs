@@ -220,7 +220,10 @@ fn what_a_tag_is_may_be_required_wished_or_left_open() {
         if whole {
             for (word, why) in [
                 (image(&tag.reference.replace("latest", "none")), "answered 404 for tag `none`"),
-                ("--udocker-pull=never".into(), "is in no store, and `--pull=never` forbids asking the registry"),
+                (
+                    "--udocker-pull=never".into(),
+                    "is in no store, and `--udocker-pull=never` forbids asking the registry",
+                ),
             ] {
                 let (status, _, err) = site.run(&["sbatch", &tag.image(), &word, "--wrap=true"]);
                 assert!(status == 1 && err.contains(why), "{word}: {err}");
@@ -437,7 +440,7 @@ fn stores_platforms_and_the_pull_policy_count_as_on_the_node() {
     let arm = [image.as_str(), "--udocker-platform=linux/arm64"];
     assert_eq!(pinned(&site, &arm), (Some(Kind::Multi.image().digest()), String::new()));
     let (pin, told) = pinned(&site, &[arm[0], arm[1], "--udocker-pull=never"]);
-    assert!(pin.is_none() && told.contains("is in no store, and `--pull=never` forbids"), "{told}");
+    assert!(pin.is_none() && told.contains("is in no store, and `--udocker-pull=never` forbids"), "{told}");
     // Containers are none's to pin.
     assert_eq!(site.run(&[&udocker, "-q", "create", "--name=mine", reference]).0, 0);
     assert_eq!(pinned(&site, &["--udocker-image=mine"]), (None, String::new()));
@@ -490,7 +493,7 @@ fn the_plugin_s_line_names_the_site_s_file_and_no_user_does() {
         let users = format!("SLURM_UDOCKER_CONFIG={INSTALLED}/open/site.toml");
         let words = [site.image.as_str(), "--udocker-mode=N1"];
         let denied = format!(
-            "cannot run in the mode that `--mode` asks for\n  caused by: cannot use {}: the site forbids mode N1 \
+            "cannot run in the mode that `--udocker-mode` asks for\n  caused by: cannot use {}: the site forbids mode N1 \
              ({named}:2:11)\n  hint: allowed: P2\n",
             site.root
         );
@@ -650,7 +653,7 @@ fn a_job_whose_image_is_gone_runs_nothing() {
             (
                 &tag.image(),
                 "rm -r .udocker",
-                &format!("image {pinned} is in no store, and `--pull=never` forbids asking the registry"),
+                &format!("image {pinned} is in no store, and `--udocker-pull=never` forbids asking the registry"),
             ),
             (&tag.image(), "chmod 0 .udocker", "cannot read /home/tester/.udocker/udocker.store"),
         ] {
@@ -668,6 +671,50 @@ fn a_job_whose_image_is_gone_runs_nothing() {
         }
         site.down();
     }
+}
+
+#[test]
+fn an_image_by_path_needs_no_store_and_may_be_the_nodes_alone() {
+    let site = Site::whole(Release::Bookworm, PREFER);
+    assert_eq!(site.run(&["mkdir", "-m", "0", "closed"]), is(0, "", ""));
+    for variable in ["HOME=/root", "UDOCKER_DIR=/home/tester/closed"] {
+        let run = site.cluster.run(&[variable], &["srun", "-n1", &site.image, "echo", "runs"]);
+        assert_eq!(run, is(0, "runs\n", ""), "{variable}");
+    }
+    site.write("job", "#!/bin/sh\n");
+    let (status, out, err) = site.run(&["sbatch", "--parsable", "--hold", "-n1", "--udocker-image=./gone", "job"]);
+    let told = "sbatch: udocker: warning: there is no directory /home/tester/gone on this host: the job's nodes must have it\n";
+    assert_eq!((status, err.as_str()), (0, told), "{out}");
+    assert_eq!(site.run(&["scancel", out.trim()]), is(0, "", ""));
+    site.down();
+}
+
+/// Of a job's environment `SLURM_*` alone is left. A registry that is asked answers: what the store had is seen by its contents.
+#[test]
+fn the_store_of_a_job_is_that_of_its_submission_whatever_is_exported() {
+    let (site, tag) = (Site::whole(Release::Bookworm, ""), Tag::new());
+    let image = tag.image();
+    let own = "UDOCKER_DIR=/home/tester/own";
+    let pull = [&*format!("{INSTALLED}/udocker"), "-q", "pull", &tag.reference];
+    assert_eq!(site.cluster.run(&[own], &pull), is(0, "", ""));
+    let pull_never = "--udocker-pull=never";
+    for variable in [own, "UDOCKER_DIR=own"] {
+        for export in ["--export=NONE", "--export=A=1", "--export=ALL"] {
+            let words = ["srun", "-n1", export, &image, pull_never, "sh", "-c", LOOK];
+            assert_eq!(site.cluster.run(&[variable], &words), is(0, "first\n", ""), "{variable} {export}");
+        }
+    }
+    // The script's steps inherit it; a job that it submits has that of its own environment.
+    let steps = format!("srun -Q sh -c '{LOOK}'\nsbatch -W -Q -n1 -o inner {image} {pull_never} look\n");
+    let script = format!("#!/bin/sh\n#SBATCH -n1 -o out -e err\n{LOOK}\n{steps}");
+    site.write("look", &format!("#!/bin/sh\n{LOOK}\n"));
+    site.write("job", &script);
+    let words = ["sbatch", "-W", "-Q", "--export=NONE", "--udocker-batch=container", &image, pull_never, "job"];
+    let (_, out, err) = site.cluster.run(&[own], &words);
+    assert_eq!(text(&site, "out"), "first\nfirst\n", "{out}{err}{}", text(&site, "err"));
+    let told = text(&site, "inner");
+    assert!(told.contains("is in no store, and `--udocker-pull=never` forbids asking the registry"), "{told}");
+    site.down();
 }
 
 /// A digest is found under any name: the rules about names hold for it as for what its job's user typed.

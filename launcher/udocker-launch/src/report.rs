@@ -5,9 +5,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use udocker_core::env_vars::{SLURM_UDOCKER_PROGRAM, SLURM_UDOCKER_REQUEST};
 use udocker_core::error::Failure;
 use udocker_core::reference::ImageReference;
 use udocker_core::rendezvous::{Notice, Step, speaks_first};
+use udocker_core::run::for_slurm;
 use udocker_core::store::RunDirectory;
 use udocker_core::sys::signal::without_sigpipe;
 
@@ -25,6 +27,13 @@ pub fn tell(text: &str) {
     let _ = without_sigpipe(|| std::io::stderr().lock().write_all(text.as_bytes()));
 }
 
+/// Whether Slurm's plugin has put us before the program (spank-plugin/src/task.rs), of what its user asked of Slurm's commands.
+fn is_for_plugin() -> bool {
+    let has = |name| std::env::var_os(name).is_some();
+    let is_before_words = || std::env::args_os().nth(1).is_some_and(|word| word == "--");
+    has(SLURM_UDOCKER_REQUEST) && (has(SLURM_UDOCKER_PROGRAM) || is_before_words())
+}
+
 /// This rank on stderr.
 pub struct Voice<'a> {
     pub step: &'a Step,
@@ -39,7 +48,8 @@ pub struct Voice<'a> {
 impl Voice<'_> {
     /// Reports `failure` and returns `status`.
     pub fn fail(&self, failure: &Failure, status: u8) -> u8 {
-        self.say(&failure.report());
+        let text = failure.report();
+        self.say(&if is_for_plugin() { for_slurm(&text) } else { text });
         status
     }
 

@@ -70,8 +70,19 @@ enum Image<'a> {
 pub fn run(context: &mut Context) -> Outcome {
     let text = std::env::var_os(SLURM_UDOCKER_REQUEST).ok_or(SubmissionError::None)?;
     let request = RunRequest::from_json(text.as_encoded_bytes()).map_err(SubmissionError::NotRead)?;
-    let stores = context.stores()?;
+    let stores = match is_path(&request.image) {
+        // It is in none, and the user's may be closed to this host.
+        true => Stores::open(&Settings::default())?,
+        false => context.stores()?,
+    };
     let image = image_of(&request, &stores)?;
+    if let Image::Path(path) = &image
+        && !path.is_dir()
+    {
+        context
+            .ui
+            .warning(&format!("there is no directory {} on this host: the job's nodes must have it", path.display()));
+    }
     advise(&request, &image, &stores, context)?;
     let pin = match &image {
         Image::Reference(reference) => pin(&request, reference, &stores, context)?,

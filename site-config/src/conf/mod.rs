@@ -20,6 +20,8 @@ use crate::{ConfigError, Loaded, Origin, Position, Sources, run, variable};
 /// Variables and the keys that they set. `true`: an empty value is one.
 const VARIABLES: &[(&str, &str, bool)] = &[
     (env::UDOCKER_LOGLEVEL, "verbose_level", false),
+    // The later one wins.
+    (env::SLURM_UDOCKER_DIR, "topdir", false),
     (env::UDOCKER_DIR, "topdir", false),
     (env::UDOCKER_BIN, "bindir", false),
     (env::UDOCKER_LIB, "libdir", false),
@@ -100,7 +102,8 @@ const FILE_NAME: &str = "udocker.conf";
 
 /// TOPDIR by what wins in the end, but for the files that are still to be read.
 fn top_directory(loaded: &Loaded, sources: &Sources) -> PathBuf {
-    let variable = variable(sources, env::UDOCKER_DIR).map(|path| sources.cwd.join(path));
+    let named = variable(sources, env::UDOCKER_DIR).or_else(|| variable(sources, env::SLURM_UDOCKER_DIR));
+    let variable = named.map(|path| sources.cwd.join(path));
     sources.repo.clone().or(variable).unwrap_or_else(|| loaded.settings.stores[0].path.clone())
 }
 

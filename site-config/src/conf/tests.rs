@@ -256,6 +256,7 @@ fn variables_set_the_keys_of_the_files() {
     let mut sources = machine.sources();
     for (name, value, key, expected) in [
         ("UDOCKER_DIR", "store", "topdir", "/work/store"),
+        ("SLURM_UDOCKER_DIR", "/of/job", "topdir", "/of/job"),
         ("UDOCKER_BIN", "/b", "bindir", "/b"),
         ("UDOCKER_LIB", "/l", "libdir", "/l"),
         ("UDOCKER_DOC", "/d", "docdir", "/d"),
@@ -290,6 +291,8 @@ fn variables_set_the_keys_of_the_files() {
         sources.env = env(&[(name, "")]);
         assert_eq!(load(&sources).unwrap().udocker_rows(), machine.loaded().udocker_rows(), "{name}");
     }
+    sources.env = env(&[("UDOCKER_DIR", "/mine"), ("SLURM_UDOCKER_DIR", "/of/job")]);
+    assert_eq!(shown(&load(&sources).unwrap(), "topdir"), ("/mine".into(), "UDOCKER_DIR".into()));
     sources.env = env(&[("UDOCKER_DEFAULT_EXECUTION_MODE", "F3"), ("UDOCKER_USE_PROOT_EXECUTABLE", "")]);
     let engines = load(&sources).unwrap().settings.engines;
     assert_eq!((engines.default_mode, engines.proot), (Some(ExecMode::F3), Executable::Host));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::engine::{ProgramError, Unshare};
-use crate::error::{ErrorKind, Explain};
+use crate::error::{ErrorKind, Explain, TOO_MANY_FILES};
 use crate::members::MembersError;
 
 macro_rules! steps {
@@ -213,6 +213,7 @@ const APPARMOR: &str =
 /// What helps when `step` failed with `errno`.
 pub(super) fn step_hints(step: Step, errno: i32) -> Vec<String> {
     let texts: &[&str] = match (step, Errno::from_raw_os_error(errno)) {
+        (_, Errno::MFILE) => &[TOO_MANY_FILES],
         (Step::Unshare, Errno::PERM) => &[
             "user namespaces are switched off (sysctl kernel.unprivileged_userns_clone), forbidden by a container \
              that we run in (its seccomp profile), or we are in a chroot",

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::engine::ProgramError;
-use crate::error::{ErrorKind, Explain};
+use crate::error::{ErrorKind, Explain, TOO_MANY_FILES};
 
 /// Why a program did not run under the tracer.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,7 @@ impl Explain for TraceError {
             }
             Self::WorkingDirectory { .. } => &["`--workdir` names another directory inside the container"],
             Self::Program(error) => return error.hints(),
+            Self::System { source, .. } if source.raw_os_error() == Some(libc::EMFILE) => &[TOO_MANY_FILES],
             _ => &[],
         };
         texts.iter().map(|text| (*text).to_owned()).collect()

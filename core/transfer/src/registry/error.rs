@@ -257,6 +257,9 @@ pub enum RegistryError {
     },
 }
 
+/// Of [`RegistryError::Setup`]: no registry can be trusted then.
+pub(super) const NO_CERTIFICATES: &str = "no CA certificates were found on this host";
+
 fn of_size(size: Option<u64>) -> String {
     size.map(|size| format!(" of {size}")).unwrap_or_default()
 }
@@ -358,6 +361,10 @@ impl Explain for RegistryError {
             ],
             Self::Status { host, .. } => vec![format!("{host} itself fails: try later, or ask who runs it")],
             Self::Login { host, .. } => vec![format!("`udocker login --registry=https://{host}` stores credentials")],
+            Self::Setup { what, .. } if what == NO_CERTIFICATES => vec![
+                "install the package ca-certificates, or name a file of certificates by the variable SSL_CERT_FILE"
+                    .into(),
+            ],
             Self::Foreign { .. }
             | Self::Redirect { .. }
             | Self::Setup { .. }

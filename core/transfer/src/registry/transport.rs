@@ -12,7 +12,7 @@ use udocker_core::reference::RegistryHost;
 use udocker_core::settings::RegistrySettings;
 
 use super::auth::Secret;
-use super::error::{RegistryError, Unreached};
+use super::error::{NO_CERTIFICATES, RegistryError, Unreached};
 use super::limits::Limits;
 
 /// Largest headers of an answer, in bytes.
@@ -149,7 +149,11 @@ impl Transport {
         for certificate in &self.certificates {
             builder = builder.add_root_certificate(certificate.clone());
         }
-        let client = builder.build().map_err(|error| error.to_string())?;
+        let client = builder.build().map_err(|error| match innermost(&error).to_string() {
+            // rustls-platform-verifier has no kind for it.
+            text if text.contains("No CA certificates") => NO_CERTIFICATES.to_owned(),
+            text => text,
+        })?;
         clients.insert(route, client.clone());
         Ok(client)
     }
