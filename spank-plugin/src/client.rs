@@ -5,7 +5,7 @@ use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_INSIDE, SLURM_UDOCKER_REQUEST};
+use udocker_core::env_vars::{SLURM_JOB_ID, SLURM_UDOCKER_DIR, SLURM_UDOCKER_INSIDE, SLURM_UDOCKER_REQUEST};
 use udocker_core::error::{ErrorKind, Explain};
 use udocker_core::platform::Platform;
 use udocker_core::run::{
@@ -236,7 +236,8 @@ fn explains(given: &[(&JobOption, OsString)], env: &[(OsString, OsString)]) -> b
 
 /// What of `env` is ours and of no use to a job without a container.
 fn ours(env: &[(OsString, OsString)]) -> Vec<String> {
-    let names = env.iter().map(|(name, _)| name).filter(|name| *name == SLURM_UDOCKER_REQUEST || is_carried(name));
+    let is_ours = |name: &&OsString| *name == SLURM_UDOCKER_REQUEST || *name == SLURM_UDOCKER_DIR || is_carried(name);
+    let names = env.iter().map(|(name, _)| name).filter(is_ours);
     names.filter_map(|name| name.to_str().map(str::to_owned)).collect()
 }
 
@@ -292,6 +293,9 @@ mod tests {
     fn who_asks_for_nothing_sends_nothing() {
         let change = decided(Client::Starter, &[], &[("UDOCKER_MOUNT", "nonsense"), ("UDOCKER_IMAGE", "")]).unwrap();
         assert_eq!(change, Change::default());
+        // Nor does it keep what the job had in which it was asked.
+        let change = decided(Client::Allocator, &[], &[("SLURM_UDOCKER_DIR", "/store"), ("UDOCKER_DIR", "/store")]);
+        assert_eq!(change.unwrap(), Change { unset: vec!["SLURM_UDOCKER_DIR".into()], ..Change::default() });
     }
 
     #[test]

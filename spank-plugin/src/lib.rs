@@ -14,6 +14,7 @@ mod line;
 mod litter;
 mod multi_prog;
 mod prolog;
+mod store;
 mod submit;
 mod task;
 
@@ -160,7 +161,7 @@ impl Plugin for Udocker {
             return Err(report(MultiProgError::of(&command_words())));
         }
         let line = Line::of(words).map_err(report)?;
-        prolog::carry_store(client);
+        store::carry(client);
         let request = if change.asks { answered(&line, client, *request)? } else { *request };
         if let Some(said) = change.explain {
             let mut words = command_words();
@@ -179,6 +180,7 @@ impl Plugin for Udocker {
         if can_prepend() || std::env::var_os(SLURM_UDOCKER_REQUEST).is_none() {
             return Ok(());
         }
+        // Where Slurm has not told that it was given this option (`has_option`).
         let argv = spank.argv().map_err(|error| format!("udocker: cannot tell the step's command: {error}"))?;
         multi_prog::check(&argv).map_err(report)
     }

@@ -56,6 +56,11 @@ impl RunRequest {
         })
     }
 
+    /// Whether a layer is laid over the root of an image: that needs a tree of one's own.
+    pub fn is_written(&self, defaults: Defaults) -> bool {
+        *self.write(defaults) != WriteSpec::None
+    }
+
     /// Where a batch script runs.
     pub fn batch(&self) -> Batch {
         self.batch.unwrap_or(Batch::Container)

@@ -1,4 +1,5 @@
-//! Why a registry's image could not be had, or what the registry knows of it; and what to do about it.
+//! Why a registry's image could not be had, or what the registry knows of it; and what to do about it. With the bounds of the way to it,
+//! which a message tells.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use udocker_core::store::StoreError;
 
 use crate::lease::LeaseError;
 use crate::registry::RegistryError;
-use crate::stage::StageError;
+use crate::stage_error::StageError;
 
 /// Most indexes on the way to an image.
 pub(crate) const MAX_INDEX_DEPTH: u32 = 4;

@@ -7,7 +7,7 @@ use udocker_core::deadline::Deadline;
 use udocker_core::error::Failure;
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
-use udocker_core::run::{Defaults, PullPolicy, RunRequest, WriteSpec};
+use udocker_core::run::{Defaults, PullPolicy, RunRequest};
 use udocker_core::settings::Settings;
 use udocker_core::store::Stores;
 use udocker_core::sys::process;
@@ -47,7 +47,7 @@ fn run_udocker(
     // A second more: its own limit never comes before ours, which knows the status of a task that waited too long.
     let wait = deadline.left().as_secs() + 1;
     command.arg("stage").arg(format!("--pull={}", request.pull)).arg(format!("--wait={wait}"));
-    if *request.write(Defaults::Job) != WriteSpec::None {
+    if request.is_written(Defaults::Job) {
         command.arg("--own");
     }
     command.arg(format!("--platform={platform}")).arg(reference.to_string());

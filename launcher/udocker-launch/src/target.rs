@@ -52,7 +52,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
     // Of a step's ranks, those that may share what one found.
     let places_of_images: Vec<_> = places.settings.stores.iter().map(|store| &store.path).collect();
-    let trees = if is_written(request) { "own " } else { "" };
+    let trees = if request.is_written(Defaults::Job) { "own " } else { "" };
     let pin = request.pin.as_ref().map_or("", |digest| digest.hex());
     let wish = format!("{} {pin} {platform} {:?} {trees}{places_of_images:?}", request.image, request.pull);
     let step = places.voice.step;
@@ -90,7 +90,7 @@ pub fn find(request: &RunRequest, places: &Places<'_>) -> Result<Target, Failure
     };
     let mut lock = None;
     let get = |reference: &ImageReference| -> Result<StepImage, Failure> {
-        if is_written(request)
+        if request.is_written(Defaults::Job)
             && let Some(FoundImage { record: Some(record), tree: Some(tree), .. }) =
                 Stores::open(places.settings)?.find_image(reference, &platform)?
         {
@@ -216,14 +216,9 @@ enum Copy {
     Welcome,
 }
 
-/// Whether a layer is laid over the root: that needs a tree of one's own.
-fn is_written(request: &RunRequest) -> bool {
-    *request.write(Defaults::Job) != WriteSpec::None
-}
-
 /// Whether what is written over `tree` can be, if anything is.
 fn check_layer(request: &RunRequest, tree: &Path) -> Result<(), LaunchError> {
-    if !is_written(request) {
+    if !request.is_written(Defaults::Job) {
         return Ok(());
     }
     match owner_in_the_way(tree) {
@@ -243,7 +238,7 @@ fn stored(
     copy: Copy,
     places: &Places<'_>,
 ) -> Result<Option<StepImage>, Failure> {
-    let stores = if is_written(request) { stores.with_own_trees() } else { stores };
+    let stores = if request.is_written(Defaults::Job) { stores.with_own_trees() } else { stores };
     let Some(found) = stores.find_image(reference, platform)? else { return Ok(None) };
     let mark = |tree: &Path| places.run.map(|run| run.mark_tree(tree)).transpose().map(Option::unwrap_or_default);
     let mut copied = None;
@@ -290,8 +285,13 @@ fn of_image(image: StepImage, is_listed: bool, request: &RunRequest, places: &Pl
     // The rules about names hold for what comes by a digest if it came under that name.
     let reference = request.pin.clone().map_or_else(|| typed.clone(), |pin| typed.with_digest(pin));
     let asked = (&*request.image, &reference);
-    let permit =
-        policy::ask_image(places.settings, asked, (&image.record, &image.tree), is_written(request), places.env)?;
+    let permit = policy::ask_image(
+        places.settings,
+        asked,
+        (&image.record, &image.tree),
+        request.is_written(Defaults::Job),
+        places.env,
+    )?;
     let choice = choose(request, None, &permit, image.namespaces, places)?;
     check_layer(request, &image.tree)?;
     let facts = ContainerFacts {
@@ -353,7 +353,7 @@ fn choose(
     places: &Places<'_>,
 ) -> Result<Choice, Failure> {
     let write = request.write(Defaults::Job);
-    permit.check_use(false, *write != WriteSpec::None)?;
+    permit.check_use(false, request.is_written(Defaults::Job))?;
     if let (Some(mounts), WriteSpec::Directory(path)) = (&places.settings.mounts, write) {
         mounts.judge_directory(&format!("--write={write}"), path, true)?;
     }
@@ -370,7 +370,7 @@ fn choose(
     if let Some(why) = &choice.why {
         places.voice.say(&format!("running in mode {}, since {why}", choice.mode));
     }
-    if !choice.engine.is_in_place() && *write != WriteSpec::None {
+    if !choice.engine.is_in_place() && request.is_written(Defaults::Job) {
         return Err(LaunchError::NeedsOverlay { mode: choice.mode, write: write.clone() }.into());
     }
     if let Some(namespace) = request.unshare.first().filter(|_| !choice.engine.is_in_place()) {

@@ -192,14 +192,14 @@ fn advise(request: &RunRequest, image: &Image<'_>, stores: &Stores, context: &Co
         (Image::Path(path), _) => policy::ask(&settings, &subject(Name::None, Vec::new()), path, &[])?,
         (Image::Container(container), _) => policy::ask_container(&settings, shown, container, &[])?,
         (Image::Reference(reference), Some((record, tree))) => {
-            policy::ask_image(&settings, (shown, reference), (record, tree), *write != WriteSpec::None, &[])?
+            policy::ask_image(&settings, (shown, reference), (record, tree), request.is_written(Defaults::Job), &[])?
         }
         (Image::Reference(reference), None) => {
             let digests = reference.digest().into_iter().collect();
             policy::ask(&settings, &subject(Name::Image(reference), digests), Path::new(""), &[])?
         }
     };
-    permit.check_use(false, *write != WriteSpec::None)?;
+    permit.check_use(false, request.is_written(Defaults::Job))?;
     if let (Some(mounts), WriteSpec::Directory(path)) = (mounts, write) {
         mounts.judge_as_written(&format!("--write={write}"), Some(path), None)?;
     }

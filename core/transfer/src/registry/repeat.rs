@@ -41,6 +41,7 @@ impl Repeating {
             if attempt > self.retries || !failed.error.is_worth_repeating() {
                 return Err(failed.error);
             }
+            // For as long as the registry asked for, else longer each time.
             std::thread::sleep(failed.wait.unwrap_or_else(|| self.pause(attempt)));
         }
     }

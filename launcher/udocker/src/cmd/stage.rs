@@ -7,7 +7,7 @@ use udocker_core::env_vars::UDOCKER_REQUEST;
 use udocker_core::error::Failure;
 use udocker_core::platform::Platform;
 use udocker_core::reference::ImageReference;
-use udocker_core::run::{Defaults, PullPolicy, RunRequest, WriteSpec, is_path};
+use udocker_core::run::{Defaults, PullPolicy, RunRequest, is_path};
 use udocker_core::settings::StageWhen;
 use udocker_transfer::node_copy::copy_to_node;
 use udocker_transfer::pull::DigestTag;
@@ -84,7 +84,7 @@ pub fn for_job(request: &RunRequest, when: StageWhen, context: &mut Context) -> 
         context.settings.limits.wait = Duration::from_secs(seconds.into());
     }
     let platform = request.platform.clone().unwrap_or_else(Platform::native);
-    let own = *request.write(Defaults::Job) != WriteSpec::None;
+    let own = request.is_written(Defaults::Job);
     // Where a job is submitted is none of its nodes.
     Wish { reference, platform, pull: request.pull, own, on_node: when == StageWhen::Prolog }.stage(context)
 }

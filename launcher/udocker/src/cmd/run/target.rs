@@ -102,7 +102,7 @@ pub fn find(args: &Args, context: &Context, request: &RunRequest) -> Result<Targ
 }
 
 fn is_read_only(request: &RunRequest) -> bool {
-    *request.write(Defaults::Interactive) == WriteSpec::None
+    !request.is_written(Defaults::Interactive)
 }
 
 /// A directory that is no container, written in place.
