@@ -97,7 +97,13 @@ if [ "$node" != ctl ]; then
   become "$@"
   until [ -S /run/munge/munge.socket.2 ]; do sleep 0.02; done
   export SLURM_CONF=/etc/slurm/slurm.conf
-  [ ! -e /etc/slurm/one_kind.so ] || export LD_PRELOAD=/etc/slurm/one_kind.so
+  if [ -e /etc/slurm/one_kind.so ]; then
+    # As systemd has it: of later releases slurmd moves all processes of its own group, which must not be those of init.scope.
+    group=/sys/fs/cgroup/system.slice/slurmd-$node.service
+    mkdir "$group"
+    echo 0 >"$group/cgroup.procs"
+    export LD_PRELOAD=/etc/slurm/one_kind.so
+  fi
   exec slurmd -D -N "$node"
 fi
 

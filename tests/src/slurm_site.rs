@@ -138,6 +138,13 @@ impl Site {
     }
 }
 
+/// A line of shell that ends when so many ranks of its step run it: a container goes with its last process, and who comes later
+/// makes another.
+pub fn meets(ranks: usize) -> String {
+    let name = "met.$SLURM_JOB_ID.$SLURM_STEP_ID";
+    format!("touch {name}.$SLURM_PROCID; until [ $(ls {name}.* | wc -l) = {ranks} ]; do sleep 0.05; done")
+}
+
 /// Where the last word of each line of [`Site::place`] says that a task was.
 pub fn places(text: &str) -> Vec<&str> {
     text.lines().map(|line| line.rsplit(' ').next().expect("a word")).collect()

@@ -8,6 +8,7 @@ use std::path::Path;
 use udocker_tests::cluster::{Cluster, Ended, Release};
 use udocker_tests::engines::made;
 use udocker_tests::random::trials;
+use udocker_tests::slurm_site::meets;
 
 /// Tells node, mount namespace, and whether it is inside: `$1` is a file that only the nodes have,
 /// and Debian's list of packages is only in the root.
@@ -145,7 +146,7 @@ fn a_node_has_one_container_per_step() {
 
 fn one_container_per_step(release: Release) {
     let site = Site::new(release);
-    let script = format!("{WHERE}; sleep 1");
+    let script = format!("{WHERE}; {}", meets(4));
     let words = ["sh", "-c", &script, "where", &site.launcher];
     let srun = ["srun", "-N2", "-n4", "--ntasks-per-node=2"];
     let (status, out, err) = site.launched(&[], &srun, &[], &words);
@@ -159,7 +160,8 @@ fn one_container_per_step(release: Release) {
     }
     assert_ne!(nodes["n1"][0], nodes["n2"][0]);
     // Programs and arguments of their own (MPMD), and more tasks on one node than on the other.
-    let file = "0 LAUNCHER ROOT sh -c 'WHERE; sleep 1' a FILE\n1-2 LAUNCHER ROOT bash -c 'WHERE; sleep 1' b FILE\n";
+    let file = "0 LAUNCHER ROOT sh -c 'WHERE; MEETS' a FILE\n1-2 LAUNCHER ROOT bash -c 'WHERE; MEETS' b FILE\n";
+    let file = file.replace("MEETS", &meets(3));
     let file = file.replace("LAUNCHER", &site.launcher).replace("ROOT", &site.root).replace("WHERE", WHERE);
     std::fs::write(site.cluster.home().join("programs.conf"), file.replace("FILE", &site.launcher)).expect("a file");
     let (status, out, err) =

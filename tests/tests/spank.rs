@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::Command;
 
 use udocker_tests::cluster::Release;
-use udocker_tests::slurm_site::{ALL, Site, is, on_the_host, places, plugin};
+use udocker_tests::slurm_site::{ALL, Site, is, meets, on_the_host, places, plugin};
 use udocker_tests::stdout;
 
 #[test]
 fn a_step_has_one_container_per_node() {
     for release in ALL {
         let site = Site::new(release);
-        let script = format!("{}; sleep 1", site.place);
+        let script = format!("{}; {}", site.place, meets(4));
         let (status, out, err) =
             site.run(&["srun", "-N2", "-n4", "--ntasks-per-node=2", &site.image, "sh", "-c", &script]);
         assert_eq!((status, err.as_str()), (0, ""), "{release:?}: {out}");
@@ -225,8 +225,7 @@ fn programs_of_their_own_are_contained_or_refused() {
 fn components_of_a_step_share_an_image() {
     for release in ALL {
         let site = Site::whole(release, "");
-        let place = format!("{}; sleep 1", site.place);
-        let sh = ["sh", "-c", &place];
+        let sh = ["sh", "-c", &site.place];
         // Whichever of them names it.
         for (first, second) in [(Some(site.image.as_str()), None), (None, Some(site.image.as_str()))] {
             let [first, second] = [first, second].map(|image| image.as_slice().to_vec());

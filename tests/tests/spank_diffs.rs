@@ -82,6 +82,14 @@ fn a_task_gets_what_slurm_gives() {
     }
 }
 
+/// A program that tells of a signal and ends by it, and makes a file when it listens. Not a shell, whose child the signal reaches
+/// as well, or before or after it has one.
+fn listener(signal: &str) -> String {
+    format!(
+        r#"perl -e '$SIG{{{signal}}} = sub {{ syswrite STDOUT, "got {signal}\n"; exit 9 }}; open my $up, ">", "up"; sleep 1 while 1'"#
+    )
+}
+
 #[test]
 fn a_signal_of_scancel_is_seen_as_it_is() {
     for release in ALL {
@@ -89,8 +97,9 @@ fn a_signal_of_scancel_is_seen_as_it_is() {
         for signal in ["USR1", "HUP", "TERM", "CONT"] {
             // A trap of its own, and the default.
             let line = format!(
-                "rm -f up; srun -J sig -n1 IMAGE sh -c 'trap \"echo got {signal}; exit 9\" {signal}; touch up; while :; do sleep 0.1; done' &
-                 until [ -e up ]; do sleep 0.05; done; scancel -s {signal} $(squeue -h -o %i -n sig).0; wait $!; echo $?"
+                "rm -f up; srun -J sig -n1 IMAGE {} &
+                 until [ -e up ]; do sleep 0.05; done; scancel -s {signal} $(squeue -h -o %i -n sig).0; wait $!; echo $?",
+                listener(signal)
             );
             let (_, out, _) = same(&site, release.number(), &line);
             assert_eq!(out, format!("got {signal}\n9\n"), "{release:?}");
@@ -133,16 +142,15 @@ fn a_requeued_job_runs_again_in_its_container() {
 #[test]
 fn a_time_limit_ends_a_job() {
     let site = Site::new(Release::Bookworm);
-    let step = |image: &str| {
-        let line = format!("srun -n1 -t 1 {image} sh -c 'trap \"echo got; exit 3\" TERM; while :; do sleep 0.2; done'");
-        numberless(site.run(&["bash", "-c", &line]))
-    };
+    let step =
+        |image: &str| numberless(site.run(&["bash", "-c", &format!("srun -n1 -t 1 {image} {}", listener("TERM"))]));
     let (bare, contained) = std::thread::scope(|scope| {
         let bare = scope.spawn(|| step(""));
         let contained = scope.spawn(|| step(&site.image));
         (bare.join().expect("a job"), contained.join().expect("a job"))
     });
     assert_eq!(contained, bare);
+    assert_eq!((bare.0, bare.1.as_str()), (9, "got TERM\n"), "{bare:?}");
     assert!(bare.2.contains("DUE TO TIME LIMIT"), "{bare:?}");
     site.down();
 }
