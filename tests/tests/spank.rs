@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use udocker_tests::cluster::Release;
-use udocker_tests::slurm_site::{ALL, Site, is, meets, on_the_host, places, plugin};
+use udocker_tests::slurm_site::{ALL, Site, attempt, is, meets, on_the_host, open_mpi_crashed, places, plugin};
 use udocker_tests::stdout;
 
 #[test]
@@ -510,7 +510,8 @@ fn ranks_of_mpi_meet() {
             let size = ["timeout", "-k5", "60", "srun", pmi, "-N2", "-n4", "--ntasks-per-node=2"];
             for image in [&[][..], &[own.as_str()]] {
                 let words = [&size[..], image, &[program.as_str()]].concat();
-                let (status, out, err) = site.cluster.run(&["OMPI_MCA_btl_tcp_if_include=lo"], &words);
+                let run = || site.cluster.run(&["OMPI_MCA_btl_tcp_if_include=lo"], &words);
+                let (status, out, err) = attempt(open_mpi_crashed, run);
                 let expected = (0, "ranks 4 sum 10 wrong 0 cma yes\n");
                 assert_eq!((status, out.as_str()), expected, "{release:?} {mpi} {image:?}: {err}");
             }
