@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use udocker_tests::cluster::Release;
-use udocker_tests::slurm_site::{ALL, OPEN_MPI_CRASHED, Site, numberless, places};
+use udocker_tests::slurm_site::{ALL, OPEN_MPI_CRASHED, Site, meets, numberless, places};
 use udocker_tests::{code, stderr, stdout};
 
 /// Submits a script of `lines` with and without a container; what came of it, which is the same.
@@ -26,7 +26,8 @@ fn a_script_starts_its_ranks_from_inside() {
     for release in ALL {
         let site = Site::new(release);
         for shell in ["/bin/sh", "/bin/bash -l"] {
-            let script = format!("#!{shell}\n#SBATCH {}\n{}\nsrun sh -c '{}'\n", site.image, site.place, site.place);
+            let ranks = format!("{}; {}", site.place, meets(4));
+            let script = format!("#!{shell}\n#SBATCH {}\n{}\nsrun sh -c '{ranks}'\n", site.image, site.place);
             let (status, out, err) = site.batch(&[], &["-N2", "-n4"], &script);
             assert_eq!((status, err.as_str()), (0, ""), "{release:?} {shell}: {out}");
             assert_eq!(places(&out), ["inside"; 5], "{release:?} {shell}: {out}");
@@ -108,8 +109,8 @@ const SCRIPT: &[&str] = &[
     "srun -n1 sh -c 'trap \"echo usr1; exit 4\" USR1; touch up; while :; do sleep 0.1; done' 2>/dev/null & \
      until [ -e up ]; do sleep 0.1; done; kill -USR1 $!; wait $!; echo $?; rm up",
     // A shell's background jobs ignore the keyboard, and srun does not.
-    "srun -n1 sh -c 'touch up; sleep 2; echo not interrupted' & until [ -e up ]; do sleep 0.1; done; \
-     kill -INT $!; wait $!; echo $?; rm up",
+    "srun -n1 sh -c 'touch up; while [ -e up ]; do sleep 0.1; done; echo not interrupted' & \
+     until [ -e up ]; do sleep 0.1; done; sleep 1; kill -INT $!; sleep 1; rm up; wait $!; echo $?",
     "sbatch --parsable -Q -o /dev/null --wrap true >/dev/null; echo $?",
 ];
 
