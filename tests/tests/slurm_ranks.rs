@@ -209,9 +209,11 @@ impl Site {
 fn a_step_is_stopped_and_goes_on_as_a_bare_one() {
     let site = Site::new(Release::Bookworm);
     let beats = "n=0; until [ -e end ]; do n=$((n + 1)); echo $n >beat.new; mv beat.new beat; sleep 0.02; done; exit 5";
-    // Tells whether the beat goes on, before, between and after.
-    let signals = "step=$(squeue -h -o %i -n beats).0; goes() { a=$(cat beat); sleep 0.5; [ $a != $(cat beat) ] && echo goes || echo stands; }; \
-                   goes; scancel -s STOP $step; sleep 0.5; goes; scancel -s CONT $step; sleep 0.5; goes; touch end";
+    // Tells whether the beat goes on, before, between and after: a signal takes its time.
+    let signals = "step=$(squeue -h -o %i -n beats).0
+        beat() { a=$(cat beat); sleep 0.5; [ $a != $(cat beat) ] && echo goes || echo stands; }
+        it() { for try in $(seq 40); do is=$(beat); [ $is != $1 ] || break; done; echo $is; }
+        it goes; scancel -s STOP $step; it stands; scancel -s CONT $step; it goes; touch end";
     for launcher in site.ways() {
         let line = [&["srun", "-J", "beats", "-n1"], &launcher[..], &["sh", "-c", beats]].concat();
         let (step, told) = std::thread::scope(|scope| {
