@@ -49,6 +49,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The uid and gid of the ordinary user that root's tests run our programs as. No account has it, as on a node whose
@@ -282,6 +283,19 @@ pub struct Registry {
     pub host: String,
 }
 
+/// A port of this machine for which nobody listens, outside the range from which the kernel picks: there a srun of another test
+/// may be given it before the registry is, and is disturbed by who looks whether that listens. Below are cluster.sh's.
+fn free_host() -> String {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let offset = std::process::id().wrapping_mul(16).wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
+        let host = format!("127.0.0.1:{}", 30_000 + offset % 2_700);
+        if TcpListener::bind(&host).is_ok() {
+            return host;
+        }
+    }
+}
+
 impl Registry {
     /// Starts it with its data in `env`.
     pub fn start(env: &TestEnv) -> Self {
@@ -298,8 +312,7 @@ impl Registry {
     pub fn start_with(env: &TestEnv, more: &str) -> Self {
         let data = env.path("registry");
         fs::create_dir_all(&data).expect("mkdir");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let host = format!("127.0.0.1:{port}");
+        let host = free_host();
         let configuration = env.path("registry.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{host}'}}\n{more}",
