@@ -30,6 +30,7 @@ mod fault_proxy;
 pub mod hub;
 pub mod images;
 pub mod many_nodes;
+pub mod mpi_steps;
 pub mod node;
 mod peer;
 pub mod random;

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use udocker_tests::cluster::{Cluster, Ended, Release};
 use udocker_tests::engines::made;
+use udocker_tests::mpi_steps::{attempt, open_mpi_crashed};
 use udocker_tests::random::trials;
-use udocker_tests::slurm_site::{attempt, meets, open_mpi_crashed};
+use udocker_tests::slurm_site::meets;
 
 /// Tells node, mount namespace, and whether it is inside: `$1` is a file that only the nodes have,
 /// and Debian's list of packages is only in the root.

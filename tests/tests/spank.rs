@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use udocker_tests::cluster::Release;
-use udocker_tests::slurm_site::{ALL, Site, attempt, is, meets, on_the_host, open_mpi_crashed, places, plugin};
+use udocker_tests::mpi_steps::{attempt, open_mpi_crashed};
+use udocker_tests::slurm_site::{ALL, Site, is, meets, on_the_host, places, plugin};
 use udocker_tests::stdout;
 
 #[test]

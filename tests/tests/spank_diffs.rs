@@ -95,7 +95,7 @@ fn a_signal_of_scancel_is_seen_as_it_is() {
     for release in ALL {
         let site = Site::new(release);
         for signal in ["USR1", "HUP", "TERM", "CONT"] {
-            // A trap of its own, and the default.
+            // A handler of its own; below, the default.
             let line = format!(
                 "rm -f up; srun -J sig -n1 IMAGE {} &
                  until [ -e up ]; do sleep 0.05; done; scancel -s {signal} $(squeue -h -o %i -n sig).0; wait $!; echo $?",

@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use udocker_tests::cluster::Release;
-use udocker_tests::slurm_site::{ALL, OPEN_MPI_CRASHED, Site, meets, numberless, places};
+use udocker_tests::mpi_steps::OPEN_MPI_CRASHED;
+use udocker_tests::slurm_site::{ALL, Site, meets, numberless, places};
 use udocker_tests::{code, stderr, stdout};
 
 /// Submits a script of `lines` with and without a container; what came of it, which is the same.
